@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/exec/executor.hpp>
+
+namespace gaur::exec {
+
+/// Runs work at once, in the thread that posts it; work posted while other work runs follows when
+/// that has returned (*flat*). For programs that wait for each request, and for callers whose own
+/// loop drives the backend. One thread.
+class inline_loop {
+  public:
+    class executor {
+      public:
+        void post(work& w) const noexcept { loop_->post(w); }
+        friend bool operator==(const executor&, const executor&) = default;
+
+      private:
+        friend class inline_loop;
+        explicit executor(inline_loop& loop) noexcept : loop_(&loop) {}
+        inline_loop* loop_;
+    };
+
+    inline_loop() = default;
+    inline_loop(const inline_loop&) = delete;
+    inline_loop& operator=(const inline_loop&) = delete;
+
+    executor get_executor() noexcept { return executor(*this); }
+
+  private:
+    void post(work& w) noexcept {
+        ready_.push_back(w);
+        if (running_) { return; }
+        running_ = true;
+        while (!ready_.empty()) {
+            work& next = ready_.front();
+            ready_.pop_front();
+            next.run();
+        }
+        running_ = false;
+    }
+
+    work_queue ready_;
+    bool running_ = false;
+};
+
+static_assert(check_executor<inline_loop::executor>());
+
+} // namespace gaur::exec

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/base/error.hpp>
+
+#include <boost/intrusive/slist_hook.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <sys/uio.h>
+
+namespace gaur::io {
+
+enum class opcode : std::uint8_t {
+    read,     ///< fill the buffers from the file
+    write,    ///< the file from the buffers
+    flush,    ///< all writes that ended before: durable (fdatasync)
+    zero,     ///< the range reads as zeroes afterwards, space may stay allocated
+    discard,  ///< the range reads as zeroes and gives its space back (punch hole)
+    extend,   ///< the range has space, and the file reaches at least to its end; content is kept
+    truncate, ///< the file ends at `offset`
+};
+
+/// What to do: a plain value that the engine builds and a backend reads.
+///
+/// Either one buffer (`data`, `size`), or a vector (`vectors`, `vector_count`) whose sizes add up to
+/// `size`. The vector is the backend's while the operation is in flight: it may advance it.
+struct request {
+    opcode code = opcode::flush;
+    std::uint32_t vector_count = 0;
+    std::uint64_t offset = 0; ///< bytes from the file's start
+    std::uint64_t size = 0;   ///< bytes
+    std::byte* data = nullptr;
+    iovec* vectors = nullptr;
+
+    static request read(std::uint64_t offset, std::span<std::byte> to) noexcept {
+        return {opcode::read, 0, offset, to.size(), to.data(), nullptr};
+    }
+    static request write(std::uint64_t offset, std::span<const std::byte> from) noexcept {
+        // Backends write through `data` for `read` only.
+        return {opcode::write, 0, offset, from.size(), const_cast<std::byte*>(from.data()),
+                nullptr};
+    }
+    static request read(std::uint64_t offset, std::span<iovec> to, std::uint64_t size) noexcept {
+        return {opcode::read, static_cast<std::uint32_t>(to.size()), offset, size, nullptr,
+                to.data()};
+    }
+    static request write(std::uint64_t offset, std::span<iovec> from, std::uint64_t size) noexcept {
+        return {opcode::write, static_cast<std::uint32_t>(from.size()), offset, size, nullptr,
+                from.data()};
+    }
+    static request flush() noexcept { return {}; }
+    static request range(opcode code, std::uint64_t offset, std::uint64_t size) noexcept {
+        return {code, 0, offset, size, nullptr, nullptr};
+    }
+    static request truncate(std::uint64_t size) noexcept { return range(opcode::truncate, size, 0); }
+
+    bool moves_data() const noexcept { return code == opcode::read || code == opcode::write; }
+};
+
+/// Where the outcome goes. The caller owns it and keeps it in place until it has ended; a backend's
+/// own `operation` derives from it and adds what the kernel needs (an aiocb, …).
+///
+/// The hook is the backend's while the operation is in flight (a queue, a backlog).
+class operation : public boost::intrusive::slist_base_hook<> {
+  public:
+    using callback = void (*)(operation&) noexcept;
+
+    explicit operation(callback on_complete) noexcept : on_complete_(on_complete) {}
+    operation(const operation&) = delete;
+    operation& operator=(const operation&) = delete;
+
+    /// Valid once the operation has ended.
+    result<void> status() const noexcept {
+        if (outcome_ == 0) { return {}; }
+        return error::from_errno(outcome_, asked_.offset);
+    }
+
+    // For backends.
+
+    /// Takes a copy of the request: `asked()` is the backend's to change while it retries.
+    void begin(const request& what) noexcept { asked_ = what; }
+    request& asked() noexcept { return asked_; }
+    /// An errno, or 0. For `done`: no callback.
+    void set_outcome(int host_errno) noexcept { outcome_ = host_errno; }
+    /// Ends the operation. The operation may be gone when this returns.
+    void complete(int host_errno) noexcept {
+        outcome_ = host_errno;
+        on_complete_(*this);
+    }
+    /// For wrappers (fault, aligned): pass on an outcome that an inner operation had.
+    int outcome() const noexcept { return outcome_; }
+
+  private:
+    callback on_complete_;
+    int outcome_ = 0;
+    request asked_;
+};
+
+} // namespace gaur::io
