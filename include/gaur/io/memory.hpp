@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/base/contract.hpp>
+#include <gaur/base/error.hpp>
+#include <gaur/io/backend.hpp>
+#include <gaur/io/sparse_bytes.hpp>
+
+#include <boost/intrusive/slist.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+/// Files in memory, with a clock of their own: for tests, for simulation, and for counting what the
+/// engine itself costs.
+namespace gaur::io::memory {
+
+/// All files of a backend, by name. A value: a copy is a snapshot and costs little.
+using disk = std::map<std::string, sparse_bytes>;
+
+struct options {
+    /// What every file asks of reads and writes, whatever its open mode: 4096 and 4096 imitate
+    /// O_DIRECT. Anything misaligned ends with EINVAL.
+    io::limits limits{};
+    /// Operations end in a later poll() or wait(), never by `done`.
+    bool deferred = false;
+    /// Virtual nanoseconds from the device's start of a request to its end. Not 0: deferred.
+    std::uint64_t latency = 0;
+    /// How many requests the device serves at once; 0: as many as there are.
+    unsigned depth = 0;
+    /// Not 0: deferred, and latencies are drawn from 1 to 2 * `latency` (to 1000 where that is 0), so
+    /// that operations overtake each other. One seed, one order.
+    std::uint64_t seed = 0;
+    /// Bytes of space, counted in pages of 4 KiB. What needs more ends with ENOSPC.
+    std::uint64_t capacity = ~std::uint64_t{0};
+};
+
+/// What was asked of the device. An operation counts when it is submitted.
+struct counters {
+    std::array<std::uint64_t, 7> by_opcode{};
+    std::array<std::uint64_t, 7> bytes_by_opcode{};
+
+    std::uint64_t requests(opcode code) const noexcept {
+        return by_opcode[static_cast<std::size_t>(code)];
+    }
+    std::uint64_t bytes(opcode code) const noexcept {
+        return bytes_by_opcode[static_cast<std::size_t>(code)];
+    }
+};
+
+namespace detail {
+
+struct node {
+    sparse_bytes content;
+    std::uint64_t inode = 0;
+};
+
+} // namespace detail
+
+class operation : public io::operation {
+  public:
+    using io::operation::operation;
+
+  private:
+    friend class backend;
+    detail::node* target_ = nullptr;
+    std::uint64_t due_ = 0;
+};
+
+/// A handle: files of one name share their content, and keep it when the name is removed.
+class file {
+  public:
+    io::limits limits() const noexcept { return limits_; }
+    result<std::uint64_t> size() const noexcept { return node_->content.size(); }
+    file_identity identity() const noexcept { return {0, node_->inode}; }
+
+  private:
+    friend class backend;
+    file(std::shared_ptr<detail::node> node, io::limits limits, bool writable) noexcept
+        : node_(std::move(node)), limits_(limits), writable_(writable) {}
+
+    std::shared_ptr<detail::node> node_;
+    io::limits limits_;
+    bool writable_;
+};
+
+/// The device. An operation takes effect when it ends, so that a read in flight together with a
+/// write shows the order in which they really ended. Its clock stands still but for wait(), which
+/// moves it to the next completion, and 1 ns for each poll() that finds nothing due.
+class backend {
+  public:
+    static constexpr std::string_view name = "memory";
+    using operation = memory::operation;
+    using file = memory::file;
+
+    static result<std::unique_ptr<backend>> make(const options& how = {}, const disk& from = {}) {
+        auto made = std::make_unique<backend>(how);
+        made->restore(from);
+        return made;
+    }
+
+    explicit backend(const options& how = {})
+        : options_(how), random_(how.seed),
+          at_once_(!how.deferred && how.latency == 0 && how.seed == 0), servers_(how.depth) {}
+    backend(const backend&) = delete;
+    backend& operator=(const backend&) = delete;
+    ~backend() { GAUR_ASSERT(in_flight_ == 0); }
+
+    result<file> open(const std::string& path, open_mode mode) {
+        auto found = files_.find(path);
+        if (found == files_.end()) {
+            if (!mode.create) { return error::from_errno(ENOENT); }
+            found = files_.emplace(path, new_node({})).first;
+        } else if (mode.truncate) {
+            found->second->content.truncate(0);
+        }
+        return file(found->second, options_.limits, mode.write);
+    }
+
+    submit_status submit(file& target, operation& op, const request& what) noexcept {
+        const auto code = static_cast<std::size_t>(what.code);
+        ++counters_.by_opcode[code];
+        counters_.bytes_by_opcode[code] += what.size;
+        op.begin(what);
+        const int refused = check(target, what);
+        if (at_once_) {
+            op.set_outcome(refused != 0 ? refused : perform(*target.node_, what));
+            return submit_status::done;
+        }
+        op.set_outcome(refused);
+        op.target_ = target.node_.get();
+        op.due_ = schedule();
+        enqueue(op);
+        return submit_status::pending;
+    }
+
+    unsigned poll() noexcept {
+        const unsigned ended = complete_due();
+        if (ended == 0 && in_flight_ != 0) { ++now_; }
+        return ended;
+    }
+
+    unsigned wait() noexcept {
+        if (in_flight_ == 0) { return 0; }
+        now_ = std::max(now_, pending_.front().due_);
+        return complete_due();
+    }
+
+    unsigned in_flight() const noexcept { return in_flight_; }
+
+    /// Virtual time since the start, nanoseconds.
+    std::uint64_t now() const noexcept { return now_; }
+    const io::memory::counters& counters() const noexcept { return counters_; }
+    void reset_counters() noexcept { counters_ = {}; }
+
+    // The disk, from outside: for tests.
+
+    bool contains(const std::string& path) const { return files_.contains(path); }
+    /// The file must be there. The reference holds as long as the name or a handle does.
+    sparse_bytes& content(const std::string& path) {
+        const auto found = files_.find(path);
+        GAUR_ASSERT(found != files_.end());
+        return found->second->content;
+    }
+    /// Makes the file where there is none; handles that are open see the new content.
+    void set_content(const std::string& path, sparse_bytes content) {
+        if (const auto found = files_.find(path); found != files_.end()) {
+            found->second->content = std::move(content);
+        } else {
+            files_.emplace(path, new_node(std::move(content)));
+        }
+    }
+    /// Forgets the name; handles that are open keep the content. True where the name was there.
+    bool remove(const std::string& path) { return files_.erase(path) != 0; }
+
+    disk snapshot() const {
+        disk copy;
+        for (const auto& [path, node] : files_) { copy.emplace(path, node->content); }
+        return copy;
+    }
+    /// Exactly the files of `from` afterwards; handles of files with the same name see it.
+    void restore(const disk& from) {
+        std::erase_if(files_, [&](const auto& entry) { return !from.contains(entry.first); });
+        for (const auto& [path, content] : from) { set_content(path, content); }
+    }
+
+  private:
+    using queue =
+        boost::intrusive::slist<operation, boost::intrusive::cache_last<true>,
+                                boost::intrusive::constant_time_size<false>>;
+
+    std::shared_ptr<detail::node> new_node(sparse_bytes content) {
+        auto made = std::make_shared<detail::node>();
+        made->content = std::move(content);
+        made->inode = ++last_inode_;
+        return made;
+    }
+
+    int check(const file& target, const request& what) const noexcept {
+        const bool reads = what.code == opcode::read || what.code == opcode::flush;
+        if (!reads && !target.writable_) { return EBADF; }
+        const std::uint64_t end = what.offset + what.size;
+        if (end < what.offset || end > sparse_bytes::max_size) {
+            // The kernel takes offsets to 2^63, and has no file that long.
+            if (end < what.offset || end >> 63 != 0) { return EINVAL; }
+            if (!reads) { return EFBIG; }
+        }
+        return what.moves_data() ? check_alignment(what) : 0;
+    }
+
+    int check_alignment(const request& what) const noexcept {
+        const io::limits& limits = options_.limits;
+        if (!is_aligned(what.offset | what.size, limits.offset_alignment)) { return EINVAL; }
+        if (what.vectors == nullptr) {
+            return is_aligned(reinterpret_cast<std::uintptr_t>(what.data), limits.memory_alignment)
+                       ? 0
+                       : EINVAL;
+        }
+        if (what.vector_count > limits.max_vectors) { return EINVAL; }
+        for (std::uint32_t i = 0; i < what.vector_count; ++i) {
+            const iovec& v = what.vectors[i];
+            if (!is_aligned(reinterpret_cast<std::uintptr_t>(v.iov_base),
+                            limits.memory_alignment) ||
+                !is_aligned(v.iov_len, limits.offset_alignment)) {
+                return EINVAL;
+            }
+        }
+        return 0;
+    }
+
+    int perform(detail::node& target, const request& what) noexcept {
+        sparse_bytes& content = target.content;
+        if (what.code == opcode::read) {
+            for_each_buffer(what, [&](std::uint64_t at, std::byte* data, std::size_t size) {
+                content.read(at, data, size);
+            });
+            return 0;
+        }
+        try {
+            return change(content, what);
+        } catch (const std::bad_alloc&) { return ENOSPC; }
+    }
+
+    int change(sparse_bytes& content, const request& what) {
+        switch (what.code) {
+        case opcode::read:
+        case opcode::flush: break;
+        case opcode::write:
+            if (!has_space(content, what)) { return ENOSPC; }
+            for_each_buffer(what, [&](std::uint64_t at, std::byte* data, std::size_t size) {
+                content.write(at, data, size);
+            });
+            break;
+        case opcode::zero: content.zero(what.offset, what.size); break;
+        case opcode::discard: content.discard(what.offset, what.size); break;
+        case opcode::extend:
+            if (!has_space(content, what)) { return ENOSPC; }
+            content.allocate(what.offset, what.size);
+            break;
+        case opcode::truncate: content.truncate(what.offset); break;
+        }
+        return 0;
+    }
+
+    template <class F>
+    static void for_each_buffer(const request& what, F f) {
+        if (what.vectors == nullptr) { return f(what.offset, what.data, what.size); }
+        std::uint64_t at = what.offset;
+        for (std::uint32_t i = 0; i < what.vector_count; ++i) {
+            f(at, static_cast<std::byte*>(what.vectors[i].iov_base), what.vectors[i].iov_len);
+            at += what.vectors[i].iov_len;
+        }
+    }
+
+    bool has_space(const sparse_bytes& content, const request& what) const noexcept {
+        if (options_.capacity == ~std::uint64_t{0}) { return true; }
+        std::uint64_t used = content.missing(what.offset, what.size);
+        for (const auto& [path, node] : files_) { used += node->content.allocated(); }
+        return used <= options_.capacity;
+    }
+
+    /// When a request that comes now ends: it takes the first server that is free.
+    std::uint64_t schedule() noexcept {
+        std::uint64_t latency = options_.latency;
+        if (options_.seed != 0) { latency = 1 + random() % (latency == 0 ? 1000 : 2 * latency); }
+        if (servers_.empty()) { return now_ + latency; }
+        std::uint64_t& free = *std::min_element(servers_.begin(), servers_.end());
+        free = std::max(free, now_) + latency;
+        return free;
+    }
+
+    /// Keeps `pending_` in the order of completion; equals in the order in which they came.
+    void enqueue(operation& op) noexcept {
+        ++in_flight_;
+        if (pending_.empty() || pending_.back().due_ <= op.due_) { return pending_.push_back(op); }
+        auto before = pending_.before_begin();
+        for (auto next = pending_.begin(); next->due_ <= op.due_; ++next) { before = next; }
+        pending_.insert_after(before, op);
+    }
+
+    unsigned complete_due() noexcept {
+        unsigned ended = 0;
+        // What callbacks submit waits for the next call: else this one might never return.
+        for (unsigned left = in_flight_; left > 0; --left) {
+            if (pending_.empty() || pending_.front().due_ > now_) { break; }
+            operation& op = pending_.front();
+            pending_.pop_front();
+            --in_flight_;
+            ++ended;
+            op.complete(op.outcome() != 0 ? op.outcome() : perform(*op.target_, op.asked()));
+        }
+        return ended;
+    }
+
+    /// splitmix64.
+    std::uint64_t random() noexcept {
+        std::uint64_t z = (random_ += 0x9e3779b97f4a7c15);
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        return z ^ (z >> 31);
+    }
+
+    options options_;
+    std::uint64_t random_;
+    bool at_once_;
+    std::vector<std::uint64_t> servers_; ///< when each is free
+    queue pending_;
+    unsigned in_flight_ = 0;
+    std::uint64_t now_ = 0;
+    io::memory::counters counters_;
+    std::map<std::string, std::shared_ptr<detail::node>> files_;
+    std::uint64_t last_inode_ = 0;
+};
+
+static_assert(check_backend<backend>());
+
+} // namespace gaur::io::memory
