@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/base/contract.hpp>
+#include <gaur/io/backend.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <fcntl.h>
+#include <limits>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/// What the backends that speak to the kernel share: from a request to system calls, and from what
+/// a system call moved to what is left. Errors are errnos here, 0 is success; nothing throws.
+namespace gaur::io {
+
+/// EINVAL where no backend may start the request on a file with limits `asks`: it is misaligned,
+/// has too many buffers, or ends past the largest offset. Otherwise 0. (`truncate` needs no
+/// alignment: a file may end anywhere.)
+inline int check_request(const limits& asks, const request& what) noexcept {
+    constexpr std::uint64_t last_offset = std::numeric_limits<std::int64_t>::max();
+    if (what.offset > last_offset || what.size > last_offset - what.offset) { return EINVAL; }
+    if (what.vector_count > asks.max_vectors) { return EINVAL; }
+    if (what.code == opcode::flush || what.code == opcode::truncate) { return 0; }
+    if (((what.offset | what.size) & (asks.offset_alignment - 1)) != 0) { return EINVAL; }
+    if ((asks.memory_alignment | asks.offset_alignment) == 1 || !what.moves_data()) { return 0; }
+    const auto misaligned = [mask = asks.memory_alignment - 1](const void* at) {
+        return (reinterpret_cast<std::uintptr_t>(at) & mask) != 0;
+    };
+    if (what.vectors == nullptr) { return misaligned(what.data) ? EINVAL : 0; }
+    for (std::uint32_t i = 0; i < what.vector_count; ++i) {
+        const iovec& part = what.vectors[i];
+        if (misaligned(part.iov_base) || (part.iov_len & (asks.offset_alignment - 1)) != 0) {
+            return EINVAL;
+        }
+    }
+    return 0;
+}
+
+/// Takes `bytes` that have been moved off the front of a read or write.
+inline void advance(request& what, std::size_t bytes) noexcept {
+    GAUR_ASSERT(bytes <= what.size);
+    what.offset += bytes;
+    what.size -= bytes;
+    if (what.vectors == nullptr) {
+        what.data += bytes;
+        return;
+    }
+    while (bytes != 0) {
+        GAUR_ASSERT(what.vector_count != 0);
+        iovec& part = *what.vectors;
+        const std::size_t step = std::min(bytes, part.iov_len);
+        part.iov_base = static_cast<std::byte*>(part.iov_base) + step;
+        part.iov_len -= step;
+        bytes -= step;
+        if (part.iov_len == 0) {
+            ++what.vectors;
+            --what.vector_count;
+        }
+    }
+}
+
+/// Zeroes what is left of a read's buffers: the file has no more bytes for them.
+inline void fill_rest_with_zeroes(const request& what) noexcept {
+    if (what.vectors == nullptr) {
+        std::memset(what.data, 0, what.size);
+        return;
+    }
+    for (std::uint32_t i = 0; i < what.vector_count; ++i) {
+        if (what.vectors[i].iov_len != 0) {
+            std::memset(what.vectors[i].iov_base, 0, what.vectors[i].iov_len);
+        }
+    }
+}
+
+/// `after_transfer`: a part is left, start the request again.
+inline constexpr int unfinished = -1;
+
+/// What a read or write is when one transfer of it has moved `moved` bytes (0 or more): whole (0),
+/// failed (an errno) or `unfinished`, advanced to its rest.
+inline int after_transfer(const limits& asks, request& what, std::size_t moved) noexcept {
+    advance(what, moved);
+    if (what.size == 0) { return 0; }
+    if (what.code == opcode::write) { return moved != 0 ? unfinished : EIO; }
+    // Only the end of the file stops a read at once, or (O_DIRECT) in the middle of a block.
+    if (moved == 0 || (what.offset & (asks.offset_alignment - 1)) != 0) {
+        fill_rest_with_zeroes(what);
+        return 0;
+    }
+    return unfinished;
+}
+
+/// The mode of fallocate(2) for `zero`, `discard` and `extend`.
+constexpr int fallocate_mode(opcode code) noexcept {
+    switch (code) {
+    case opcode::zero: return FALLOC_FL_ZERO_RANGE;
+    case opcode::discard: return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    default: return 0;
+    }
+}
+
+namespace detail {
+
+/// The errno of a call that gave -1, with EINTR retried.
+template <class Call>
+int retried(Call call) noexcept {
+    while (call() != 0) {
+        if (errno != EINTR) { return errno == ENOSYS ? EOPNOTSUPP : errno; }
+    }
+    return 0;
+}
+
+inline int move_data(int fd, const limits& asks, request& what) noexcept {
+    while (what.size != 0) {
+        const auto at = static_cast<off_t>(what.offset);
+        const auto count = static_cast<int>(what.vector_count);
+        const bool reads = what.code == opcode::read;
+        ssize_t moved = 0;
+        if (what.vectors == nullptr) {
+            moved = reads ? ::pread(fd, what.data, what.size, at)
+                          : ::pwrite(fd, what.data, what.size, at);
+        } else {
+            moved = reads ? ::preadv(fd, what.vectors, count, at)
+                          : ::pwritev(fd, what.vectors, count, at);
+        }
+        if (moved < 0) {
+            if (errno == EINTR) { continue; }
+            return errno;
+        }
+        if (const int state = after_transfer(asks, what, static_cast<std::size_t>(moved));
+            state != unfinished) {
+            return state;
+        }
+    }
+    return 0;
+}
+
+/// Makes the file reach `end` on a host without fallocate: reads the last block before `end`
+/// (zeroes where there is none) and writes it back. Not ftruncate: that would cut off what another
+/// request has written past `end` in the meantime. The block is in the caller's range, which nobody
+/// else writes at the same time.
+inline int grow_by_rewriting(int fd, const limits& asks, std::uint64_t end) noexcept {
+    alignas(4096) std::array<std::byte, 4096> block;
+    if (asks.offset_alignment > block.size()) { return EOPNOTSUPP; }
+    const std::span last = std::span(block).first(asks.offset_alignment);
+    request read = request::read(end - last.size(), last);
+    if (const int failed = move_data(fd, asks, read); failed != 0) { return failed; }
+    request write = request::write(end - last.size(), last);
+    return move_data(fd, asks, write);
+}
+
+} // namespace detail
+
+/// Runs one request on one descriptor to its end: whole, or an errno. What the host refuses ends
+/// with EOPNOTSUPP, except that
+///   - `zero` falls back to a hole, which reads the same (tmpfs and NFS have no ZERO_RANGE), and
+///   - `extend` falls back to growing the file without taking space.
+/// The request has passed check_request(), and is changed.
+inline int run_request(int fd, const limits& asks, request& what) noexcept {
+    const auto at = static_cast<off_t>(what.offset);
+    const auto size = static_cast<off_t>(what.size);
+    const auto fallocate = [&](opcode as) {
+        return detail::retried([&] { return ::fallocate(fd, fallocate_mode(as), at, size); });
+    };
+    switch (what.code) {
+    case opcode::read:
+    case opcode::write: return detail::move_data(fd, asks, what);
+    case opcode::flush: return detail::retried([&] { return ::fdatasync(fd); });
+    case opcode::truncate: return detail::retried([&] { return ::ftruncate(fd, at); });
+    case opcode::zero:
+    case opcode::discard:
+    case opcode::extend: break;
+    }
+    if (size == 0) { return 0; }
+    const int outcome = fallocate(what.code);
+    if (outcome != EOPNOTSUPP || what.code == opcode::discard) { return outcome; }
+    if (what.code == opcode::zero) {
+        if (const int failed = fallocate(opcode::discard); failed != 0) { return failed; }
+    }
+    return detail::grow_by_rewriting(fd, asks, what.offset + what.size);
+}
+
+} // namespace gaur::io
