@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSL-1.0
+# Builds gaur and runs its tests, from a fresh Debian 12 on: installs by package name what is
+# missing, then runs the stages asked for (all of them, unless named).
+#   tests/run.sh [release] [asan] [tsan] [clang]
+#   GAUR_JOBS=4 tests/run.sh        compilers at once; one for each processor if not set
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 2
+stages=("$@")
+[[ ${#stages[@]} -gt 0 ]] || stages=(release asan tsan clang)
+jobs=${GAUR_JOBS:-$(nproc)}
+logs=build/logs
+mkdir -p "$logs"
+
+packages=(g++ cmake ninja-build liburing-dev libgtest-dev libbenchmark-dev libcli11-dev zlib1g-dev
+    qemu-utils e2fsprogs)
+# Any Boost from 1.74 will do; asking for libboost-dev beside a newer one would be a conflict.
+[[ -e /usr/include/boost/version.hpp ]] || packages+=(libboost-dev)
+for stage in "${stages[@]}"; do
+    case $stage in
+    release | asan | tsan) ;;
+    clang) packages+=(clang-19 libclang-rt-19-dev) ;;
+    *)
+        echo "tests/run.sh: '$stage' is no stage; they are: release asan tsan clang" >&2
+        exit 2
+        ;;
+    esac
+done
+
+install_missing() {
+    local package missing=() as_root=()
+    for package in "${packages[@]}"; do
+        dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+            missing+=("$package")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    [[ $(id -u) -eq 0 ]] || as_root=(sudo)
+    echo "Installing ${missing[*]}"
+    if ! { "${as_root[@]}" apt-get update -q &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$logs/apt.log" 2>&1
+    then
+        tail -n 5 "$logs/apt.log" >&2
+        echo "tests/run.sh: could not install ${missing[*]} (log: $logs/apt.log)." \
+            "Install them by hand, or what your system calls them, and run this again." >&2
+        return 1
+    fi
+}
+
+# step <stage> <name> <command>...: shows what fails, and keeps the rest in a log.
+step() {
+    local stage=$1 name=$2 log=$logs/$1-$2.log
+    shift 2
+    echo "[$(date +%T)] $stage: $name"
+    if ! "$@" >"$log" 2>&1; then
+        tail -n 60 "$log"
+        echo "tests/run.sh: $name of $stage failed: $* (log: $log)"
+        return 1
+    fi
+}
+
+run_stage() {
+    local stage=$1 prefix=()
+    if [[ $stage == tsan ]] && setarch "$(uname -m)" -R true 2>/dev/null; then
+        # Where the kernel scatters addresses widely, g++ 12's thread sanitizer cannot start.
+        prefix=(setarch "$(uname -m)" -R)
+    fi
+    step "$stage" configure cmake --preset "$stage" &&
+        step "$stage" build "${prefix[@]}" cmake --build --preset "$stage" -j "$jobs" || return 1
+    if [[ $stage == release ]]; then
+        step release headers cmake --build --preset headers -j "$jobs" || return 1
+    fi
+    step "$stage" test "${prefix[@]}" ctest --preset "$stage" -j "$jobs"
+}
+
+install_missing || exit 1
+failed=()
+for stage in "${stages[@]}"; do
+    run_stage "$stage" || failed+=("$stage")
+done
+
+echo
+for stage in "${stages[@]}"; do
+    echo "== $stage"
+    sed -n '/tests passed, .* failed out of/,$p' "$logs/$stage-test.log" 2>/dev/null |
+        grep -E 'tests passed|Total Test time|Failed|Not Run|Skipped|^\s+[0-9]+ - ' || echo "no test ran"
+done
+if [[ ${#failed[@]} -gt 0 ]]; then
+    echo "FAILED: ${failed[*]}"
+    exit 1
+fi
+echo "PASSED: ${stages[*]}"
