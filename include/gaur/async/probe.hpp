@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/base/error.hpp>
+#include <gaur/exec/executor.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <cstdint>
+
+namespace gaur::async {
+
+/// Named places inside the engine, by QEMU's blkdebug names where it has them.
+enum class point : std::uint8_t {
+    read_aio,           ///< before guest data is read; where: host offset
+    write_aio,          ///< before guest data is written; where: host offset
+    cow_read,           ///< before the old bytes round a write are read; where: guest offset
+    cow_write,          ///< before a write that carries them; where: host offset
+    read_backing_aio,   ///< before a lower layer is read; where: its host offset
+    read_compressed,    ///< before a compressed cluster is read; where: host offset
+    l2_load,            ///< before an L2 slice is read; where: host offset
+    l2_alloc_write,     ///< a new L2 table is made; where: host offset
+    l2_alloc_cow_read,  ///< before a shared L2 table is read to be copied; where: host offset
+    l2_update,          ///< before L2 entries change in memory; where: guest offset
+    l1_update,          ///< an L1 entry changes in memory; where: guest offset
+    cluster_alloc,      ///< host clusters are taken; where: host offset
+    cluster_free,       ///< host clusters are free again; where: host offset
+    refblock_load,      ///< before a slice of a refcount block is read; where: host offset
+    refblock_alloc,     ///< a new refcount block is made; where: host offset
+    reftable_grow,      ///< a larger refcount table is made; where: host offset
+    allocation_wait,    ///< a write meets another one's allocation; where: guest offset
+    allocation_retire,  ///< an allocation is linked or given up; where: guest offset
+    flush_to_os,        ///< a commit begins; where: number of the epoch
+    flush_refcounts,    ///< its refcounts are about to be written
+    flush_mappings,     ///< its L2 and L1 entries are about to be written
+    flush_to_disk,      ///< before a barrier
+    header_update,      ///< before the header is written
+    count_              ///< how many there are
+};
+
+/// Suspends, fails or counts at the points. `hit` is called everywhere and may fail the operation;
+/// `hold` is called where the engine can wait: a probe that answers true keeps the work and posts it
+/// later.
+template <class P>
+concept Probe = requires(P& probe, point at, std::uint64_t where, exec::work& w) {
+    { P::enabled } -> std::convertible_to<bool>;
+    { probe.hit(at, where) } noexcept -> std::same_as<result<void>>;
+    { probe.hold(at, where, w) } noexcept -> std::same_as<bool>;
+};
+
+/// The default: nothing, at no cost.
+struct no_probe {
+    static constexpr bool enabled = false;
+    result<void> hit(point, std::uint64_t) noexcept { return {}; }
+    bool hold(point, std::uint64_t, exec::work&) noexcept { return false; }
+};
+static_assert(Probe<no_probe>);
+
+/// `co_await` it at a point where the request can wait. Without a probe it neither suspends nor
+/// costs anything.
+template <Probe P>
+class probe_here : public exec::work {
+  public:
+    probe_here(P& probe, point at, std::uint64_t where) noexcept
+        : exec::work(&on_run), probe_(probe), at_(at), where_(where) {}
+
+    bool await_ready() const noexcept { return !P::enabled; }
+    bool await_suspend(std::coroutine_handle<> waiting) noexcept {
+        waiting_ = waiting;
+        return probe_.hold(at_, where_, *this);
+    }
+    result<void> await_resume() noexcept {
+        if constexpr (P::enabled) {
+            return probe_.hit(at_, where_);
+        } else {
+            return {};
+        }
+    }
+
+  private:
+    static void on_run(exec::work& w) noexcept { static_cast<probe_here&>(w).waiting_.resume(); }
+    P& probe_;
+    point at_;
+    std::uint64_t where_;
+    std::coroutine_handle<> waiting_;
+};
+
+} // namespace gaur::async

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/frame_pool.hpp>
+#include <gaur/async/probe.hpp>
+#include <gaur/base/buffer.hpp>
+#include <gaur/exec/executor.hpp>
+#include <gaur/io/aligned.hpp>
+
+#include <boost/intrusive/slist.hpp>
+
+#include <coroutine>
+#include <new>
+
+namespace gaur::async {
+
+/// Everything that requests of one image share below the format: the backend, the executor, and the
+/// memory that is used again. It runs on one serial executor, so it needs no lock.
+template <io::IoBackend B, exec::Executor Ex, Probe P = no_probe>
+class shard {
+  public:
+    using backend_type = B;
+    using executor_type = Ex;
+    using probe_type = P;
+    using file = io::aligned_file<B>;
+
+    shard(B& io, Ex executor, P* probe = nullptr) noexcept
+        : io_(io), executor_(executor), probe_(probe != nullptr ? *probe : own_probe_) {}
+    shard(const shard&) = delete;
+    shard& operator=(const shard&) = delete;
+
+    B& io() noexcept { return io_; }
+    const Ex& executor() const noexcept { return executor_; }
+    P& probe() noexcept { return probe_; }
+    frame_pool& frames() noexcept { return frames_; }
+    buffer_pool& buffers() noexcept { return buffers_; }
+
+  private:
+    B& io_;
+    Ex executor_;
+    P own_probe_{};
+    P& probe_;
+    buffer_pool buffers_;
+    frame_pool frames_;
+};
+
+/// One request to a file, awaited: `await_io io(shard, file, what); auto r = co_await io;`. Nothing is
+/// allocated: the operation lives in this awaiter, and so in the coroutine's frame. Where the backend
+/// is done at once it does not suspend.
+template <class Shard>
+class await_io {
+  public:
+    await_io(Shard& shard, typename Shard::file& file, const io::request& what) noexcept
+        : file_(file), what_(what), step_(shard) {}
+    await_io(const await_io&) = delete;
+    await_io& operator=(const await_io&) = delete;
+
+    bool await_ready() const noexcept { return false; }
+    bool await_suspend(std::coroutine_handle<> waiting) noexcept {
+        step_.waiting = waiting;
+        return file_.submit(step_, what_) == io::submit_status::pending;
+    }
+    result<void> await_resume() const noexcept { return step_.status(); }
+
+  private:
+    struct step : Shard::file::operation, exec::work {
+        explicit step(Shard& s) noexcept
+            : Shard::file::operation(&on_complete), exec::work(&on_run), shard(s) {}
+        static void on_complete(io::operation& op) noexcept {
+            auto& self = static_cast<step&>(op);
+            self.shard.executor().post(self);
+        }
+        static void on_run(exec::work& w) noexcept { static_cast<step&>(w).waiting.resume(); }
+        Shard& shard;
+        std::coroutine_handle<> waiting;
+    };
+
+    typename Shard::file& file_;
+    io::request what_;
+    step step_;
+};
+
+/// Several requests in flight together for one coroutine. add() starts one; `co_await group` waits for
+/// all and gives the first error. Operations beyond the few that live inside come from the heap.
+template <class Shard>
+class io_group {
+  public:
+    explicit io_group(Shard& shard) noexcept : shard_(shard) {}
+    io_group(const io_group&) = delete;
+    io_group& operator=(const io_group&) = delete;
+    ~io_group() {
+        GAUR_ASSERT(running_ == 0);
+        while (!free_.empty()) { delete take_free(); }
+    }
+
+    /// The request's memory must live until the group has been awaited.
+    void add(typename Shard::file& file, const io::request& what) noexcept {
+        member* m = !free_.empty() ? take_free() : new (std::nothrow) member(*this);
+        if (m == nullptr) {
+            note(error::from_errno(ENOMEM));
+            return;
+        }
+        ++running_;
+        if (file.submit(*m, what) == io::submit_status::done) { ended(*m); }
+    }
+    unsigned running() const noexcept { return running_; }
+
+    bool await_ready() const noexcept { return running_ == 0; }
+    void await_suspend(std::coroutine_handle<> waiting) noexcept { waiting_ = waiting; }
+    result<void> await_resume() noexcept { return std::exchange(status_, result<void>{}); }
+
+  private:
+    struct member : Shard::file::operation, exec::work {
+        explicit member(io_group& g) noexcept
+            : Shard::file::operation(&on_complete), exec::work(&on_run), group(g) {}
+        static void on_complete(io::operation& op) noexcept {
+            auto& self = static_cast<member&>(op);
+            self.group.shard_.executor().post(self);
+        }
+        static void on_run(exec::work& w) noexcept {
+            auto& self = static_cast<member&>(w);
+            io_group& group = self.group;
+            group.ended(self);
+            if (group.running_ == 0 && group.waiting_) {
+                std::exchange(group.waiting_, nullptr).resume();
+            }
+        }
+        io_group& group;
+    };
+
+    void ended(member& m) noexcept {
+        --running_;
+        if (const result<void> r = m.status(); !r) { note(r.error()); }
+        free_.push_front(m);
+    }
+    void note(error why) noexcept {
+        if (status_) { status_ = why; }
+    }
+    member* take_free() noexcept {
+        member* m = static_cast<member*>(&free_.front());
+        free_.pop_front();
+        return m;
+    }
+
+    Shard& shard_;
+    boost::intrusive::slist<io::operation, boost::intrusive::constant_time_size<false>> free_;
+    result<void> status_;
+    std::coroutine_handle<> waiting_;
+    unsigned running_ = 0;
+};
+
+} // namespace gaur::async
