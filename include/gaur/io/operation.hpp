@@ -16,8 +16,8 @@ enum class opcode : std::uint8_t {
     read,     ///< fill the buffers from the file
     write,    ///< the file from the buffers
     flush,    ///< all writes that ended before: durable (fdatasync)
-    zero,     ///< the range reads as zeroes afterwards, space may stay allocated
-    discard,  ///< the range reads as zeroes and gives its space back (punch hole)
+    zero,     ///< the range reads as zeroes, space may stay allocated; the file's size stays
+    discard,  ///< the same, and the range gives its space back (punch hole)
     extend,   ///< the range has space, and the file reaches at least to its end; content is kept
     truncate, ///< the file ends at `offset`
 };

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <limits>
+#include <span>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -20,15 +21,14 @@
 namespace gaur::io {
 
 /// EINVAL where no backend may start the request on a file with limits `asks`: it is misaligned,
-/// has too many buffers, or ends past the largest offset. Otherwise 0. (`truncate` needs no
-/// alignment: a file may end anywhere.)
+/// has too many buffers, or ends past the largest offset. Otherwise 0. Only reads and writes need
+/// alignment.
 inline int check_request(const limits& asks, const request& what) noexcept {
     constexpr std::uint64_t last_offset = std::numeric_limits<std::int64_t>::max();
     if (what.offset > last_offset || what.size > last_offset - what.offset) { return EINVAL; }
     if (what.vector_count > asks.max_vectors) { return EINVAL; }
-    if (what.code == opcode::flush || what.code == opcode::truncate) { return 0; }
+    if (!what.moves_data() || (asks.memory_alignment | asks.offset_alignment) == 1) { return 0; }
     if (((what.offset | what.size) & (asks.offset_alignment - 1)) != 0) { return EINVAL; }
-    if ((asks.memory_alignment | asks.offset_alignment) == 1 || !what.moves_data()) { return 0; }
     const auto misaligned = [mask = asks.memory_alignment - 1](const void* at) {
         return (reinterpret_cast<std::uintptr_t>(at) & mask) != 0;
     };
@@ -98,19 +98,25 @@ inline int after_transfer(const limits& asks, request& what, std::size_t moved) 
 /// The mode of fallocate(2) for `zero`, `discard` and `extend`.
 constexpr int fallocate_mode(opcode code) noexcept {
     switch (code) {
-    case opcode::zero: return FALLOC_FL_ZERO_RANGE;
+    case opcode::zero: return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
     case opcode::discard: return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     default: return 0;
     }
 }
 
+/// The one errno by which host and file say that they cannot do `zero`, `discard` or `extend`: a
+/// kernel, a file system and a device each have their own.
+constexpr int refusal(int host_errno) noexcept {
+    return host_errno == ENOSYS || host_errno == ENODEV ? EOPNOTSUPP : host_errno;
+}
+
 namespace detail {
 
-/// The errno of a call that gave -1, with EINTR retried.
+/// The errno of a call that gives -1 where it fails, EINTR retried.
 template <class Call>
 int retried(Call call) noexcept {
     while (call() != 0) {
-        if (errno != EINTR) { return errno == ENOSYS ? EOPNOTSUPP : errno; }
+        if (errno != EINTR) { return errno; }
     }
     return 0;
 }
@@ -140,17 +146,18 @@ inline int move_data(int fd, const limits& asks, request& what) noexcept {
     return 0;
 }
 
-/// Makes the file reach `end` on a host without fallocate: reads the last block before `end`
-/// (zeroes where there is none) and writes it back. Not ftruncate: that would cut off what another
-/// request has written past `end` in the meantime. The block is in the caller's range, which nobody
-/// else writes at the same time.
-inline int grow_by_rewriting(int fd, const limits& asks, std::uint64_t end) noexcept {
+/// Makes the file reach the range's end on a host without fallocate: reads the range's last block
+/// (zeroes past the end) and writes it back. Not ftruncate: that would cut off what another request
+/// has written past the range in the meantime; nobody else writes the range itself.
+inline int grow_by_rewriting(int fd, const limits& asks, const request& range) noexcept {
     alignas(4096) std::array<std::byte, 4096> block;
-    if (asks.offset_alignment > block.size()) { return EOPNOTSUPP; }
-    const std::span last = std::span(block).first(asks.offset_alignment);
-    request read = request::read(end - last.size(), last);
+    const std::uint32_t size = asks.offset_alignment;
+    const std::uint64_t end = range.offset + range.size;
+    if (size > block.size() || size > range.size || (end & (size - 1)) != 0) { return EOPNOTSUPP; }
+    const std::span last = std::span(block).first(size);
+    request read = request::read(end - size, last);
     if (const int failed = move_data(fd, asks, read); failed != 0) { return failed; }
-    request write = request::write(end - last.size(), last);
+    request write = request::write(end - size, last);
     return move_data(fd, asks, write);
 }
 
@@ -165,7 +172,8 @@ inline int run_request(int fd, const limits& asks, request& what) noexcept {
     const auto at = static_cast<off_t>(what.offset);
     const auto size = static_cast<off_t>(what.size);
     const auto fallocate = [&](opcode as) {
-        return detail::retried([&] { return ::fallocate(fd, fallocate_mode(as), at, size); });
+        const int mode = fallocate_mode(as);
+        return refusal(detail::retried([&] { return ::fallocate(fd, mode, at, size); }));
     };
     switch (what.code) {
     case opcode::read:
@@ -176,13 +184,11 @@ inline int run_request(int fd, const limits& asks, request& what) noexcept {
     case opcode::discard:
     case opcode::extend: break;
     }
-    if (size == 0) { return 0; }
+    if (size == 0) { return 0; } // fallocate(2) would say EINVAL
     const int outcome = fallocate(what.code);
     if (outcome != EOPNOTSUPP || what.code == opcode::discard) { return outcome; }
-    if (what.code == opcode::zero) {
-        if (const int failed = fallocate(opcode::discard); failed != 0) { return failed; }
-    }
-    return detail::grow_by_rewriting(fd, asks, what.offset + what.size);
+    return what.code == opcode::zero ? fallocate(opcode::discard)
+                                     : detail::grow_by_rewriting(fd, asks, what);
 }
 
 } // namespace gaur::io
