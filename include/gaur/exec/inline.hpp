@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/base/contract.hpp>
 #include <gaur/exec/executor.hpp>
 
 namespace gaur::exec {
@@ -14,6 +15,16 @@ class inline_loop {
       public:
         void post(work& w) const noexcept { loop_->post(w); }
         friend bool operator==(const executor&, const executor&) = default;
+
+        /// Blocks until `done()`, which work of this executor makes true; drives `io` meanwhile.
+        template <class Io, class Done>
+        void block_on(Io& io, Done done) const {
+            while (!done()) {
+                const bool moved = io.wait() != 0;
+                // Nothing in flight and not done: nobody is left who could end this.
+                GAUR_ASSERT(moved || done());
+            }
+        }
 
       private:
         friend class inline_loop;

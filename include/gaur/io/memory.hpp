@@ -4,7 +4,9 @@
 #include <gaur/base/contract.hpp>
 #include <gaur/base/error.hpp>
 #include <gaur/io/backend.hpp>
+#include <gaur/io/seeded.hpp>
 #include <gaur/io/sparse_bytes.hpp>
+#include <gaur/io/system_call.hpp>
 
 #include <boost/intrusive/slist.hpp>
 
@@ -38,8 +40,8 @@ struct options {
     std::uint64_t latency = 0;
     /// How many requests the device serves at once; 0: as many as there are.
     unsigned depth = 0;
-    /// Not 0: deferred, and latencies are drawn from 1 to 2 * `latency` (to 1000 where that is 0), so
-    /// that operations overtake each other. One seed, one order.
+    /// Not 0: deferred, and latencies are drawn from 1 to 2 * `latency` (to 1000 where that is 0),
+    /// so that operations overtake each other. One seed, one order.
     std::uint64_t seed = 0;
     /// Bytes of space, counted in pages of 4 KiB. What needs more ends with ENOSPC.
     std::uint64_t capacity = ~std::uint64_t{0};
@@ -207,35 +209,12 @@ class backend {
     }
 
     int check(const file& target, const request& what) const noexcept {
-        const bool reads = what.code == opcode::read || what.code == opcode::flush;
-        if (!reads && !target.writable_) { return EBADF; }
-        const std::uint64_t end = what.offset + what.size;
-        if (end < what.offset || end > sparse_bytes::max_size) {
-            // The kernel takes offsets to 2^63, and has no file that long.
-            if (end < what.offset || end >> 63 != 0) { return EINVAL; }
-            if (!reads) { return EFBIG; }
+        if (const int refused = check_request(options_.limits, what); refused != 0) {
+            return refused;
         }
-        return what.moves_data() ? check_alignment(what) : 0;
-    }
-
-    int check_alignment(const request& what) const noexcept {
-        const io::limits& limits = options_.limits;
-        if (!is_aligned(what.offset | what.size, limits.offset_alignment)) { return EINVAL; }
-        if (what.vectors == nullptr) {
-            return is_aligned(reinterpret_cast<std::uintptr_t>(what.data), limits.memory_alignment)
-                       ? 0
-                       : EINVAL;
-        }
-        if (what.vector_count > limits.max_vectors) { return EINVAL; }
-        for (std::uint32_t i = 0; i < what.vector_count; ++i) {
-            const iovec& v = what.vectors[i];
-            if (!is_aligned(reinterpret_cast<std::uintptr_t>(v.iov_base),
-                            limits.memory_alignment) ||
-                !is_aligned(v.iov_len, limits.offset_alignment)) {
-                return EINVAL;
-            }
-        }
-        return 0;
+        if (what.code == opcode::read || what.code == opcode::flush) { return 0; }
+        if (!target.writable_) { return EBADF; }
+        return what.offset + what.size > sparse_bytes::max_size ? EFBIG : 0;
     }
 
     int perform(detail::node& target, const request& what) noexcept {
@@ -292,7 +271,7 @@ class backend {
     /// When a request that comes now ends: it takes the first server that is free.
     std::uint64_t schedule() noexcept {
         std::uint64_t latency = options_.latency;
-        if (options_.seed != 0) { latency = 1 + random() % (latency == 0 ? 1000 : 2 * latency); }
+        if (options_.seed != 0) { latency = 1 + random_.below(latency == 0 ? 1000 : 2 * latency); }
         if (servers_.empty()) { return now_ + latency; }
         std::uint64_t& free = *std::min_element(servers_.begin(), servers_.end());
         free = std::max(free, now_) + latency;
@@ -322,16 +301,8 @@ class backend {
         return ended;
     }
 
-    /// splitmix64.
-    std::uint64_t random() noexcept {
-        std::uint64_t z = (random_ += 0x9e3779b97f4a7c15);
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-        return z ^ (z >> 31);
-    }
-
     options options_;
-    std::uint64_t random_;
+    seeded random_;
     bool at_once_;
     std::vector<std::uint64_t> servers_; ///< when each is free
     queue pending_;

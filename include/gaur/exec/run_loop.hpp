@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/base/contract.hpp>
+#include <gaur/exec/executor.hpp>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace gaur::exec {
+
+/// One thread that runs work and drives one backend. The thread that makes the loop runs it.
+///
+/// Other threads may post at any time. A loop that has nothing to do wakes at once; one that waits
+/// for I/O sees their work after the next completion, since a backend's wait() cannot be woken.
+template <class Backend>
+class run_loop {
+  public:
+    class executor {
+      public:
+        void post(work& w) const noexcept { loop_->post(w); }
+        friend bool operator==(const executor&, const executor&) = default;
+
+        /// Runs the loop until `done()`. Only from the loop's own thread.
+        template <class Io, class Done>
+        void block_on(Io&, Done done) const {
+            loop_->run_until(done);
+        }
+
+      private:
+        friend class run_loop;
+        explicit executor(run_loop& loop) noexcept : loop_(&loop) {}
+        run_loop* loop_;
+    };
+
+    explicit run_loop(Backend& io) noexcept : io_(&io) {}
+    run_loop(const run_loop&) = delete;
+    run_loop& operator=(const run_loop&) = delete;
+    ~run_loop() { GAUR_ASSERT(ready_.empty() && inbox_.empty()); }
+
+    executor get_executor() noexcept { return executor(*this); }
+
+    /// Runs what was ready when it was called; where nothing was, waits for I/O in flight. False
+    /// where there was neither.
+    bool turn() noexcept {
+        GAUR_ASSERT(in_own_thread());
+        take_inbox();
+        if (ready_.empty()) { return io_->wait() != 0; }
+        const work* last = &ready_.back();
+        for (bool at_last = false; !at_last && !ready_.empty();) {
+            work& next = ready_.front();
+            ready_.pop_front();
+            at_last = &next == last;
+            next.run();
+        }
+        // Work that keeps posting work must not hold up the I/O.
+        if (!ready_.empty()) { io_->poll(); }
+        return true;
+    }
+
+    /// Until nothing is ready and nothing in flight.
+    void run() noexcept {
+        while (turn()) {}
+    }
+
+    /// Until `done()`, asked again after each turn. With nothing to do it sleeps until another
+    /// thread posts.
+    template <class Done>
+    void run_until(Done done) {
+        while (!done()) {
+            if (!turn()) { sleep(); }
+        }
+    }
+
+  private:
+    bool in_own_thread() const noexcept { return std::this_thread::get_id() == thread_; }
+
+    void post(work& w) noexcept {
+        if (in_own_thread()) {
+            ready_.push_back(w);
+            return;
+        }
+        const std::lock_guard lock(mutex_);
+        inbox_.push_back(w);
+        has_inbox_.store(true, std::memory_order_release);
+        inbox_filled_.notify_one();
+    }
+
+    void take_inbox() noexcept {
+        // The flag spares each turn the lock.
+        if (!has_inbox_.load(std::memory_order_acquire)) { return; }
+        const std::lock_guard lock(mutex_);
+        ready_.splice(ready_.end(), inbox_);
+        has_inbox_.store(false, std::memory_order_relaxed);
+    }
+
+    void sleep() {
+        std::unique_lock lock(mutex_);
+        inbox_filled_.wait(lock, [this] { return !inbox_.empty(); });
+    }
+
+    Backend* io_;
+    const std::thread::id thread_ = std::this_thread::get_id();
+    work_queue ready_;
+    std::mutex mutex_; ///< of the three below
+    work_queue inbox_;
+    std::atomic<bool> has_inbox_ = false;
+    std::condition_variable inbox_filled_;
+};
+
+} // namespace gaur::exec
