@@ -34,8 +34,9 @@ class refcount_width {
     }
 
     std::uint64_t get(const std::byte* block, std::size_t index) const noexcept {
+        // Nearly every image has 16 bits, and the allocator asks for each cluster.
+        if (order_ == 4) { return load_be<std::uint16_t>(block + index * 2); }
         switch (order_) {
-        case 4: return load_be<std::uint16_t>(block + index * 2);
         case 3: return std::to_integer<std::uint64_t>(block[index]);
         case 5: return load_be<std::uint32_t>(block + index * 4);
         case 6: return load_be<std::uint64_t>(block + index * 8);
@@ -48,10 +49,11 @@ class refcount_width {
     /// `value` is at most `max()`.
     void set(std::byte* block, std::size_t index, std::uint64_t value) const noexcept {
         GAUR_ASSERT(value <= max());
-        switch (order_) {
-        case 4:
+        if (order_ == 4) {
             store_be<std::uint16_t>(block + index * 2, static_cast<std::uint16_t>(value));
             return;
+        }
+        switch (order_) {
         case 3: block[index] = static_cast<std::byte>(value); return;
         case 5:
             store_be<std::uint32_t>(block + index * 4, static_cast<std::uint32_t>(value));
