@@ -85,6 +85,9 @@ find "${folders[@]}" -name '*.[hc]pp' | sort | while read -r file; do
             if (substr(code, place - 9, 9) !~ /operator[ ]?$/) {
                 look_back(place - 1)
                 look_forward(place + 8)
+                if (substr(code, place + 8, 40) ~ /^[ \n]*(\*|static_cast|std::(move|forward))/)
+                    fault(place, "co_await of what a `*` or a cast gives: g++ 12 may await a " \
+                        "copy; name a reference to it first")
             }
             place += 8
         }

@@ -109,6 +109,8 @@ coroutines)
     await_refused 'braces initialised' 'S x{.a = f(co_await a())};'
     await_refused '`new` initialised' 'auto* x = new T(co_await a());'
     await_refused 'statement expression' 'auto x = ({ auto r = f(); r; });'
+    await_refused 'may await a copy' 'auto x = co_await *pointer;'
+    await_refused 'may await a copy' 'auto x = co_await std::move(operation);'
     await_refused 'symmetric transfer' \
         'std::coroutine_handle<> await_suspend(std::coroutine_handle<> h) { return h; }'
     await_refused 'symmetric transfer' \

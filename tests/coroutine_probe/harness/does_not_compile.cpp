@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: BSL-1.0
+// A form that no compiler takes: the probe must see it.
+#include "../probe.hpp"
+
+task<int> probe() { co_return nothing_of_that_name; }

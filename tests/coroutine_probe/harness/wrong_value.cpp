@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: BSL-1.0
+// A form whose every version gives the wrong value: the probe must see it.
+#include "../probe.hpp"
+
+task<int> probe() {
+    tracked object = co_await make(41);
+    co_return object.value();
+}
