@@ -24,7 +24,7 @@ declare -A allowed=(
 # The headers of components, by the one table that the build and the package use.
 components=$(sed -nE 's/^set\(gaur_[a-z0-9_]+_headers (.*)\)$/\1/p' "$root/cmake/gaur-components.cmake")
 libraries='liburing\.h|liburing/.*|aio\.h|zlib\.h|zstd\.h|lib(deflate|isal).*|openssl/.*|gcrypt\.h'
-libraries+='|thread|boost/asio\.hpp|boost/asio/.*'
+libraries+='|boost/asio\.hpp|boost/asio/.*'
 
 floor_of() {
     case $1 in
@@ -63,4 +63,11 @@ $from includes only itself, ${allowed[$from]:-nothing else}"
 (cmake/gaur-components.cmake)"
     fi
 done < <(grep -rnE --include='*.hpp' '^[[:space:]]*#[[:space:]]*include' . | sed 's|^\./||')
+
+# <thread> is the C++ library's, but to start a thread a program must link Threads::Threads.
+while IFS=: read -r file line text; do
+    is_component "$file" ||
+        fault "$file:$line" "starts a thread: only a header of a component that links Threads may"
+done < <(grep -rnE --include='*.hpp' 'std::j?thread([^:A-Za-z0-9_]|$)' . | sed 's|^\./||' |
+    grep -vE ':[0-9]+:[[:space:]]*//')
 exit $status

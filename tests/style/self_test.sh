@@ -65,6 +65,8 @@ layers)
     refuses 'no floor' include/gaur/attic/a.hpp '#include <gaur/base/one.hpp>'
     refuses 'write <gaur/' include/gaur/io/two.hpp '#include "../base/one.hpp"'
     refuses 'includes <liburing.h>' include/gaur/io/two.hpp '#include <liburing.h>'
+    refuses 'starts a thread' include/gaur/io/two.hpp 'std::thread t(f);'
+    accepts include/gaur/io/two.hpp 'std::thread::id owner;'
     refuses 'needs another library' include/gaur/gaur.hpp '#include <gaur/io/uring.hpp>'
     accepts include/gaur/gaur.hpp '#include <gaur/qcow2/layout/three.hpp>'
     accepts include/gaur/io/uring.hpp '#include <liburing.h>'
