@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/base/contract.hpp>
+#include <gaur/base/error.hpp>
+#include <gaur/io/backend.hpp>
+#include <gaur/io/host_file.hpp>
+#include <gaur/io/operation_queue.hpp>
+#include <gaur/io/system_call.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <liburing.h>
+#include <memory>
+#include <new>
+#include <sched.h>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+/// Linux's io_uring, through liburing. Kernel 5.6 or later; faster from 6.1 on.
+namespace gaur::io::uring {
+
+struct options {
+    /// Operations at the kernel at once, 1 to 16384; more wait in the backend.
+    unsigned depth = 256;
+    /// All calls, make() among them, come from one thread: lets the kernel do its part of the work
+    /// inside our calls instead of interrupting us (SINGLE_ISSUER, DEFER_TASKRUN). Say false where
+    /// threads take turns, as on a strand of a pool.
+    bool single_thread = true;
+    /// A kernel thread looks for submissions, and none takes a system call: it spins on a core of
+    /// its own, and goes to sleep after `sqpoll_idle_ms` without any.
+    bool sqpoll = false;
+    unsigned sqpoll_idle_ms = 100;
+};
+
+class operation : public io::operation {
+  public:
+    using io::operation::operation;
+
+  private:
+    friend class backend;
+    int fd_ = -1;
+    io::limits asks_;
+    /// Stored on the way to the kernel, loaded on the way back: so the thread sanitizer, which does
+    /// not see the ring, learns that the one comes before the other. Plain moves on x86.
+    std::atomic<bool> handed_over_ = false;
+};
+
+class file {
+  public:
+    io::limits limits() const noexcept { return host_.limits(); }
+    result<std::uint64_t> size() const noexcept { return host_.size(); }
+    file_identity identity() const noexcept { return host_.identity(); }
+
+  private:
+    friend class backend;
+    explicit file(host_file&& host) noexcept : host_(std::move(host)) {}
+    host_file host_;
+};
+
+/// submit() only writes an entry of the ring; the next poll() or wait() takes all of them to the
+/// kernel in one system call. `truncate`, for which old kernels have no opcode, is done at once.
+class backend {
+  public:
+    static constexpr std::string_view name = "uring";
+    using operation = uring::operation;
+    using file = uring::file;
+
+    /// Fails with EPERM (io_uring is forbidden by a container or by kernel.io_uring_disabled),
+    /// ENOSYS (the kernel has none, or none that reads files): use `threads` there. EINVAL: a depth
+    /// out of its range. ENOMEM.
+    static result<std::unique_ptr<backend>> make(const options& how = {}) noexcept {
+        if (how.depth == 0 || how.depth > 16384) { return error::from_errno(EINVAL); }
+        std::unique_ptr<backend> made(new (std::nothrow) backend(how.depth));
+        if (made == nullptr) { return error::from_errno(ENOMEM); }
+        if (const int failed = made->start_ring(how); failed != 0) {
+            return error::from_errno(failed);
+        }
+        return made;
+    }
+
+    backend(const backend&) = delete;
+    backend& operator=(const backend&) = delete;
+    ~backend() {
+        GAUR_ASSERT(in_flight_ == 0);
+        if (has_ring_) { ::io_uring_queue_exit(&ring_); }
+    }
+
+    /// Errors are open(2)'s; EISDIR for a directory.
+    result<file> open(const std::string& path, open_mode mode) {
+        result<host_file> host = host_file::open(path, mode);
+        if (!host) { return host.error(); }
+        return file(*std::move(host));
+    }
+
+    submit_status submit(file& on, operation& op, const request& what) noexcept {
+        op.begin(what);
+        op.fd_ = on.host_.fd();
+        op.asks_ = on.host_.limits();
+        const int refused = check_request(op.asks_, what);
+        const bool at_once = what.code == opcode::truncate || //
+                             (what.size == 0 && what.code != opcode::flush);
+        if (refused != 0 || at_once) [[unlikely]] {
+            op.set_outcome(refused != 0 ? refused : run_request(op.fd_, op.asks_, op.asked()));
+            return submit_status::done;
+        }
+        ++in_flight_;
+        if (at_kernel_ < depth_) {
+            ++at_kernel_;
+            queue_entry(op);
+        } else {
+            backlog_.push(op);
+        }
+        return submit_status::pending;
+    }
+
+    unsigned poll() noexcept {
+        if (in_flight_ == 0) { return 0; }
+        if (has_entries() || kernel_has_work()) { enter(0); }
+        const unsigned ended = reap();
+        // Else descriptor() would wait for what never started.
+        if (has_entries()) { enter(0); }
+        return ended;
+    }
+
+    unsigned wait() noexcept {
+        while (in_flight_ != 0) {
+            if (has_entries() || ::io_uring_cq_ready(&ring_) == 0) { enter(1); }
+            if (const unsigned ended = reap(); ended != 0) { return ended; }
+        }
+        return 0;
+    }
+
+    unsigned in_flight() const noexcept { return in_flight_; }
+
+    /// The ring: readable while poll() has something to do.
+    int descriptor() const noexcept { return ring_.ring_fd; }
+
+  private:
+    explicit backend(unsigned depth) noexcept : depth_(depth) {}
+
+    /// 0 or an errno. Asks for what helps from best to plain, since kernels refuse with EINVAL what
+    /// they do not know.
+    int start_ring(const options& how) noexcept {
+        constexpr unsigned cooperate =
+            IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
+        constexpr unsigned defer =
+            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL;
+        constexpr std::array one_thread = {defer | IORING_SETUP_TASKRUN_FLAG, cooperate, 0U};
+        // A thread that cooperates runs completions in its own system calls only: no good where the
+        // thread that submitted is not the one that waits.
+        constexpr std::array threads = {0U + IORING_SETUP_SUBMIT_ALL, 0U};
+        constexpr std::array kernel_thread = {0U + IORING_SETUP_SQPOLL};
+        const std::span<const unsigned> best_to_plain =
+            how.sqpoll ? std::span<const unsigned>(kernel_thread)
+                       : (how.single_thread ? std::span<const unsigned>(one_thread)
+                                            : std::span<const unsigned>(threads));
+        // The kernel's thread frees the entries of a batch only after the last one, when the first
+        // may have ended already and made room for another operation.
+        const unsigned entries = how.sqpoll ? 2 * how.depth : how.depth;
+        int failed = EINVAL;
+        for (const unsigned flags : best_to_plain) {
+            io_uring_params asked{};
+            asked.flags = flags;
+            asked.sq_thread_idle = how.sqpoll_idle_ms;
+            failed = -::io_uring_queue_init_params(entries, &ring_, &asked);
+            if (failed != EINVAL) { break; }
+        }
+        if (failed != 0) { return failed; }
+        has_ring_ = true;
+        // Saves looking up the descriptor in each call. Kernels before 5.18 refuse: no matter.
+        if (how.single_thread) { ::io_uring_register_ring_fd(&ring_); }
+        return knows_opcodes() ? 0 : ENOSYS;
+    }
+
+    bool knows_opcodes() noexcept {
+        io_uring_probe* const probe = ::io_uring_get_probe_ring(&ring_);
+        if (probe == nullptr) { return false; }
+        const bool all = std::ranges::all_of(
+            std::array{IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV,
+                       IORING_OP_FSYNC, IORING_OP_FALLOCATE},
+            [&](int code) { return ::io_uring_opcode_supported(probe, code) != 0; });
+        ::io_uring_free_probe(probe);
+        return all;
+    }
+
+    /// Writes the ring's next entry: there is one, since no more than `depth_` are on their way.
+    void queue_entry(operation& op) noexcept {
+        io_uring_sqe* const entry = ::io_uring_get_sqe(&ring_);
+        GAUR_ASSERT(entry != nullptr);
+        const request& what = op.asked();
+        // The kernel ends larger transfers short anyhow; a power of two keeps their rest aligned.
+        const auto size = static_cast<unsigned>(std::min(what.size, std::uint64_t{1} << 30));
+        switch (what.code) {
+        case opcode::read:
+            if (what.vectors == nullptr) {
+                ::io_uring_prep_read(entry, op.fd_, what.data, size, what.offset);
+            } else {
+                ::io_uring_prep_readv(entry, op.fd_, what.vectors, what.vector_count, what.offset);
+            }
+            break;
+        case opcode::write:
+            if (what.vectors == nullptr) {
+                ::io_uring_prep_write(entry, op.fd_, what.data, size, what.offset);
+            } else {
+                ::io_uring_prep_writev(entry, op.fd_, what.vectors, what.vector_count, what.offset);
+            }
+            break;
+        case opcode::flush: ::io_uring_prep_fsync(entry, op.fd_, IORING_FSYNC_DATASYNC); break;
+        case opcode::zero:
+        case opcode::discard:
+        case opcode::extend:
+            ::io_uring_prep_fallocate(entry, op.fd_, fallocate_mode(what.code),
+                                      static_cast<off_t>(what.offset),
+                                      static_cast<off_t>(what.size));
+            break;
+        case opcode::truncate: GAUR_ASSERT(!"truncate is done at once"); break;
+        }
+        ::io_uring_sqe_set_data(entry, static_cast<void*>(&op));
+        op.handed_over_.store(true, std::memory_order_release);
+    }
+
+    bool has_entries() const noexcept { return ::io_uring_sq_ready(&ring_) != 0; }
+
+    /// Completions that the kernel makes, or moves into the ring, only when it is called.
+    bool kernel_has_work() const noexcept {
+        return (IO_URING_READ_ONCE(*ring_.sq.kflags) &
+                (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+    }
+
+    /// Takes the entries to the kernel, and waits for `completions`. Where it cannot take them now,
+    /// they stay in the ring for the next call.
+    void enter(unsigned completions) noexcept {
+        const int taken = completions == 0 ? ::io_uring_submit_and_get_events(&ring_)
+                                           : ::io_uring_submit_and_wait(&ring_, completions);
+        if (taken >= 0 || taken == -EINTR) { return; }
+        // EEXIST: another thread calls than the one of options::single_thread.
+        GAUR_ASSERT(taken == -EAGAIN || taken == -EBUSY || taken == -ENOMEM);
+        if (completions != 0) { ::sched_yield(); }
+    }
+
+    /// Ends what is in the ring now, not what callbacks add; how many.
+    unsigned reap() noexcept {
+        unsigned ended = 0;
+        for (unsigned left = ::io_uring_cq_ready(&ring_); left != 0; --left) {
+            io_uring_cqe* completion = nullptr;
+            if (::io_uring_peek_cqe(&ring_, &completion) != 0) { break; }
+            auto& op = *static_cast<operation*>(::io_uring_cqe_get_data(completion));
+            const int moved = completion->res;
+            ::io_uring_cqe_seen(&ring_, completion);
+            const bool handed_over = op.handed_over_.load(std::memory_order_acquire);
+            GAUR_ASSERT(handed_over);
+            const int outcome = outcome_of(op, moved);
+            if (outcome == unfinished) [[unlikely]] {
+                queue_entry(op);
+                continue;
+            }
+            --in_flight_;
+            if (backlog_.empty()) {
+                --at_kernel_;
+            } else {
+                queue_entry(backlog_.pop());
+            }
+            op.complete(outcome);
+            ++ended;
+        }
+        return ended;
+    }
+
+    static int outcome_of(operation& op, int moved) noexcept {
+        request& what = op.asked();
+        if (moved >= 0) [[likely]] {
+            return what.moves_data()
+                       ? after_transfer(op.asks_, what, static_cast<std::size_t>(moved))
+                       : 0;
+        }
+        // ECANCELED: the thread that submitted it has ended.
+        if (moved == -EINTR || moved == -EAGAIN || moved == -ECANCELED) { return unfinished; }
+        if (what.moves_data() || what.code == opcode::flush) { return -moved; }
+        // What the host refuses may have a way round, of system calls.
+        const int failed = refusal(-moved);
+        return failed == EOPNOTSUPP ? run_request(op.fd_, op.asks_, what) : failed;
+    }
+
+    ::io_uring ring_{};
+    bool has_ring_ = false;
+    unsigned depth_;
+    unsigned at_kernel_ = 0; ///< in the ring or at the kernel
+    unsigned in_flight_ = 0; ///< and in the backlog
+    operation_queue<operation> backlog_;
+};
+
+static_assert(check_backend<backend>() && PollableBackend<backend>);
+
+} // namespace gaur::io::uring
