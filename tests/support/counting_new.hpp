@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+/// Counts every call of operator new in a program that includes this anywhere. The replacements are
+/// weak, so that several sources of one program may.
+///
+///     const allocations_in_scope news;
+///     …
+///     EXPECT_EQ(news.count(), 0U);
+namespace gaur::test {
+
+inline std::atomic<std::uint64_t> allocation_count = 0; ///< by all threads, so far
+
+/// How many allocations there have been since this was made.
+class allocations_in_scope {
+  public:
+    std::uint64_t count() const noexcept {
+        return allocation_count.load(std::memory_order_relaxed) - before_;
+    }
+
+  private:
+    std::uint64_t before_ = allocation_count.load(std::memory_order_relaxed);
+};
+
+inline void* counted_allocation(std::size_t size, std::size_t alignment) noexcept {
+    allocation_count.fetch_add(1, std::memory_order_relaxed);
+    if (alignment <= alignof(std::max_align_t)) { return std::malloc(size == 0 ? 1 : size); }
+    // aligned_alloc wants whole multiples.
+    return std::aligned_alloc(alignment, (size + alignment) & ~(alignment - 1));
+}
+
+inline void* counted_allocation_or_throw(std::size_t size, std::size_t alignment) {
+    void* const memory = counted_allocation(size, alignment);
+    if (memory == nullptr) { throw std::bad_alloc(); }
+    return memory;
+}
+
+} // namespace gaur::test
+
+// All of them: a `new` of ours with a `delete` of a sanitizer's would be a mismatch.
+[[gnu::weak]] void* operator new(std::size_t size) {
+    return gaur::test::counted_allocation_or_throw(size, 1);
+}
+[[gnu::weak]] void* operator new[](std::size_t size) {
+    return gaur::test::counted_allocation_or_throw(size, 1);
+}
+[[gnu::weak]] void* operator new(std::size_t size, std::align_val_t alignment) {
+    return gaur::test::counted_allocation_or_throw(size, static_cast<std::size_t>(alignment));
+}
+[[gnu::weak]] void* operator new[](std::size_t size, std::align_val_t alignment) {
+    return gaur::test::counted_allocation_or_throw(size, static_cast<std::size_t>(alignment));
+}
+[[gnu::weak]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return gaur::test::counted_allocation(size, 1);
+}
+[[gnu::weak]] void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+    return gaur::test::counted_allocation(size, 1);
+}
+[[gnu::weak]] void* operator new(std::size_t size, std::align_val_t alignment,
+                                 const std::nothrow_t&) noexcept {
+    return gaur::test::counted_allocation(size, static_cast<std::size_t>(alignment));
+}
+[[gnu::weak]] void* operator new[](std::size_t size, std::align_val_t alignment,
+                                   const std::nothrow_t&) noexcept {
+    return gaur::test::counted_allocation(size, static_cast<std::size_t>(alignment));
+}
+[[gnu::weak]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::weak]] void operator delete[](void* memory) noexcept { std::free(memory); }
+[[gnu::weak]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::weak]] void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::weak]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::weak]] void operator delete[](void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+[[gnu::weak]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
+[[gnu::weak]] void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
+[[gnu::weak]] void operator delete(void* memory, const std::nothrow_t&) noexcept {
+    std::free(memory);
+}
+[[gnu::weak]] void operator delete[](void* memory, const std::nothrow_t&) noexcept {
+    std::free(memory);
+}
+[[gnu::weak]] void operator delete(void* memory, std::align_val_t,
+                                   const std::nothrow_t&) noexcept {
+    std::free(memory);
+}
+[[gnu::weak]] void operator delete[](void* memory, std::align_val_t,
+                                     const std::nothrow_t&) noexcept {
+    std::free(memory);
+}
