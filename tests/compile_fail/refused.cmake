@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSL-1.0
-# cmake -DCOMPILER=… -DINCLUDE=… [-DSYSTEM_INCLUDE=…] -DSOURCE=… -P refused.cmake
+# cmake -DCOMPILER=… -DCOMPILER_ID=… -DINCLUDE=… [-DSYSTEM_INCLUDE=…] -DSOURCE=… -P refused.cmake
 function(fail sentence)
     message(NOTICE "${sentence}") # a FATAL_ERROR would break the sentence into lines
     message(FATAL_ERROR "see above")
@@ -18,8 +18,13 @@ foreach(folder IN LISTS SYSTEM_INCLUDE)
     endif()
 endforeach()
 # Without excerpts of the source, so that no comment is taken for the compiler's words.
+if(COMPILER_ID MATCHES "Clang")
+    list(APPEND flags -fno-caret-diagnostics)
+else()
+    list(APPEND flags -fno-diagnostics-show-caret)
+endif()
 execute_process(
-    COMMAND "${COMPILER}" ${flags} -fno-diagnostics-show-caret "${SOURCE}"
+    COMMAND "${COMPILER}" ${flags} "${SOURCE}"
     RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(status EQUAL 0)
     fail("${SOURCE} compiles, but must be refused with: ${expected}")

@@ -4,7 +4,7 @@
 # header that belongs to no component includes a component's library.
 #   check_layers.sh <root of the tree>
 set -u
-root=$1
+root=$(cd "$1" && pwd) || exit 2
 cd "$root/include/gaur" || exit 2
 
 # What each floor may include, beside itself. gaur.hpp may include any core header.
