@@ -25,7 +25,9 @@ target_compile_options(gaur_dev INTERFACE
     -Wall -Wextra -Wpedantic -Wconversion -Wshadow
     $<$<BOOL:${GAUR_WARNINGS_ARE_ERRORS}>:-Werror>
     # g++ 12 warns of an overlap inside std::string's own operator+ (GCC PR 105651).
-    $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
+    # GAUR_ASSERT(!"what cannot be") is meant.
+    $<$<CXX_COMPILER_ID:Clang>:-Wno-string-conversion>)
 
 # Which components a file's own includes ask for, and which of them are not there.
 function(gaur_components_of file needed_variable missing_variable)

@@ -60,6 +60,7 @@ step() {
 }
 
 run_stage() {
+    rm -f "$logs/$1"-*.log # an old outcome must not be taken for this one
     local stage=$1 prefix=()
     if [[ $stage == tsan ]] && setarch "$(uname -m)" -R true 2>/dev/null; then
         # Where the kernel scatters addresses widely, g++ 12's thread sanitizer cannot start.
