@@ -32,7 +32,7 @@ std::uint64_t naive_get(const std::vector<std::byte>& block, unsigned bits, std:
     return value;
 }
 
-class every_width : public testing::TestWithParam<unsigned> {
+class every_refcount_width : public testing::TestWithParam<unsigned> {
   protected:
     refcount_width width{GetParam()};
     std::mt19937_64 random{GetParam() + 1};
@@ -47,9 +47,9 @@ class every_width : public testing::TestWithParam<unsigned> {
     }
 };
 
-INSTANTIATE_TEST_SUITE_P(orders, every_width, testing::Range(0U, 7U));
+INSTANTIATE_TEST_SUITE_P(orders, every_refcount_width, testing::Range(0U, 7U));
 
-TEST_P(every_width, get_and_set_agree_with_the_bit_model) {
+TEST_P(every_refcount_width, get_and_set_agree_with_the_bit_model) {
     std::vector<std::uint64_t> model(entries());
     for (std::byte& b : block) {
         b = static_cast<std::byte>(random());
@@ -70,7 +70,7 @@ TEST_P(every_width, get_and_set_agree_with_the_bit_model) {
     }
 }
 
-TEST_P(every_width, the_largest_value_fills_the_width) {
+TEST_P(every_refcount_width, the_largest_value_fills_the_width) {
     EXPECT_EQ(width.bits(), 1U << GetParam());
     EXPECT_EQ(entries() * width.bits(), 4096U);
     width.set(block.data(), 3, width.max());
@@ -80,12 +80,12 @@ TEST_P(every_width, the_largest_value_fills_the_width) {
     EXPECT_EQ(width.max() + 1, width.bits() == 64 ? 0 : std::uint64_t{1} << width.bits());
 }
 
-TEST_P(every_width, a_value_over_the_width_is_our_own_mistake) {
+TEST_P(every_refcount_width, a_value_over_the_width_is_our_own_mistake) {
     if (width.bits() == 64) { GTEST_SKIP() << "every value fits"; }
     EXPECT_DEATH(width.set(block.data(), 0, width.max() + 1), "broken contract");
 }
 
-TEST_P(every_width, searches_agree_with_a_loop) {
+TEST_P(every_refcount_width, searches_agree_with_a_loop) {
     for (const unsigned one_in : {1U, 2U, 40U, 100000U}) {
         fill(one_in);
         // A few holes, so that a dense block has zeroes to find.
@@ -112,7 +112,7 @@ TEST_P(every_width, searches_agree_with_a_loop) {
     }
 }
 
-TEST_P(every_width, a_lane_of_one_beside_a_zero_is_not_taken_for_zero) {
+TEST_P(every_refcount_width, a_lane_of_one_beside_a_zero_is_not_taken_for_zero) {
     // Subtraction finds zero lanes; a borrow must not make the lane above one.
     for (std::size_t i = 0; i < entries(); ++i) {
         width.set(block.data(), i, 1);
