@@ -4,6 +4,7 @@
 #include <gaur/base/contract.hpp>
 #include <gaur/base/error.hpp>
 #include <gaur/base/units.hpp>
+#include <gaur/qcow2/layout/geometry.hpp>
 
 #include <cstdint>
 
@@ -18,9 +19,6 @@ inline constexpr std::uint64_t zero_bit = 1;
 inline constexpr std::uint64_t offset_bits = 0x00ff'ffff'ffff'fe00;
 
 } // namespace detail
-
-/// First host offset that no table can name: descriptors hold bits up to 55.
-inline constexpr std::uint64_t host_limit = std::uint64_t{1} << 56;
 
 /// One entry of an L1 table: where an L2 table lies (specification, "L1 table entry").
 struct l1_entry {

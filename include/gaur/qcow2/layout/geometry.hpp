@@ -23,6 +23,8 @@ inline constexpr std::uint64_t max_snapshot_table_bytes = std::uint64_t{64} << 2
 inline constexpr std::uint64_t min_snapshot_bytes = 40;
 inline constexpr std::uint64_t max_snapshot_extra_bytes = 1024;
 inline constexpr std::uint64_t max_backing_file_bytes = 1023;
+/// First host offset that no table entry can name: descriptors hold bits up to 55.
+inline constexpr std::uint64_t host_limit = std::uint64_t{1} << 56;
 /// The largest offset that the host's file interface can name.
 inline constexpr std::uint64_t max_file_offset =
     static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());

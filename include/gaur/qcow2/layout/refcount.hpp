@@ -5,6 +5,7 @@
 #include <gaur/base/contract.hpp>
 #include <gaur/base/error.hpp>
 #include <gaur/base/units.hpp>
+#include <gaur/qcow2/layout/geometry.hpp>
 
 #include <bit>
 #include <cstddef>
@@ -157,7 +158,7 @@ constexpr result<void> check(refcount_table_entry entry, unsigned cluster_bits,
     // No L2 entry could name a cluster from 2^56 on, so nor may metadata lie there.
     const std::uint64_t block = entry.block().value;
     if (!entry.reserved_ok() || !is_aligned(block, std::uint64_t{1} << cluster_bits) ||
-        block >= std::uint64_t{1} << 56) {
+        block >= host_limit) {
         return {errc::refcount_entry, at};
     }
     return {};
