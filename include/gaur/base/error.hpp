@@ -82,6 +82,11 @@ enum class errc : std::uint16_t {
     refcount_overflow,    ///< host cluster
     refcount_underflow,   ///< host cluster
     metadata_overlap,     ///< host offset
+
+    // Creating; `where` is the value asked for.
+    refcount_bits = 4400,
+    lazy_refcounts,
+    backing_format,       ///< its length
 };
 
 namespace detail {
@@ -169,7 +174,8 @@ inline constexpr errc_text errc_texts[] = {
      errc_text::unit::offset},
     {errc::snapshot_table_too_large, "more than 65536 snapshots, or a snapshot table over 64 MiB",
      errc_text::unit::number},
-    {errc::snapshot_table_offset, "snapshots_offset is not a multiple of the cluster size",
+    {errc::snapshot_table_offset,
+     "snapshots_offset is zero, not a multiple of the cluster size, or too large",
      errc_text::unit::offset},
     {errc::snapshot_malformed, "an entry of the snapshot table is malformed",
      errc_text::unit::offset},
@@ -202,6 +208,11 @@ inline constexpr errc_text errc_texts[] = {
      errc_text::unit::number},
     {errc::metadata_overlap, "a write would land on the image's own metadata; run a check",
      errc_text::unit::offset},
+    {errc::refcount_bits, "refcount_bits must be 1, 2, 4, 8, 16, 32 or 64, and 16 in version 2",
+     errc_text::unit::number},
+    {errc::lazy_refcounts, "lazy refcounts need version 3", errc_text::unit::none},
+    {errc::backing_format, "a backing format needs a backing file, and has at most 15 bytes",
+     errc_text::unit::number},
 };
 
 constexpr const errc_text* find_text(errc code) noexcept {
