@@ -7,12 +7,67 @@
 #include <gaur/exec/executor.hpp>
 #include <gaur/io/aligned.hpp>
 
-#include <boost/intrusive/slist.hpp>
-
+#include <cerrno>
 #include <coroutine>
 #include <new>
+#include <utility>
 
 namespace gaur::async {
+
+template <class Shard>
+class io_group;
+
+/// An operation that a group lends itself from its shard.
+template <class Shard>
+class io_slot : public Shard::file::operation, public exec::work {
+  public:
+    io_slot() noexcept : Shard::file::operation(&on_complete), exec::work(&on_run) {}
+
+  private:
+    template <class>
+    friend class slot_pool;
+    static void on_complete(io::operation& op) noexcept {
+        auto& self = static_cast<io_slot&>(op);
+        self.group_->shard_.executor().post(self);
+    }
+    static void on_run(exec::work& w) noexcept {
+        auto& self = static_cast<io_slot&>(w);
+        self.group_->ended(self);
+    }
+    io_group<Shard>* group_ = nullptr;
+    io_slot* next_free_ = nullptr;
+};
+
+/// Recycles operations of groups.
+template <class Shard>
+class slot_pool {
+  public:
+    slot_pool() = default;
+    slot_pool(const slot_pool&) = delete;
+    slot_pool& operator=(const slot_pool&) = delete;
+    ~slot_pool() {
+        while (free_ != nullptr) { delete std::exchange(free_, free_->next_free_); }
+    }
+
+    /// Null without memory.
+    io_slot<Shard>* take(io_group<Shard>& group) noexcept {
+        io_slot<Shard>* slot = free_;
+        if (slot != nullptr) {
+            free_ = slot->next_free_;
+        } else {
+            slot = new (std::nothrow) io_slot<Shard>();
+        }
+        if (slot != nullptr) { slot->group_ = &group; }
+        return slot;
+    }
+    void put(io_slot<Shard>& slot) noexcept {
+        slot.next_free_ = free_;
+        free_ = &slot;
+    }
+
+  private:
+    io_slot<Shard>* free_ = nullptr;
+};
 
 /// Everything that requests of one image share below the format: the backend, the executor, and the
 /// memory that is used again. It runs on one serial executor, so it needs no lock.
@@ -34,6 +89,7 @@ class shard {
     P& probe() noexcept { return probe_; }
     frame_pool& frames() noexcept { return frames_; }
     buffer_pool& buffers() noexcept { return buffers_; }
+    slot_pool<shard>& slots() noexcept { return slots_; }
 
   private:
     B& io_;
@@ -42,6 +98,7 @@ class shard {
     P& probe_;
     buffer_pool buffers_;
     frame_pool frames_;
+    slot_pool<shard> slots_;
 };
 
 /// One request to a file, awaited: `await_io io(shard, file, what); auto r = co_await io;`. Nothing is
@@ -81,27 +138,24 @@ class await_io {
 };
 
 /// Several requests in flight together for one coroutine. add() starts one; `co_await group` waits for
-/// all and gives the first error. Operations beyond the few that live inside come from the heap.
+/// all that run and gives the first error since the last wait. The operations come from the shard.
 template <class Shard>
 class io_group {
   public:
     explicit io_group(Shard& shard) noexcept : shard_(shard) {}
     io_group(const io_group&) = delete;
     io_group& operator=(const io_group&) = delete;
-    ~io_group() {
-        GAUR_ASSERT(running_ == 0);
-        while (!free_.empty()) { delete take_free(); }
-    }
+    ~io_group() { GAUR_ASSERT(running_ == 0); }
 
     /// The request's memory must live until the group has been awaited.
     void add(typename Shard::file& file, const io::request& what) noexcept {
-        member* m = !free_.empty() ? take_free() : new (std::nothrow) member(*this);
-        if (m == nullptr) {
+        io_slot<Shard>* slot = shard_.slots().take(*this);
+        if (slot == nullptr) {
             note(error::from_errno(ENOMEM));
             return;
         }
         ++running_;
-        if (file.submit(*m, what) == io::submit_status::done) { ended(*m); }
+        if (file.submit(*slot, what) == io::submit_status::done) { ended(*slot); }
     }
     unsigned running() const noexcept { return running_; }
 
@@ -110,40 +164,19 @@ class io_group {
     result<void> await_resume() noexcept { return std::exchange(status_, result<void>{}); }
 
   private:
-    struct member : Shard::file::operation, exec::work {
-        explicit member(io_group& g) noexcept
-            : Shard::file::operation(&on_complete), exec::work(&on_run), group(g) {}
-        static void on_complete(io::operation& op) noexcept {
-            auto& self = static_cast<member&>(op);
-            self.group.shard_.executor().post(self);
-        }
-        static void on_run(exec::work& w) noexcept {
-            auto& self = static_cast<member&>(w);
-            io_group& group = self.group;
-            group.ended(self);
-            if (group.running_ == 0 && group.waiting_) {
-                std::exchange(group.waiting_, nullptr).resume();
-            }
-        }
-        io_group& group;
-    };
+    friend class io_slot<Shard>;
 
-    void ended(member& m) noexcept {
+    void ended(io_slot<Shard>& slot) noexcept {
         --running_;
-        if (const result<void> r = m.status(); !r) { note(r.error()); }
-        free_.push_front(m);
+        if (const result<void> r = slot.status(); !r) { note(r.error()); }
+        shard_.slots().put(slot);
+        if (running_ == 0 && waiting_) { std::exchange(waiting_, nullptr).resume(); }
     }
     void note(error why) noexcept {
         if (status_) { status_ = why; }
     }
-    member* take_free() noexcept {
-        member* m = static_cast<member*>(&free_.front());
-        free_.pop_front();
-        return m;
-    }
 
     Shard& shard_;
-    boost::intrusive::slist<io::operation, boost::intrusive::constant_time_size<false>> free_;
     result<void> status_;
     std::coroutine_handle<> waiting_;
     unsigned running_ = 0;

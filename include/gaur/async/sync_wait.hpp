@@ -5,6 +5,7 @@
 #include <gaur/exec/executor.hpp>
 
 #include <atomic>
+#include <type_traits>
 #include <utility>
 
 namespace gaur::async {
@@ -61,12 +62,12 @@ template <class Request>
     requires requires(Request& r) {
         r.backend();
         r.executor();
-        typename Request::value_type;
+        typename std::remove_reference_t<Request>::value_type;
     }
-result<typename Request::value_type> sync_wait(Request&& request) {
-    using value = typename Request::value_type;
+auto sync_wait(Request&& request) {
+    using awaited = std::remove_reference_t<Request>;
     return sync_wait(request.backend(), request.executor(),
-                     detail::await_all_of<Request, value>(request));
+                     detail::await_all_of<awaited, typename awaited::value_type>(request));
 }
 
 } // namespace gaur::async

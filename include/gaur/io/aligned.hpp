@@ -63,6 +63,8 @@ class aligned_file {
     result<std::uint64_t> size() const noexcept { return file_.size(); }
     file_identity identity() const noexcept { return file_.identity(); }
     B& backend() noexcept { return io_; }
+    /// The backend's file, for another layer over it.
+    typename B::file release() && noexcept { return std::move(file_); }
 
     submit_status submit(operation& op, const request& what) noexcept {
         op.begin(what);

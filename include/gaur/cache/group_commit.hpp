@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/task.hpp>
+#include <gaur/base/error.hpp>
+#include <gaur/exec/executor.hpp>
+
+#include <coroutine>
+#include <optional>
+
+namespace gaur::cache {
+
+/// One epoch at a time, shared by all who asked for it before it began; those who ask later share the
+/// next. An epoch that failed fails every later one: what the host could not make durable, it may
+/// have dropped, and no later success would mean anything.
+///
+/// `Owner` gives `task<void> write_epoch()`, `executor()`, and `epochs_idle()`, which is called when
+/// the last epoch has ended.
+template <class Owner>
+class group_commit {
+  public:
+    explicit group_commit(Owner& owner) noexcept : owner_(owner) {}
+    group_commit(const group_commit&) = delete;
+    group_commit& operator=(const group_commit&) = delete;
+    ~group_commit() { GAUR_ASSERT(!running_); }
+
+    bool is_running() const noexcept { return running_; }
+    std::uint64_t epochs() const noexcept { return epochs_; }
+    const std::optional<error>& failure() const noexcept { return failure_; }
+    void fail(error why) noexcept {
+        if (!failure_) { failure_ = why; }
+    }
+
+    /// `co_await` it: everything that had been done before is durable when it gives success.
+    class durable : public exec::work {
+      public:
+        explicit durable(group_commit& commit) noexcept
+            : exec::work(&on_run), commit_(commit) {}
+        bool await_ready() noexcept {
+            if (commit_.failure_) { status_ = errc::poisoned; }
+            return commit_.failure_.has_value();
+        }
+        void await_suspend(std::coroutine_handle<> waiting) noexcept {
+            waiting_ = waiting;
+            commit_.join(*this);
+        }
+        result<void> await_resume() const noexcept { return status_; }
+
+      private:
+        friend class group_commit;
+        static void on_run(exec::work& w) noexcept { static_cast<durable&>(w).waiting_.resume(); }
+        group_commit& commit_;
+        result<void> status_;
+        std::coroutine_handle<> waiting_;
+    };
+
+  private:
+    void join(durable& waiting) noexcept {
+        next_.push_back(waiting);
+        if (running_) { return; }
+        running_ = true;
+        runner_ = run(owner_, *this);
+        // Without memory for the frame nothing would ever wake those who wait.
+        if (runner_.start({&on_end, this})) { ended(); }
+    }
+    static void on_end(void* self) noexcept { static_cast<group_commit*>(self)->ended(); }
+
+    void ended() noexcept {
+        running_ = false;
+        const result<void> r = runner_.take();
+        if (!r) { wake(next_, r); }
+        owner_.epochs_idle();
+    }
+
+    static async::task<void> run(Owner& owner, group_commit& self) {
+        while (!self.next_.empty()) {
+            exec::work_queue sharing;
+            sharing.swap(self.next_);
+            ++self.epochs_;
+            result<void> r = errc::poisoned;
+            if (!self.failure_) {
+                async::task<void> epoch = owner.write_epoch();
+                r = co_await epoch;
+                if (!r) { self.failure_ = r.error(); }
+            }
+            self.wake(sharing, r);
+        }
+        co_return {};
+    }
+
+    void wake(exec::work_queue& waiting, result<void> status) noexcept {
+        while (!waiting.empty()) {
+            durable& w = static_cast<durable&>(waiting.front());
+            waiting.pop_front();
+            w.status_ = status;
+            owner_.executor().post(w);
+        }
+    }
+
+    Owner& owner_;
+    exec::work_queue next_;
+    async::task<void> runner_;
+    std::optional<error> failure_;
+    std::uint64_t epochs_ = 0;
+    bool running_ = false;
+};
+
+} // namespace gaur::cache

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/shard.hpp>
+#include <gaur/base/units.hpp>
+
+#include <boost/intrusive/list.hpp>
+
+#include <bit>
+#include <coroutine>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace gaur::cache {
+
+/// What a slice holds; each kind is written in its own phase of a commit.
+enum class slice_kind : std::uint8_t { mapping, refcount };
+inline constexpr unsigned slice_kinds = 2;
+
+/// A piece of a metadata table: 4 KiB, or a cluster where that is smaller.
+class slice : public boost::intrusive::list_base_hook<> {
+  public:
+    host_offset at() const noexcept { return at_; }
+    slice_kind kind() const noexcept { return kind_; }
+    std::byte* data() noexcept { return data_; }
+    const std::byte* data() const noexcept { return data_; }
+    bool is_dirty() const noexcept { return dirty_ != 0; }
+    /// One bit for each 512 bytes.
+    std::uint32_t dirty_sectors() const noexcept { return dirty_; }
+    /// Part of a table that nothing durable points to yet.
+    bool is_fresh() const noexcept { return fresh_; }
+
+  private:
+    template <class>
+    friend class slice_cache;
+
+    slice* next_in_bucket_ = nullptr;
+    std::byte* data_ = nullptr;
+    void* load_ = nullptr; // the load in flight
+    host_offset at_;
+    std::uint32_t dirty_ = 0;
+    std::uint32_t pins_ = 0;
+    slice_kind kind_ = slice_kind::mapping;
+    bool fresh_ = false;
+    bool referenced_ = false; // since the clock's hand last passed
+};
+
+/// Slices of metadata tables in memory, found by host offset in O(1). Clean ones go round a clock and
+/// are dropped when space is needed; dirty ones stay until a commit has taken them.
+///
+/// No caller holds a slice over a suspension: it looks it up again, and loads it again if need be. So
+/// the cache needs no pins but the short one between the end of a load and those who waited for it,
+/// and any capacity works. It may be exceeded, by what is dirty and by loads in flight.
+template <class Shard>
+class slice_cache {
+    struct load_in_flight;
+
+  public:
+    static constexpr std::size_t max_slice = 4096;
+    static constexpr std::size_t sector = 512;
+
+    slice_cache(Shard& shard, typename Shard::file& file, std::size_t slice_size,
+                std::size_t capacity_bytes)
+        : shard_(shard), file_(file), slice_size_(slice_size),
+          capacity_(std::max<std::size_t>(capacity_bytes / slice_size, 4)),
+          buckets_(std::bit_ceil(std::min<std::size_t>(capacity_, std::size_t{1} << 20)), nullptr) {
+        GAUR_ASSERT(slice_size <= max_slice && std::has_single_bit(slice_size));
+    }
+    slice_cache(const slice_cache&) = delete;
+    slice_cache& operator=(const slice_cache&) = delete;
+    ~slice_cache() {
+        GAUR_ASSERT(loading_ == 0);
+        clean_.clear();
+        free_.clear();
+        for (slice_list& list : dirty_) { list.clear(); }
+    }
+
+    std::size_t slice_size() const noexcept { return slice_size_; }
+    std::size_t resident() const noexcept { return resident_; }
+    std::size_t dirty() const noexcept { return dirty_count_; }
+    std::size_t capacity() const noexcept { return capacity_; }
+    std::uint64_t loads() const noexcept { return loads_; }
+
+    /// The slice that begins at `at`, a multiple of the slice size; null where it is not in memory.
+    slice* find(host_offset at) noexcept {
+        slice* s = lookup(at);
+        if (s == nullptr || s->load_ != nullptr) { return nullptr; }
+        s->referenced_ = true;
+        return s;
+    }
+
+    /// A slice of a new table: zeroes, to be written whole before anything points to it. One that is
+    /// there already is taken over. Null without memory, and where a load of it is in flight (only a
+    /// corrupt image has a table in a free cluster).
+    slice* create(host_offset at, slice_kind kind) noexcept {
+        slice* s = lookup(at);
+        if (s != nullptr && s->load_ != nullptr) { return nullptr; }
+        if (s == nullptr) {
+            s = make_room();
+            if (s == nullptr) { return nullptr; }
+            insert(*s, at, kind);
+        } else {
+            remove_from_list(*s);
+            s->kind_ = kind;
+            s->dirty_ = 0;
+        }
+        std::memset(s->data_, 0, slice_size_);
+        s->fresh_ = true;
+        s->dirty_ = all_sectors();
+        push_dirty(*s);
+        return s;
+    }
+
+    /// Bytes `[from, from + size)` of the slice have changed.
+    void mark_dirty(slice& s, std::size_t from, std::size_t size) noexcept {
+        const std::size_t first = from / sector;
+        const std::size_t last = (from + size - 1) / sector;
+        if (!s.is_dirty()) {
+            remove_from_list(s);
+            push_dirty(s);
+        }
+        s.dirty_ |= (std::uint32_t{2} << last) - (std::uint32_t{1} << first);
+    }
+
+    /// A commit has taken the slice's dirty sectors.
+    void mark_clean(slice& s) noexcept {
+        GAUR_ASSERT(s.is_dirty());
+        remove_from_list(s);
+        s.dirty_ = 0;
+        s.fresh_ = false;
+        clean_.push_back(s);
+    }
+
+    /// Calls `use(slice&)` for each dirty slice of a kind; it may mark the slice clean.
+    template <class F>
+    void for_each_dirty(slice_kind kind, F use) {
+        slice_list& list = dirty_[static_cast<unsigned>(kind)];
+        for (auto at = list.begin(); at != list.end();) {
+            slice& s = *at;
+            ++at;
+            use(s);
+        }
+    }
+
+    /// The table at `at`, `size` bytes, is gone: what is in memory of it means nothing any more.
+    void forget(host_offset at, std::uint64_t size) noexcept {
+        for (std::uint64_t done = 0; done < size; done += slice_size_) {
+            if (slice* s = lookup(at + done); s != nullptr && s->load_ == nullptr) {
+                remove_from_list(*s);
+                drop(*s);
+            }
+        }
+    }
+
+    /// `co_await` it: the slice at `at` is in memory when it gives success, until the next
+    /// suspension. All who ask for one slice share one load.
+    class load : public exec::work {
+      public:
+        load(slice_cache& cache, host_offset at, slice_kind kind) noexcept
+            : exec::work(&on_run), cache_(cache), at_(at), kind_(kind) {}
+
+        bool await_ready() noexcept { return cache_.find(at_) != nullptr; }
+        bool await_suspend(std::coroutine_handle<> waiting) noexcept {
+            waiting_ = waiting;
+            return cache_.join_load(*this);
+        }
+        result<void> await_resume() noexcept {
+            if (pinned_ != nullptr) { --pinned_->pins_; }
+            return status_;
+        }
+
+      private:
+        friend class slice_cache;
+        static void on_run(exec::work& w) noexcept { static_cast<load&>(w).waiting_.resume(); }
+
+        slice_cache& cache_;
+        host_offset at_;
+        slice_kind kind_;
+        slice* pinned_ = nullptr;
+        result<void> status_;
+        std::coroutine_handle<> waiting_;
+    };
+
+  private:
+    using slice_list =
+        boost::intrusive::list<slice, boost::intrusive::constant_time_size<false>>;
+
+    struct load_in_flight : Shard::file::operation, exec::work {
+        explicit load_in_flight(slice_cache& c) noexcept
+            : Shard::file::operation(&on_complete), exec::work(&on_run), cache(c) {}
+        static void on_complete(io::operation& op) noexcept {
+            auto& self = static_cast<load_in_flight&>(op);
+            self.cache.shard_.executor().post(self);
+        }
+        static void on_run(exec::work& w) noexcept {
+            auto& self = static_cast<load_in_flight&>(w);
+            self.cache.finish_load(self);
+        }
+        slice_cache& cache;
+        slice* target = nullptr;
+        exec::work_queue waiting;
+        load_in_flight* next_free = nullptr;
+    };
+
+    /// Slices and their bytes are made some at a time and never given back before the end.
+    struct slab {
+        static constexpr std::size_t slices = 64;
+        explicit slab(std::size_t slice_size) noexcept
+            : bytes(static_cast<std::byte*>(
+                  ::operator new(slices * slice_size, std::align_val_t{4096}, std::nothrow))) {}
+        slab(const slab&) = delete;
+        slab& operator=(const slab&) = delete;
+        ~slab() { ::operator delete(bytes, std::align_val_t{4096}); }
+        std::byte* bytes;
+        slice members[slices];
+    };
+
+    std::uint32_t all_sectors() const noexcept {
+        return (std::uint32_t{1} << (slice_size_ / sector)) - 1;
+    }
+    std::size_t bucket_of(host_offset at) const noexcept {
+        // Fibonacci hashing: the high bits of the product depend on all bits of the offset.
+        const std::uint64_t mixed = (at.value / sector) * 0x9e37'79b9'7f4a'7c15U;
+        return static_cast<std::size_t>(mixed >> 32) & (buckets_.size() - 1);
+    }
+    slice* lookup(host_offset at) noexcept {
+        slice* s = buckets_[bucket_of(at)];
+        while (s != nullptr && s->at_ != at) { s = s->next_in_bucket_; }
+        return s;
+    }
+    void insert(slice& s, host_offset at, slice_kind kind) noexcept {
+        s.at_ = at;
+        s.kind_ = kind;
+        s.referenced_ = true;
+        slice*& bucket = buckets_[bucket_of(at)];
+        s.next_in_bucket_ = bucket;
+        bucket = &s;
+        ++resident_;
+    }
+    /// Out of the hash, into the free list. It is in no list.
+    void drop(slice& s) noexcept {
+        slice** at = &buckets_[bucket_of(s.at_)];
+        while (*at != &s) { at = &(*at)->next_in_bucket_; }
+        *at = s.next_in_bucket_;
+        s.dirty_ = 0;
+        s.fresh_ = false;
+        --resident_;
+        free_.push_back(s);
+    }
+    void push_dirty(slice& s) noexcept {
+        dirty_[static_cast<unsigned>(s.kind_)].push_back(s);
+        ++dirty_count_;
+    }
+    void remove_from_list(slice& s) noexcept {
+        if (s.is_dirty()) {
+            slice_list& list = dirty_[static_cast<unsigned>(s.kind_)];
+            list.erase(list.iterator_to(s));
+            --dirty_count_;
+        } else {
+            clean_.erase(clean_.iterator_to(s));
+        }
+    }
+
+    /// A free slice, in no list: a spare one, else the least used clean one, else a new one.
+    slice* make_room() noexcept {
+        if (free_.empty() && resident_ >= capacity_) { evict_one(); }
+        if (free_.empty() && !add_slab()) { return nullptr; }
+        slice& s = free_.front();
+        free_.pop_front();
+        return &s;
+    }
+    void evict_one() noexcept {
+        // Two rounds of the clock at most: the first takes every second chance away.
+        for (std::size_t steps = 2 * resident_ + 1; steps > 0 && !clean_.empty(); --steps) {
+            slice& s = clean_.front();
+            clean_.pop_front();
+            if (s.pins_ == 0 && !s.referenced_) {
+                drop(s);
+                return;
+            }
+            s.referenced_ = false;
+            clean_.push_back(s);
+        }
+    }
+    bool add_slab() noexcept {
+        std::unique_ptr<slab> more(new (std::nothrow) slab(slice_size_));
+        if (more == nullptr || more->bytes == nullptr) { return false; }
+        for (std::size_t i = 0; i < slab::slices; ++i) {
+            more->members[i].data_ = more->bytes + i * slice_size_;
+            free_.push_back(more->members[i]);
+        }
+        slabs_.push_back(std::move(more));
+        return true;
+    }
+
+    /// False where the load has ended already.
+    bool join_load(load& waiting) noexcept {
+        slice* s = lookup(waiting.at_);
+        if (s == nullptr) {
+            s = make_room();
+            load_in_flight* l = s != nullptr ? take_load() : nullptr;
+            if (l == nullptr) {
+                if (s != nullptr) { free_.push_front(*s); }
+                waiting.status_ = error::from_errno(ENOMEM);
+                return false;
+            }
+            insert(*s, waiting.at_, waiting.kind_);
+            s->load_ = l;
+            l->target = s;
+            ++loading_;
+            ++loads_;
+            const io::request what =
+                io::request::read(waiting.at_.value, {s->data_, slice_size_});
+            if (file_.submit(*l, what) == io::submit_status::done) {
+                waiting.status_ = l->status();
+                finish_load(*l);
+                return false;
+            }
+        }
+        static_cast<load_in_flight*>(s->load_)->waiting.push_back(waiting);
+        return true;
+    }
+
+    void finish_load(load_in_flight& l) noexcept {
+        slice& s = *l.target;
+        const result<void> status = l.status();
+        s.load_ = nullptr;
+        --loading_;
+        if (status) {
+            clean_.push_back(s);
+        } else {
+            drop(s);
+        }
+        exec::work_queue waiting;
+        waiting.swap(l.waiting);
+        l.next_free = free_loads_;
+        free_loads_ = &l;
+        while (!waiting.empty()) {
+            load& w = static_cast<load&>(waiting.front());
+            waiting.pop_front();
+            w.status_ = status;
+            if (status) {
+                ++s.pins_;
+                w.pinned_ = &s;
+            }
+            shard_.executor().post(w);
+        }
+    }
+
+    load_in_flight* take_load() noexcept {
+        if (free_loads_ == nullptr) {
+            auto more = std::unique_ptr<load_in_flight>(new (std::nothrow) load_in_flight(*this));
+            if (more == nullptr) { return nullptr; }
+            load_in_flight* l = more.get();
+            all_loads_.push_back(std::move(more));
+            return l;
+        }
+        return std::exchange(free_loads_, free_loads_->next_free);
+    }
+
+    Shard& shard_;
+    typename Shard::file& file_;
+    std::size_t slice_size_;
+    std::size_t capacity_; // slices
+    std::vector<slice*> buckets_;
+    std::vector<std::unique_ptr<slab>> slabs_;
+    std::vector<std::unique_ptr<load_in_flight>> all_loads_;
+    load_in_flight* free_loads_ = nullptr;
+    slice_list clean_; // the clock, its hand at the front
+    slice_list free_;
+    slice_list dirty_[slice_kinds];
+    std::size_t resident_ = 0;
+    std::size_t dirty_count_ = 0;
+    std::size_t loading_ = 0;
+    std::uint64_t loads_ = 0;
+};
+
+} // namespace gaur::cache

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/shard.hpp>
+#include <gaur/device/chain.hpp>
+#include <gaur/device/format.hpp>
+#include <gaur/device/write.hpp>
+#include <gaur/track/in_flight.hpp>
+#include <gaur/track/ordering.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace gaur::device {
+
+/// One open image at work: its shard, its layers, the changes in flight. It outlives the image that
+/// owns it for as long as requests are in flight: they end, the last one takes it apart.
+template <io::IoBackend B, exec::Executor Ex, class Top, class Lower, track::Ordering Order,
+          async::Probe P>
+class engine {
+  public:
+    using shard_type = async::shard<B, Ex, P>;
+    using ordering = Order;
+    using generation = track::quarantine::generation;
+
+    engine(std::unique_ptr<shard_type> shard, std::unique_ptr<Top> top,
+           std::vector<std::unique_ptr<Lower>> lower)
+        : shard_(std::move(shard)), layers_(*shard_, std::move(top), std::move(lower)),
+          reaper_(*this) {
+        this->top().on_idle(&on_idle, this);
+    }
+    engine(const engine&) = delete;
+    engine& operator=(const engine&) = delete;
+
+    shard_type& shard() noexcept { return *shard_; }
+    async::frame_pool& frames() noexcept { return shard_->frames(); }
+    chain<shard_type, Top, Lower>& layers() noexcept { return layers_; }
+    Top& top() noexcept { return layers_.top(); }
+    track::in_flight<>& changes() noexcept { return changes_; }
+
+    std::size_t in_flight() const noexcept { return in_flight_; }
+
+    /// Whether a request may begin, and if not why.
+    result<void> check(guest_offset at, std::uint64_t size, bool writes) noexcept {
+        if (closed_) { return errc::closed; }
+        if (at.value > top().size() || size > top().size() - at.value) {
+            return {errc::out_of_range, at.value};
+        }
+        if (writes && !top().is_writable()) { return {errc::read_only, at.value}; }
+        return {};
+    }
+
+    /// A coroutine asks after each suspension: the image may be gone.
+    bool is_abandoned() const noexcept { return abandoned_; }
+
+    generation enter() noexcept {
+        ++in_flight_;
+        return top().enter();
+    }
+    void leave(generation g) noexcept {
+        top().leave(g);
+        --in_flight_;
+        if (in_flight_ == 0) { quiet(); }
+    }
+
+    /// No further requests. What is in flight goes on.
+    void refuse_requests() noexcept { closed_ = true; }
+
+    /// The image is gone. Requests in flight end, with errc::cancelled where they have not begun
+    /// their last I/O; nothing is committed any more.
+    void abandon() noexcept {
+        closed_ = true;
+        abandoned_ = true;
+        if (in_flight_ == 0 && !top().is_committing()) { delete this; }
+    }
+
+    /// For `co_await`: until no request is in flight.
+    class drained : public exec::work {
+      public:
+        explicit drained(engine& e) noexcept : exec::work(&on_run), engine_(e) {}
+        bool await_ready() const noexcept { return engine_.in_flight_ == 0; }
+        void await_suspend(std::coroutine_handle<> waiting) noexcept {
+            waiting_ = waiting;
+            engine_.waiting_for_quiet_.push_back(*this);
+        }
+        void await_resume() const noexcept {}
+
+      private:
+        static void on_run(exec::work& w) noexcept { static_cast<drained&>(w).waiting_.resume(); }
+        engine& engine_;
+        std::coroutine_handle<> waiting_;
+    };
+
+  private:
+    /// Takes the engine apart from the executor's floor, when nothing of it is on the stack.
+    struct reaper : exec::work {
+        explicit reaper(engine& e) noexcept : exec::work(&on_run), owner(e) {}
+        static void on_run(exec::work& w) noexcept { delete &static_cast<reaper&>(w).owner; }
+        engine& owner;
+    };
+
+    static void on_idle(void* self) noexcept {
+        auto& e = *static_cast<engine*>(self);
+        if (e.in_flight_ == 0) { e.quiet(); }
+    }
+
+    void quiet() noexcept {
+        while (!waiting_for_quiet_.empty()) {
+            exec::work& w = waiting_for_quiet_.front();
+            waiting_for_quiet_.pop_front();
+            shard_->executor().post(w);
+        }
+        if (abandoned_ && !reaping_ && !top().is_committing()) {
+            reaping_ = true;
+            // A copy of the executor: posting may run the work, which ends this object.
+            const Ex executor = shard_->executor();
+            executor.post(reaper_);
+        }
+    }
+
+    std::unique_ptr<shard_type> shard_;
+    chain<shard_type, Top, Lower> layers_;
+    track::in_flight<> changes_;
+    exec::work_queue waiting_for_quiet_;
+    reaper reaper_;
+    std::size_t in_flight_ = 0;
+    bool closed_ = false;
+    bool abandoned_ = false;
+    bool reaping_ = false;
+};
+
+} // namespace gaur::device

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/task.hpp>
+#include <gaur/base/error.hpp>
+#include <gaur/base/units.hpp>
+#include <gaur/track/quarantine.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <span>
+
+namespace gaur::device {
+
+/// How a piece of the virtual disk is stored in one layer.
+enum class mapping : std::uint8_t {
+    data,        ///< bytes of the layer's file
+    zero,        ///< reads as zeroes, whatever lies below
+    unallocated, ///< as the layer below; zeroes where there is none
+    compressed,  ///< inflates to one cluster
+};
+
+/// Neighbouring bytes of the virtual disk that are stored alike, and in one run.
+struct extent {
+    mapping kind = mapping::unallocated;
+    bool in_place = false;     ///< data that a write may replace where it is
+    bool has_host = false;     ///< `host` is the first byte's place (data), or the zero cluster's
+    host_offset host;          ///< compressed: where the compressed bytes begin
+    std::uint64_t size = 0;    ///< guest bytes; at most what was asked for
+    std::uint64_t stored = 0;  ///< compressed: bytes to read at `host`
+    std::uint64_t within = 0;  ///< compressed: the first guest byte's place in the inflated cluster
+};
+
+/// Something that a format must do, with I/O, before it can answer. To be given to `resolve`.
+struct want {
+    enum class what : std::uint8_t {
+        nothing,
+        slice,     ///< have the slice of a table at `host` in memory
+        own_table, ///< have a table of one's own for the guest offset
+    };
+    what kind = what::nothing;
+    std::uint8_t table = 0; ///< the format's word for which table
+    host_offset host;
+    guest_offset guest;
+    explicit operator bool() const noexcept { return kind != what::nothing; }
+};
+
+/// An answer out of memory: an extent, or what is wanted first, or an error.
+struct located {
+    extent what;
+    want first;
+    result<void> status;
+};
+
+/// What a write to `[at, at + size)` finds, once nothing else is changing that range.
+struct write_plan {
+    extent in_place;            ///< size 0: new clusters are needed
+    cluster_count new_clusters; ///< from the cluster of `at` on
+    want first;
+    result<void> status;
+};
+
+/// Host clusters for a write; or what is wanted first; or an error (errc::image_full, …).
+struct grant {
+    host_cluster first;
+    cluster_count count;
+    bool pristine = false; ///< never written: they read as zeroes
+    want missing;
+    result<void> status;
+};
+
+/// A disk format: translates guest to host and allocates; it does no guest I/O of its own. All
+/// functions but tasks answer at once, from memory, and change nothing where they ask for something.
+///
+///   from_memory  locate, plan_write, take and link neither wait nor do I/O; where something is not in
+///                memory they say what, and `resolve` gets it
+///   stable       an answer holds until the next suspension
+///   one_run      an extent's bytes are neighbours in the host file
+template <class F>
+concept ReadableFormat = requires(F& format, guest_offset at, std::uint64_t n, want w,
+                                  const extent& e, std::span<std::byte> cluster) {
+    { format.size() } noexcept -> std::same_as<std::uint64_t>; // of the virtual disk, bytes
+    { format.locate(at, n) } noexcept -> std::same_as<located>;
+    { format.resolve(w) } -> std::same_as<async::task<void>>;
+    { format.inflate(e, cluster) } -> std::same_as<async::task<void>>;
+    { format.cluster_size() } noexcept -> std::same_as<std::uint64_t>;
+    format.file();
+};
+
+/// A format that can be the top of an image. `enter` and `leave` bracket each request, from its first
+/// look at the mapping to the end of its last I/O.
+template <class F>
+concept TopFormat = ReadableFormat<F> && requires(F& format, track::quarantine::generation g) {
+    { format.enter() } noexcept -> std::same_as<track::quarantine::generation>;
+    { format.leave(g) } noexcept;
+    { format.is_writable() } noexcept -> std::same_as<bool>;
+    { format.note_write() } noexcept; // guest data has been written: a flush has something to do
+    { format.commit() };              // awaitable, gives result<void>
+    { format.close() } -> std::same_as<async::task<void>>;
+};
+
+/// A format whose writes may need host clusters.
+template <class F>
+concept AllocatingFormat =
+    TopFormat<F> && requires(F& format, guest_offset at, std::uint64_t n, cluster_count count,
+                             const grant& g) {
+        { format.geometry() } noexcept -> std::same_as<cluster_geometry>;
+        // Bytes from `at` to where another slice begins: a write is cut there.
+        { format.slice_left(at) } noexcept -> std::same_as<std::uint64_t>;
+        { format.plan_write(at, n) } noexcept -> std::same_as<write_plan>;
+        { format.take(count) } noexcept -> std::same_as<grant>;
+        // The guest clusters from the one of `at` on are now those of the grant. `zero_before`: old
+        // content and new read as zeroes where nothing was written, so the data need not be durable
+        // before the mapping is.
+        { format.link(at, g, false) } noexcept -> std::same_as<located>;
+        { format.give_back(g) } noexcept;
+        { format.must_commit() } noexcept -> std::same_as<bool>; // too much is dirty
+    };
+
+} // namespace gaur::device

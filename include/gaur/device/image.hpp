@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/sync_wait.hpp>
+#include <gaur/device/engine.hpp>
+#include <gaur/device/request.hpp>
+
+#include <memory>
+#include <span>
+#include <utility>
+
+namespace gaur::device {
+
+/// An open image. Requests may be in flight together, in any number; all of them, and everything that
+/// is called here, run on the image's one serial executor.
+///
+/// `close()` makes everything durable and marks the image clean; it is what reports errors. An image
+/// that is destroyed without it leaves its file as a power cut would: what was flushed is there, at
+/// most clusters leak. Requests in flight then end by themselves, with errc::cancelled where they had
+/// not begun their last I/O; they must still be given their end, so the backend and the executor have
+/// to outlive them.
+template <class Engine>
+class image {
+  public:
+    using engine_type = Engine;
+    using request = device::request<Engine>;
+
+    explicit image(std::unique_ptr<Engine> engine) noexcept : engine_(engine.release()) {}
+    image(image&& other) noexcept : engine_(std::exchange(other.engine_, nullptr)) {}
+    image& operator=(image&& other) noexcept {
+        std::swap(engine_, other.engine_);
+        return *this;
+    }
+    ~image() {
+        if (engine_ != nullptr) { engine_->abandon(); }
+    }
+
+    /// Bytes of virtual disk.
+    std::uint64_t size() const noexcept { return engine_->top().size(); }
+    bool is_writable() const noexcept { return engine_->top().is_writable(); }
+
+    /// Fills `to` from the disk.
+    request read(guest_offset from, std::span<std::byte> to) noexcept {
+        return request(*engine_, verb::read, from, to);
+    }
+    /// The disk from `from`. Not durable before a flush that begins after it has ended.
+    request write(guest_offset to, std::span<const std::byte> from) noexcept {
+        // A request holds one kind of span; a write never writes through it.
+        return request(*engine_, verb::write, to,
+                       {const_cast<std::byte*>(from.data()), from.size()});
+    }
+    /// All writes that ended before it began survive a power cut once it has succeeded.
+    request flush() noexcept { return request(*engine_, verb::flush, {}, {}); }
+
+    /// Refuses new requests, waits for those in flight, makes everything durable and marks the image
+    /// clean. The image is to be destroyed after it.
+    async::task<void> close() { return close_engine(*engine_); }
+
+    /// What the changes in flight have met so far.
+    const track::figures& tracker_figures() const noexcept {
+        return engine_->changes().figures();
+    }
+    std::size_t in_flight() const noexcept { return engine_->in_flight(); }
+
+    /// The floors below, for tools.
+    Engine& engine() noexcept { return *engine_; }
+    auto& backend() noexcept { return engine_->shard().io(); }
+    const auto& executor() noexcept { return engine_->shard().executor(); }
+
+  private:
+    static async::task<void> close_engine(Engine& engine) {
+        engine.refuse_requests();
+        typename Engine::drained quiet(engine);
+        co_await quiet;
+        async::task<void> closing = engine.top().close();
+        result<void> r = co_await closing;
+        co_return r;
+    }
+
+    Engine* engine_;
+};
+
+} // namespace gaur::device

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/shard.hpp>
+#include <gaur/async/task.hpp>
+#include <gaur/device/format.hpp>
+#include <gaur/device/write.hpp>
+
+#include <coroutine>
+#include <cstdint>
+#include <span>
+
+namespace gaur::device {
+
+enum class verb : std::uint8_t { read, write, flush };
+
+/// One request of a guest. Its caller owns it and keeps it in place until it has ended; its buffer
+/// too. Begun on the image's executor, once, in one of three ways:
+///
+///     auto r = disk.read(at, buffer);      // nothing happens yet
+///     result<void> status = co_await r;    // awaited
+///     r.start(&on_end, context);           // or: given a callback, which runs on the executor
+///     result<void> status = sync_wait(r);  // or: waited for, in a thread that may block
+///
+/// A request whose mapping is in memory and in one run goes from here straight to the backend: no
+/// coroutine, no allocation, no queue. Everything else is one coroutine, its frame from a pool.
+template <class Engine>
+class request : Engine::shard_type::file::operation, exec::work {
+    using operation = typename Engine::shard_type::file::operation;
+
+  public:
+    using value_type = void;
+    using callback = void (*)(void* context, result<void> status) noexcept;
+
+    request(Engine& engine, verb what, guest_offset at, std::span<std::byte> buffer) noexcept
+        : operation(&on_complete), exec::work(&on_run), engine_(&engine), at_(at),
+          buffer_(buffer), verb_(what) {}
+    request(const request&) = delete;
+    request& operator=(const request&) = delete;
+    /// Destroying a request in flight would leave the host writing into memory that is gone.
+    ~request() { GAUR_ASSERT(state_ == state::idle || state_ == state::ended); }
+
+    void start(callback on_end, void* context) noexcept {
+        on_end_ = on_end;
+        context_ = context;
+        if (begin()) {
+            state_ = state::delivering;
+            executor().post(*this);
+        }
+    }
+
+    bool await_ready() const noexcept { return false; }
+    bool await_suspend(std::coroutine_handle<> waiting) noexcept {
+        waiting_ = waiting;
+        return !begin();
+    }
+    result<void> await_resume() noexcept { return status_; }
+
+    /// Valid once it has ended.
+    result<void> status() const noexcept { return status_; }
+
+    auto& backend() noexcept { return engine_->shard().io(); }
+    const auto& executor() noexcept { return engine_->shard().executor(); }
+
+  private:
+    enum class state : std::uint8_t { idle, at_backend, starting, running, delivering, ended };
+
+    /// True where it has ended at once.
+    bool begin() noexcept {
+        GAUR_ASSERT(state_ == state::idle);
+        status_ = engine_->check(at_, buffer_.size(), verb_ == verb::write);
+        if (!status_ || (buffer_.empty() && verb_ != verb::flush)) {
+            state_ = state::ended;
+            return true;
+        }
+        generation_ = engine_->enter();
+        if (verb_ != verb::flush && !Engine::shard_type::probe_type::enabled) {
+            if (const extent e = direct(); e.size == buffer_.size()) { return submit(e); }
+        }
+        // The coroutine runs from the executor's floor, so that nothing of the engine ever runs
+        // inside another part of it.
+        state_ = state::starting;
+        ended_inside_ = false;
+        in_post_ = true;
+        executor().post(*this);
+        in_post_ = false;
+        return ended_inside_;
+    }
+
+    /// The one run in memory that serves the whole request, or nothing.
+    extent direct() noexcept {
+        auto& top = engine_->top();
+        if (verb_ == verb::read) {
+            const located l = top.locate(at_, buffer_.size());
+            const bool data = l.status && !l.first && l.what.kind == mapping::data;
+            return data ? l.what : extent{};
+        }
+        if constexpr (AllocatingFormat<std::remove_reference_t<decltype(top)>>) {
+            if (!engine_->changes().empty()) { return {}; }
+        }
+        const located l = top.locate(at_, buffer_.size());
+        return l.status && !l.first && l.what.in_place ? l.what : extent{};
+    }
+
+    bool submit(const extent& e) noexcept {
+        const io::request what = verb_ == verb::read ? io::request::read(e.host.value, buffer_)
+                                                     : io::request::write(e.host.value, buffer_);
+        state_ = state::at_backend;
+        if (engine_->top().file().submit(*this, what) == io::submit_status::pending) {
+            return false;
+        }
+        io_ended();
+        return true;
+    }
+
+    void io_ended() noexcept {
+        status_ = operation::status();
+        if (verb_ == verb::write && status_) { engine_->top().note_write(); }
+        finish();
+    }
+
+    void finish() noexcept {
+        state_ = state::ended;
+        // The engine may go with its last request.
+        engine_->leave(generation_);
+    }
+
+    async::task<void> slow() {
+        if (verb_ == verb::read) { return engine_->layers().read(at_, buffer_); }
+        if (verb_ == verb::flush) { return flush(*engine_); }
+        using top_type = std::remove_reference_t<decltype(engine_->top())>;
+        if constexpr (AllocatingFormat<top_type>) {
+            return device::write(*engine_, at_, buffer_);
+        } else {
+            return write_in_place(*engine_, at_, buffer_);
+        }
+    }
+
+    static async::task<void> flush(Engine& engine) {
+        auto durable = engine.top().commit();
+        result<void> r = co_await durable;
+        co_return r;
+    }
+
+    /// For formats that never need new space.
+    static async::task<void> write_in_place(Engine& engine, guest_offset at,
+                                            std::span<std::byte> from) {
+        const located l = engine.top().locate(at, from.size());
+        const io::request what = io::request::write(l.what.host.value, from);
+        async::await_io writing(engine.shard(), engine.top().file(), what);
+        result<void> r = co_await writing;
+        if (r) { engine.top().note_write(); }
+        co_return r;
+    }
+
+    static void on_complete(io::operation& op) noexcept {
+        auto& self = static_cast<request&>(static_cast<operation&>(op));
+        self.executor().post(self);
+    }
+
+    static void on_run(exec::work& w) noexcept {
+        auto& self = static_cast<request&>(w);
+        switch (self.state_) {
+        case state::at_backend: self.io_ended(); break;
+        case state::starting:
+            self.state_ = state::running;
+            self.slow_ = self.slow();
+            if (!self.slow_.start({&on_slow_end, &self})) { return; }
+            self.slow_ended();
+            return;
+        case state::delivering: self.state_ = state::ended; break;
+        default: GAUR_ASSERT(false);
+        }
+        self.deliver();
+    }
+
+    static void on_slow_end(void* self) noexcept { static_cast<request*>(self)->slow_ended(); }
+
+    void slow_ended() noexcept {
+        status_ = slow_.take();
+        slow_.destroy();
+        finish();
+        if (in_post_) {
+            ended_inside_ = true;
+        } else {
+            deliver();
+        }
+    }
+
+    /// The request may be gone when this returns.
+    void deliver() noexcept {
+        if (on_end_ != nullptr) {
+            on_end_(context_, status_);
+        } else {
+            waiting_.resume();
+        }
+    }
+
+    Engine* engine_;
+    guest_offset at_;
+    std::span<std::byte> buffer_;
+    track::quarantine::generation generation_ = 0;
+    async::task<void> slow_;
+    result<void> status_;
+    std::coroutine_handle<> waiting_;
+    callback on_end_ = nullptr;
+    void* context_ = nullptr;
+    verb verb_;
+    state state_ = state::idle;
+    bool in_post_ = false;
+    bool ended_inside_ = false;
+};
+
+} // namespace gaur::device

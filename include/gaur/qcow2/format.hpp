@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/cache/group_commit.hpp>
+#include <gaur/cache/write_set.hpp>
+#include <gaur/device/format.hpp>
+#include <gaur/qcow2/mappings.hpp>
+#include <gaur/qcow2/metadata.hpp>
+#include <gaur/qcow2/refcounts.hpp>
+#include <gaur/track/quarantine.hpp>
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <utility>
+#include <vector>
+
+namespace gaur::qcow2 {
+
+/// Inflates one compressed cluster: raw deflate with a window of 4 KiB (specification, "Compressed
+/// clusters"). `from` may end in bytes that do not belong to it; `to` has to be filled whole. False
+/// where it is not. gaur/qcow2/zlib.hpp has one.
+using inflate_function = bool (*)(std::span<const std::byte> from, std::span<std::byte> to);
+
+/// What a commit has done so far.
+struct commit_figures {
+    std::uint64_t epochs = 0;
+    std::uint64_t barriers = 0;       ///< flushes of the host file
+    std::uint64_t metadata_bytes = 0; ///< written
+};
+
+/// The qcow2 format: translates, allocates, and makes its tables durable. A model of
+/// device::AllocatingFormat.
+///
+/// A commit writes the changes of an epoch in one order, whatever they were:
+///
+///   0. new refcount blocks and a refcount table that moved, barrier (rare: the rest only if any)
+///   1. raised refcounts, refcount table entries, new L2 tables that nothing points to yet; barrier,
+///      which makes the guest's data durable as well
+///   2. L2 entries and L1 entries; barrier
+///   3. only now what those entries referred to before may lose its references: in memory, to ride
+///      with the next epoch's first step, and only once no request can still use it
+///
+/// A step with nothing to write needs no barrier. After a crash at any point the refcounts on disk are
+/// never below the references on disk: clusters may leak, nothing can be lost.
+template <class Shard>
+class format {
+  public:
+    format(Shard& shard, std::unique_ptr<metadata<Shard>> m, cache::resident_table refcount_table,
+           cache::resident_table l1, std::array<std::byte, 512> header_sector, bool writable,
+           inflate_function inflate_with)
+        : shard_(shard), m_(std::move(m)), refcounts_(*m_, std::move(refcount_table)),
+          mappings_(*m_, refcounts_, std::move(l1)), header_sector_(header_sector),
+          inflate_(inflate_with), writable_(writable), commit_(*this) {}
+    format(const format&) = delete;
+    format& operator=(const format&) = delete;
+
+    // ReadableFormat.
+
+    std::uint64_t size() const noexcept { return m_->header.size; }
+    std::uint64_t cluster_size() const noexcept { return m_->tables.cluster_size(); }
+    cluster_geometry geometry() const noexcept { return m_->tables.clusters; }
+    typename Shard::file& file() noexcept { return m_->file; }
+
+    device::located locate(guest_offset at, std::uint64_t n) noexcept {
+        device::located l = mappings_.locate(at, n);
+        l.what.in_place = l.what.in_place && writable_;
+        return l;
+    }
+
+    async::task<void> resolve(const device::want& w) {
+        if (w.kind == device::want::what::own_table) {
+            return mappings<Shard>::own_table(shard_, mappings_, w.guest);
+        }
+        return load_slice(shard_, *m_, w.host, static_cast<cache::slice_kind>(w.table));
+    }
+
+    async::task<void> inflate(const device::extent& e, std::span<std::byte> cluster) {
+        return inflate_cluster(shard_, *this, e, cluster);
+    }
+
+    // TopFormat.
+
+    bool is_writable() const noexcept { return writable_; }
+    track::quarantine::generation enter() noexcept { return quarantine_.enter(); }
+    void leave(track::quarantine::generation g) noexcept { quarantine_.leave(g); }
+    void note_write() noexcept { data_written_ = true; }
+
+    /// `co_await` it: all that had been done before is durable when it gives success.
+    auto commit() noexcept {
+        return typename cache::group_commit<format>::durable(commit_);
+    }
+
+    /// No request is in flight. Makes everything durable, gives freed clusters back, marks the image
+    /// clean.
+    async::task<void> close() { return close_all(shard_, *this); }
+
+    // AllocatingFormat.
+
+    std::uint64_t slice_left(guest_offset at) const noexcept { return mappings_.slice_left(at); }
+    device::write_plan plan_write(guest_offset at, std::uint64_t n) noexcept {
+        return mappings_.plan_write(at, n);
+    }
+    device::grant take(cluster_count count) noexcept { return refcounts_.take(count); }
+    device::located link(guest_offset at, const device::grant& g, bool zero_before) noexcept {
+        return mappings_.link(at, g, zero_before);
+    }
+    /// Nothing refers to them: they go back when those that may be reading there have ended.
+    void give_back(const device::grant& g) noexcept {
+        m_->dropped.push_back({g.first, g.count});
+    }
+    bool must_commit() const noexcept {
+        return m_->slices.dirty() > m_->slices.capacity() / 2 ||
+               m_->dropped.size() > most_dropped;
+    }
+
+    // For tools.
+
+    const layout::header& header() const noexcept { return m_->header; }
+    const commit_figures& figures() const noexcept { return figures_; }
+    const cache::slice_cache<Shard>& slices() const noexcept { return m_->slices; }
+    refcounts<Shard>& counts() noexcept { return refcounts_; }
+    cache::resident_table& l1() noexcept { return mappings_.l1(); }
+    bool is_committing() const noexcept { return commit_.is_running(); }
+
+    /// A writer must clear the autoclear bits of what it does not keep up to date, before it writes
+    /// anything else (specification, "Header", autoclear_features).
+    async::task<void> clear_autoclear() {
+        if (m_->header.autoclear_features != 0) {
+            m_->header.autoclear_features = 0;
+            store_be<std::uint64_t>(header_sector_.data() + layout::field::autoclear_features, 0);
+            header_changed_ = true;
+        }
+        return commit_once(shard_, *this);
+    }
+
+    /// Called when the last epoch has ended; for whoever waits to take the format apart.
+    void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
+        on_idle_ = call;
+        on_idle_context_ = context;
+    }
+
+    // For group_commit.
+
+    const typename Shard::executor_type& executor() const noexcept { return shard_.executor(); }
+    async::task<void> write_epoch() { return epoch(shard_, *this); }
+    async::frame_pool& frames() noexcept { return shard_.frames(); }
+    void epochs_idle() noexcept {
+        if (on_idle_ != nullptr) { on_idle_(on_idle_context_); }
+    }
+
+  private:
+    /// References that wait for their refcounts to be lowered, in memory that is bounded.
+    static constexpr std::size_t most_dropped = std::size_t{1} << 16;
+
+    struct batch {
+        track::quarantine::generation last; // requests of later ones cannot know these clusters
+        std::vector<dropped_run> runs;
+    };
+
+    static async::task<void> load_slice(Shard& shard, metadata<Shard>& m, host_offset at,
+                                        cache::slice_kind kind) {
+        const async::point where = kind == cache::slice_kind::mapping
+                                       ? async::point::l2_load
+                                       : async::point::refblock_load;
+        async::probe_here here(shard.probe(), where, at.value);
+        result<void> go_on = co_await here;
+        if (!go_on) { co_return go_on; }
+        typename cache::slice_cache<Shard>::load loading(m.slices, at, kind);
+        result<void> r = co_await loading;
+        co_return r;
+    }
+
+    static async::task<void> inflate_cluster(Shard& shard, format& self, device::extent e,
+                                             std::span<std::byte> cluster) {
+        if (self.inflate_ == nullptr) { co_return error(errc::no_decompressor, e.host.value); }
+        async::probe_here here(shard.probe(), async::point::read_compressed, e.host.value);
+        result<void> go_on = co_await here;
+        if (!go_on) { co_return go_on; }
+        // At most a cluster and a sector: the descriptor holds no more.
+        buffer packed = shard.buffers().take(static_cast<std::size_t>(e.stored));
+        if (!packed.has_value()) { co_return error::from_errno(ENOMEM); }
+        const io::request what = io::request::read(e.host.value, packed.bytes());
+        async::await_io reading(shard, self.m_->file, what);
+        result<void> r = co_await reading;
+        if (!r) { co_return r; }
+        if (!self.inflate_(packed.bytes(), cluster)) {
+            co_return error(errc::compressed_data, e.host.value);
+        }
+        co_return {};
+    }
+
+    static async::task<void> barrier(Shard& shard, format& self) {
+        async::probe_here here(shard.probe(), async::point::flush_to_disk, self.figures_.barriers);
+        result<void> go_on = co_await here;
+        if (!go_on) { co_return go_on; }
+        ++self.figures_.barriers;
+        const io::request what = io::request::flush();
+        async::await_io flushing(shard, self.m_->file, what);
+        result<void> r = co_await flushing;
+        co_return r;
+    }
+
+    /// Writes one step and, where asked, waits until it is durable.
+    static async::task<void> step(Shard& shard, format& self, cache::write_set& set,
+                                  async::point where, bool with_barrier) {
+        async::probe_here here(shard.probe(), where, set.size_bytes());
+        result<void> r = co_await here;
+        if (!r) { co_return r; }
+        self.figures_.metadata_bytes += set.size_bytes();
+        async::task<void> writing = cache::write_set::write(shard, self.m_->file, set);
+        r = co_await writing;
+        if (r && with_barrier) {
+            async::task<void> flushing = barrier(shard, self);
+            r = co_await flushing;
+        }
+        co_return r;
+    }
+
+    static async::task<void> epoch(Shard& shard, format& self) {
+        async::probe_here here(shard.probe(), async::point::flush_to_os, self.figures_.epochs);
+        result<void> r = co_await here;
+        if (!r) { co_return r; }
+        ++self.figures_.epochs;
+        async::task<void> lowering = lower_released(shard, self);
+        r = co_await lowering;
+        if (!r) { co_return r; }
+
+        // Nothing suspends while the epoch is cut out of what is in memory.
+        epoch_sets& sets = self.sets_;
+        const bool data_written = std::exchange(self.data_written_, false);
+        self.freeze(sets);
+        std::vector<dropped_run> dropped = std::exchange(self.m_->dropped, {});
+        const track::quarantine::generation last =
+            dropped.empty() ? 0 : self.quarantine_.close();
+
+        if (!sets.new_blocks.empty()) {
+            async::task<void> first =
+                step(shard, self, sets.new_blocks, async::point::flush_refcounts, true);
+            r = co_await first;
+            if (!r) { co_return r; }
+        }
+        const bool maps = !sets.mappings.empty();
+        const bool counts = !sets.counts.empty();
+        const bool wait = counts || (maps ? sets.data_first : data_written);
+        if (wait) {
+            async::task<void> second =
+                step(shard, self, sets.counts, async::point::flush_refcounts, true);
+            r = co_await second;
+            if (!r) { co_return r; }
+        }
+        if (maps) {
+            async::task<void> third =
+                step(shard, self, sets.mappings, async::point::flush_mappings, true);
+            r = co_await third;
+            if (!r) { co_return r; }
+        }
+        if (!dropped.empty()) { self.released_later_.push_back({last, std::move(dropped)}); }
+        co_return {};
+    }
+
+    /// One epoch's bytes, by step; kept from epoch to epoch for their memory.
+    struct epoch_sets {
+        cache::write_set new_blocks;
+        cache::write_set counts;
+        cache::write_set mappings;
+        bool data_first = false;
+    };
+
+    void freeze(epoch_sets& sets) {
+        const bool maps = mappings_.l1().is_dirty() || has_dirty_mappings();
+        if (maps && m_->header.lazy_refcounts() && !m_->header.is_dirty()) {
+            set_incompatible(m_->header.incompatible_features | layout::incompatible::dirty);
+        }
+        // With lazy refcounts the dirty bit says that they are stale, so they may wait for the close.
+        if (!m_->header.is_dirty() || closing_ || must_commit()) { freeze_refcounts(sets); }
+        if (std::exchange(header_changed_, false)) {
+            sets.counts.add({0}, header_sector_);
+        }
+        m_->slices.for_each_dirty(cache::slice_kind::mapping, [&](cache::slice& s) {
+            add_dirty(s.is_fresh() ? sets.counts : sets.mappings, s);
+        });
+        mappings_.l1().take_dirty([&](host_offset at, std::span<const std::byte> bytes) {
+            sets.mappings.add(at, bytes);
+        });
+        sets.data_first = mappings_.take_data_first();
+    }
+
+    void freeze_refcounts(epoch_sets& sets) {
+        const bool moved = refcounts_.has_moved();
+        bool fresh = moved;
+        m_->slices.for_each_dirty(cache::slice_kind::refcount, [&](cache::slice& s) {
+            fresh = fresh || s.is_fresh();
+            add_dirty(s.is_fresh() ? sets.new_blocks : sets.counts, s);
+        });
+        refcounts_.table().take_dirty([&](host_offset at, std::span<const std::byte> bytes) {
+            (moved ? sets.new_blocks : sets.counts).add(at, bytes);
+        });
+        if (moved) {
+            store_be<std::uint64_t>(header_sector_.data() + layout::field::refcount_table_offset,
+                                    m_->header.refcount_table_offset);
+            store_be<std::uint32_t>(header_sector_.data() + layout::field::refcount_table_clusters,
+                                    m_->header.refcount_table_clusters);
+            header_changed_ = true;
+            const std::optional<host_range> old = refcounts_.take_old_table();
+            m_->dropped.push_back({old->first, old->count});
+        }
+    }
+
+    bool has_dirty_mappings() {
+        bool any = false;
+        m_->slices.for_each_dirty(cache::slice_kind::mapping, [&](cache::slice&) { any = true; });
+        return any;
+    }
+
+    void add_dirty(cache::write_set& set, cache::slice& s) {
+        constexpr std::size_t sector = cache::slice_cache<Shard>::sector;
+        // Where the host's blocks are larger than a sector, whole blocks: nothing to read back.
+        const std::size_t block =
+            std::clamp<std::size_t>(m_->file.limits().offset_alignment, sector,
+                                    m_->slices.slice_size());
+        const std::uint32_t mask = (std::uint32_t{1} << (block / sector)) - 1;
+        for (std::size_t from = 0; from < m_->slices.slice_size(); from += block) {
+            if ((s.dirty_sectors() >> (from / sector) & mask) != 0) {
+                set.add(s.at() + from, {s.data() + from, block});
+            }
+        }
+        m_->slices.mark_clean(s);
+    }
+
+    /// Lowers the refcounts of what was dropped in epochs that are durable, and that no request can
+    /// use any longer.
+    static async::task<void> lower_released(Shard& shard, format& self) {
+        while (!self.released_later_.empty() &&
+               self.quarantine_.is_past(self.released_later_.front().last)) {
+            const batch released = std::move(self.released_later_.front());
+            self.released_later_.pop_front();
+            for (const dropped_run& run : released.runs) {
+                for (std::uint64_t i = 0; i < run.count.value;) {
+                    const device::want w =
+                        self.refcounts_.lower(run.first + cluster_count{i});
+                    if (!w) {
+                        ++i;
+                        continue;
+                    }
+                    async::task<void> loading =
+                        load_slice(shard, *self.m_, w.host, cache::slice_kind::refcount);
+                    result<void> r = co_await loading;
+                    // A refcount that cannot be read cannot be lowered: its cluster leaks.
+                    if (!r) { ++i; }
+                }
+            }
+        }
+        co_return {};
+    }
+
+    static async::task<void> commit_once(Shard&, format& self) {
+        auto durable = self.commit();
+        result<void> r = co_await durable;
+        co_return r;
+    }
+
+    static async::task<void> close_all(Shard& shard, format& self) {
+        if (!self.writable_) { co_return {}; }
+        self.closing_ = true;
+        // The first commit frees what was dropped, the second writes that down.
+        do {
+            auto durable = self.commit();
+            result<void> r = co_await durable;
+            if (!r) { co_return r; }
+        } while (!self.released_later_.empty() || self.m_->slices.dirty() > 0);
+
+        // The last cluster may have been written in part: the file ends where the cluster does.
+        const result<std::uint64_t> size = self.m_->file.size();
+        if (!size) { co_return size.error(); }
+        if (*size < self.m_->used_end.value) {
+            const io::request what = io::request::truncate(self.m_->used_end.value);
+            async::await_io growing(shard, self.m_->file, what);
+            result<void> r = co_await growing;
+            if (!r) { co_return r; }
+            self.data_written_ = true;
+        }
+        if (self.m_->header.is_dirty()) {
+            self.set_incompatible(self.m_->header.incompatible_features &
+                                  ~layout::incompatible::dirty);
+        }
+        auto clean = self.commit();
+        result<void> r = co_await clean;
+        co_return r;
+    }
+
+    void set_incompatible(std::uint64_t features) {
+        m_->header.incompatible_features = features;
+        store_be<std::uint64_t>(header_sector_.data() + layout::field::incompatible_features,
+                                features);
+        header_changed_ = true;
+    }
+
+    Shard& shard_;
+    std::unique_ptr<metadata<Shard>> m_;
+    refcounts<Shard> refcounts_;
+    mappings<Shard> mappings_;
+    std::array<std::byte, 512> header_sector_; // as it is to be on disk
+    inflate_function inflate_;
+    track::quarantine quarantine_;
+    std::deque<batch> released_later_;
+    epoch_sets sets_;
+    commit_figures figures_;
+    void (*on_idle_)(void*) noexcept = nullptr;
+    void* on_idle_context_ = nullptr;
+    bool writable_;
+    bool closing_ = false;
+    bool data_written_ = false;
+    bool header_changed_ = false;
+    cache::group_commit<format> commit_;
+};
+
+} // namespace gaur::qcow2

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/device/image.hpp>
+#include <gaur/qcow2/open.hpp>
+#include <gaur/track/ordering.hpp>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace gaur::qcow2 {
+
+namespace detail {
+
+template <io::IoBackend B, exec::Executor Ex, track::Ordering Order, async::Probe P>
+using engine =
+    device::engine<B, Ex, format<async::shard<B, Ex, P>>, layer<async::shard<B, Ex, P>>, Order, P>;
+
+} // namespace detail
+
+/// An open qcow2 image over the backend `B` and the executor `Ex`; see device::image for what it does.
+template <io::IoBackend B, exec::Executor Ex, track::Ordering Order = track::serialize,
+          async::Probe P = async::no_probe>
+using image = device::image<detail::engine<B, Ex, Order, P>>;
+
+/// Opens the image at `path`, and its backing files where `options` allow it. The backend and the
+/// probe outlive the image. Errors: the host's, and every refusal of the README's table.
+template <track::Ordering Order = track::serialize, io::IoBackend B, exec::Executor Ex,
+          async::Probe P = async::no_probe>
+async::task<image<B, Ex, Order, P>> open(B& io, Ex executor, std::string path,
+                                         open_options options = {}, P* probe = nullptr) {
+    using shard_type = async::shard<B, Ex, P>;
+    using engine = detail::engine<B, Ex, Order, P>;
+    auto shard = std::make_unique<shard_type>(io, executor, probe);
+    async::task<std::unique_ptr<format<shard_type>>> loading =
+        load_format(*shard, io, path, options);
+    result<std::unique_ptr<format<shard_type>>> top = co_await loading;
+    loading.destroy();
+    if (!top) { co_return top.error(); }
+    async::task<std::vector<std::unique_ptr<layer<shard_type>>>> below =
+        load_backing_files(*shard, io, **top, path, options);
+    result<std::vector<std::unique_ptr<layer<shard_type>>>> lower = co_await below;
+    below.destroy();
+    if (!lower) {
+        // What came from the shard goes before it.
+        top = error(errc::closed);
+        co_return lower.error();
+    }
+    auto whole =
+        std::make_unique<engine>(std::move(shard), *std::move(top), *std::move(lower));
+    co_return image<B, Ex, Order, P>(std::move(whole));
+}
+
+} // namespace gaur::qcow2

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/task.hpp>
+#include <gaur/base/bytes.hpp>
+#include <gaur/cache/resident_table.hpp>
+#include <gaur/qcow2/layout/entry.hpp>
+#include <gaur/qcow2/metadata.hpp>
+#include <gaur/qcow2/refcounts.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace gaur::qcow2 {
+
+/// From guest to host: the active L1 table, its L2 tables, and how they change (specification, "Cluster
+/// mapping"). Answers from memory, changes memory only; a commit makes it durable.
+template <class Shard>
+class mappings {
+  public:
+    mappings(metadata<Shard>& m, refcounts<Shard>& counts, cache::resident_table l1)
+        : m_(m), refcounts_(counts), l1_(std::move(l1)) {}
+
+    cache::resident_table& l1() noexcept { return l1_; }
+
+    /// Data has to be durable before a mapping that was linked since the last call.
+    bool take_data_first() noexcept { return std::exchange(data_first_, false); }
+
+    device::located locate(guest_offset at, std::uint64_t n) noexcept {
+        device::located answer;
+        const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
+        answer.status = check(table, at);
+        if (!answer.status) { return answer; }
+        if (!table.is_allocated()) {
+            const std::uint64_t left = m_.tables.l1_reach() - (at.value & (m_.tables.l1_reach() - 1));
+            answer.what.size = std::min(n, left);
+            return answer;
+        }
+        const cache::slice* s = m_.slices.find(slice_at(table, at));
+        if (s == nullptr) {
+            answer.first = m_.want_slice(slice_at(table, at), cache::slice_kind::mapping);
+            return answer;
+        }
+        answer.status = read_extent(*s, at, std::min(n, slice_left(at)), answer.what);
+        answer.what.in_place = answer.what.in_place && table.copied();
+        return answer;
+    }
+
+    /// Bytes from `at` to the end of what one L2 slice maps.
+    std::uint64_t slice_left(guest_offset at) const noexcept {
+        const std::uint64_t reach = m_.tables.clusters.bytes({m_.slices.slice_size() / 8});
+        return reach - (at.value & (reach - 1));
+    }
+
+    device::write_plan plan_write(guest_offset at, std::uint64_t n) noexcept {
+        device::write_plan plan;
+        const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
+        plan.status = check(table, at);
+        if (!plan.status) { return plan; }
+        if (!table.is_allocated() || !table.copied()) {
+            plan.first = {device::want::what::own_table, 0, {}, at};
+            return plan;
+        }
+        const device::located here = locate(at, n);
+        plan.first = here.first;
+        plan.status = here.status;
+        if (!here.status || here.first) { return plan; }
+        if (here.what.in_place) {
+            plan.in_place = here.what;
+        } else {
+            plan.new_clusters = count_not_in_place(table, at, n);
+        }
+        return plan;
+    }
+
+    /// The guest clusters from the one of `at` on are those of the grant from now on.
+    device::located link(guest_offset at, const device::grant& g, bool zero_before) noexcept {
+        device::located answer;
+        const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
+        cache::slice* s = m_.slices.find(slice_at(table, at));
+        if (s == nullptr) {
+            answer.first = m_.want_slice(slice_at(table, at), cache::slice_kind::mapping);
+            return answer;
+        }
+        const std::size_t from = entry_at(at);
+        for (std::uint64_t i = 0; i < g.count.value; ++i) {
+            std::byte* where = s->data() + from + i * 8;
+            drop(layout::l2_entry{load_be<std::uint64_t>(where)});
+            const host_offset host =
+                m_.tables.clusters.offset_of(g.first + cluster_count{i});
+            store_be<std::uint64_t>(where, layout::l2_entry::normal(host, true).raw);
+        }
+        m_.slices.mark_dirty(*s, from, static_cast<std::size_t>(g.count.value * 8));
+        data_first_ = data_first_ || !zero_before || !g.pristine;
+        return answer;
+    }
+
+    /// Has the L2 table of `at` be there and ours alone: makes a new one, or a copy of one that a
+    /// snapshot shares.
+    static async::task<void> own_table(Shard& shard, mappings& self, guest_offset at) {
+        metadata<Shard>& m = self.m_;
+        const std::size_t size = static_cast<std::size_t>(m.tables.cluster_size());
+        const std::size_t index = m.tables.l1_index(at);
+        buffer copy;
+        std::uint64_t copied_from = 0;
+        for (;;) {
+            const layout::l1_entry shared{self.l1_.get(index)};
+            if (shared.is_allocated() && shared.copied()) { co_return {}; }
+            if (shared.is_allocated() && copied_from != shared.raw) {
+                async::probe_here here(shard.probe(), async::point::l2_alloc_cow_read,
+                                       shared.table().value);
+                result<void> go_on = co_await here;
+                if (!go_on) { co_return go_on; }
+                if (!copy.has_value()) { copy = shard.buffers().take(size); }
+                if (!copy.has_value()) { co_return error::from_errno(ENOMEM); }
+                const io::request what = io::request::read(shared.table().value, copy.bytes());
+                async::await_io reading(shard, m.file, what);
+                result<void> r = co_await reading;
+                if (!r) { co_return r; }
+                copied_from = shared.raw;
+                continue;
+            }
+            const device::grant g = self.refcounts_.take({1});
+            if (!g.status) { co_return g.status; }
+            if (g.missing) {
+                typename cache::slice_cache<Shard>::load loading(m.slices, g.missing.host,
+                                                                 cache::slice_kind::refcount);
+                result<void> r = co_await loading;
+                if (!r) { co_return r; }
+                continue;
+            }
+            // From here to the end nothing suspends: the entry is still the one that was copied.
+            co_return self.install_table(at, g.first, shared, copy);
+        }
+    }
+
+    std::size_t entry_at(guest_offset at) const noexcept {
+        return m_.tables.l2_index(at) * 8 & (m_.slices.slice_size() - 1);
+    }
+    host_offset slice_at(layout::l1_entry table, guest_offset at) const noexcept {
+        return table.table() + align_down(m_.tables.l2_index(at) * 8, m_.slices.slice_size());
+    }
+
+  private:
+    result<void> check(layout::l1_entry table, guest_offset at) const noexcept {
+        if (table.raw == 0) { return {}; }
+        if (table.table() >= m_.used_end) { return {errc::l1_entry, at.value}; }
+        return layout::check(table, m_.tables.clusters.bits, at);
+    }
+    layout::l2_entry entry(const cache::slice& s, std::size_t from) const noexcept {
+        return {load_be<std::uint64_t>(s.data() + from)};
+    }
+
+    /// The longest run from `at` on, within the slice, that is stored as its first cluster is.
+    result<void> read_extent(const cache::slice& s, guest_offset at, std::uint64_t n,
+                             device::extent& e) const noexcept {
+        const cluster_geometry g = m_.tables.clusters;
+        const std::uint64_t within = g.within(at);
+        std::size_t from = entry_at(at);
+        const layout::l2_entry first = entry(s, from);
+        if (first.raw == 0) {
+            e.kind = device::mapping::unallocated;
+        } else {
+            result<void> ok = layout::check(first, m_.header.version, g.bits, at);
+            if (!ok) { return ok; }
+            ok = describe(first, at, within, e);
+            if (!ok) { return ok; }
+        }
+        e.size = std::min(n, g.cluster_size() - within);
+        if (e.kind == device::mapping::compressed) { return {}; }
+        const bool step = e.kind == device::mapping::data;
+        std::uint64_t expected = first.raw;
+        while (e.size < n) {
+            from += 8;
+            expected += step ? g.cluster_size() : 0;
+            if (entry(s, from).raw != expected) { break; }
+            e.size = std::min(n, e.size + g.cluster_size());
+        }
+        return {};
+    }
+
+    result<void> describe(layout::l2_entry first, guest_offset at, std::uint64_t within,
+                          device::extent& e) const noexcept {
+        switch (first.kind()) {
+        case layout::cluster_kind::unallocated: e.kind = device::mapping::unallocated; break;
+        case layout::cluster_kind::zero_plain: e.kind = device::mapping::zero; break;
+        case layout::cluster_kind::zero_allocated:
+            e.kind = device::mapping::zero;
+            e.has_host = true;
+            e.host = first.host() + within;
+            break;
+        case layout::cluster_kind::normal:
+            // Past the end of the file there can be nothing that anybody wrote.
+            if (first.host() >= m_.used_end) { return {errc::l2_past_end, at.value}; }
+            e.kind = device::mapping::data;
+            e.has_host = true;
+            e.host = first.host() + within;
+            e.in_place = first.copied();
+            break;
+        case layout::cluster_kind::compressed: {
+            const layout::compressed_run run = first.compressed(m_.tables.clusters.bits);
+            if (run.at >= m_.used_end) { return {errc::l2_past_end, at.value}; }
+            e.kind = device::mapping::compressed;
+            e.host = run.at;
+            e.stored = run.size;
+            e.within = within;
+            break;
+        }
+        }
+        return {};
+    }
+
+    cluster_count count_not_in_place(layout::l1_entry table, guest_offset at,
+                                     std::uint64_t n) noexcept {
+        const cache::slice& s = *m_.slices.find(slice_at(table, at));
+        const std::uint64_t most = m_.tables.clusters.touched(at, n).count.value;
+        std::size_t from = entry_at(at);
+        std::uint64_t count = 1;
+        for (; count < most; ++count) {
+            from += 8;
+            const layout::l2_entry e = entry(s, from);
+            if (e.kind() == layout::cluster_kind::normal && e.copied()) { break; }
+            if (e.raw != 0 && !layout::check(e, m_.header.version, m_.tables.clusters.bits, at)) {
+                break; // its error belongs to the piece that begins there
+            }
+        }
+        return {count};
+    }
+
+    /// The entry is about to be overwritten: its references are gone.
+    void drop(layout::l2_entry old) {
+        const cluster_geometry g = m_.tables.clusters;
+        switch (old.kind()) {
+        case layout::cluster_kind::unallocated:
+        case layout::cluster_kind::zero_plain: break;
+        case layout::cluster_kind::zero_allocated:
+        case layout::cluster_kind::normal:
+            m_.dropped.push_back({g.cluster_of(old.host()), {1}});
+            break;
+        case layout::cluster_kind::compressed: {
+            const layout::compressed_run run = old.compressed(g.bits);
+            const host_range touched = g.touched(run.at, run.size);
+            m_.dropped.push_back({touched.first, touched.count});
+            break;
+        }
+        }
+    }
+
+    result<void> install_table(guest_offset at, host_cluster where, layout::l1_entry old,
+                               const buffer& content) {
+        const host_offset table = m_.tables.clusters.offset_of(where);
+        const std::size_t slice_size = m_.slices.slice_size();
+        for (std::uint64_t o = 0; o < m_.tables.cluster_size(); o += slice_size) {
+            cache::slice* s = m_.slices.create(table + o, cache::slice_kind::mapping);
+            if (s == nullptr) {
+                m_.dropped.push_back({where, {1}});
+                return error::from_errno(ENOMEM, table.value);
+            }
+            if (old.is_allocated()) { std::memcpy(s->data(), content.data() + o, slice_size); }
+        }
+        l1_.set(m_.tables.l1_index(at), layout::l1_entry::make(table, true).raw);
+        if (old.is_allocated()) {
+            m_.dropped.push_back({m_.tables.clusters.cluster_of(old.table()), {1}});
+        }
+        static_cast<void>(m_.shard.probe().hit(async::point::l2_alloc_write, table.value));
+        static_cast<void>(m_.shard.probe().hit(async::point::l1_update, at.value));
+        return {};
+    }
+
+    metadata<Shard>& m_;
+    refcounts<Shard>& refcounts_;
+    cache::resident_table l1_;
+    bool data_first_ = false;
+};
+
+} // namespace gaur::qcow2

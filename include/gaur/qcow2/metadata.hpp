@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/shard.hpp>
+#include <gaur/base/units.hpp>
+#include <gaur/cache/slice_cache.hpp>
+#include <gaur/device/format.hpp>
+#include <gaur/qcow2/layout/geometry.hpp>
+#include <gaur/qcow2/layout/header.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace gaur::qcow2 {
+
+/// A reference to each of these clusters is gone from the tables in memory. Their refcounts follow
+/// when that is durable and nobody can use them any longer.
+struct dropped_run {
+    host_cluster first;
+    cluster_count count;
+};
+
+/// What the parts of one open image share: its file, its header, and its tables in memory.
+template <class Shard>
+struct metadata {
+    metadata(Shard& s, typename Shard::backend_type& io, typename Shard::backend_type::file f,
+             layout::header h, std::uint64_t file_size, std::size_t cache_bytes)
+        : shard(s), file(io, std::move(f), s.buffers()), header(std::move(h)),
+          tables(header.tables()),
+          slices(s, file,
+                 std::min<std::size_t>(cache::slice_cache<Shard>::max_slice,
+                                       static_cast<std::size_t>(tables.cluster_size())),
+                 cache_bytes),
+          used_end(tables.clusters.offset_of(
+              host_cluster{tables.clusters.covering(file_size).value})) {}
+
+    device::want want_slice(host_offset at, cache::slice_kind kind) const noexcept {
+        const auto begin = host_offset{align_down(at.value, slices.slice_size())};
+        return {device::want::what::slice, static_cast<std::uint8_t>(kind), begin, {}};
+    }
+
+    Shard& shard;
+    typename Shard::file file;
+    layout::header header;
+    layout::geometry tables;
+    cache::slice_cache<Shard> slices;
+    std::vector<dropped_run> dropped;
+    /// Where the file ended when it was opened, or the clusters taken since: whichever is later.
+    /// What lies beyond has never been written, so it reads as zeroes.
+    host_offset used_end;
+};
+
+} // namespace gaur::qcow2

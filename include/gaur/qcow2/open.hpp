@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/qcow2/format.hpp>
+#include <gaur/qcow2/layer.hpp>
+#include <gaur/qcow2/layout/parse_header.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace gaur::qcow2 {
+
+/// What to do about the other files that an image names. A name in an image is data that whoever
+/// wrote the image chose: it is never followed unless the program says so, and no file's format is
+/// ever guessed from its content.
+enum class references : std::uint8_t {
+    refuse, ///< an image that has a backing file does not open
+    follow, ///< open them, for reading only, relative to the folder of the image that names them
+    ignore, ///< open the image alone; what it does not hold reads as zeroes. For looking at metadata
+};
+
+struct open_options {
+    bool write = false;
+    bool direct = false; ///< past the host's page cache (O_DIRECT)
+    qcow2::references references = qcow2::references::refuse;
+    std::string backing_format = {}; ///< "qcow2" or "raw", where the image does not say
+    unsigned max_depth = 64;       ///< files in the chain
+    std::size_t cache_bytes = std::size_t{32} << 20; ///< of L2 and refcount slices, each file
+    inflate_function inflate = nullptr; ///< for compressed clusters: &qcow2::zlib_inflate
+};
+
+namespace detail {
+
+/// The path of a file that the image at `image` names: relative names begin in its folder.
+inline std::string beside(const std::string& image, const std::string& name) {
+    const std::size_t slash = image.rfind('/');
+    if (name.empty() || name.front() == '/' || slash == std::string::npos) { return name; }
+    return image.substr(0, slash + 1) + name;
+}
+
+/// `size` bytes at `at`, whole.
+template <class Shard>
+async::task<std::vector<std::byte>> read_bytes(Shard& shard, typename Shard::file& file,
+                                               host_offset at, std::size_t size) {
+    std::vector<std::byte> bytes(size);
+    const io::request what = io::request::read(at.value, bytes);
+    async::await_io reading(shard, file, what);
+    result<void> r = co_await reading;
+    if (!r) { co_return r.error(); }
+    co_return std::move(bytes);
+}
+
+} // namespace detail
+
+/// The header of an open file, its structure checked; `header_bytes` are the first cluster.
+struct read_header {
+    layout::header header;
+    std::vector<std::byte> first_cluster;
+    std::uint64_t file_size = 0;
+};
+
+template <class Shard>
+async::task<read_header> load_header(Shard& shard, typename Shard::file& file) {
+    read_header out;
+    const result<std::uint64_t> size = file.size();
+    if (!size) { co_return size.error(); }
+    out.file_size = *size;
+    std::uint64_t needed = 512;
+    for (int pass = 0; pass < 2; ++pass) {
+        const auto bytes = static_cast<std::size_t>(std::min(needed, *size));
+        async::task<std::vector<std::byte>> reading =
+            detail::read_bytes(shard, file, {0}, bytes);
+        result<std::vector<std::byte>> start = co_await reading;
+        if (!start) { co_return start.error(); }
+        out.first_cluster = *std::move(start);
+        const result<std::uint64_t> cluster = layout::bytes_needed(out.first_cluster);
+        if (!cluster) { co_return cluster.error(); }
+        if (*cluster <= needed) { break; }
+        needed = *cluster;
+    }
+    result<layout::header> parsed = layout::parse(out.first_cluster, *size);
+    if (!parsed) { co_return parsed.error(); }
+    out.header = *std::move(parsed);
+    co_return std::move(out);
+}
+
+/// One qcow2 file, without what it names.
+template <class Shard>
+async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
+                                                        typename Shard::backend_type& io,
+                                                        const std::string& path,
+                                                        const open_options& options) {
+    using backend_file = typename Shard::backend_type::file;
+    result<backend_file> opened = io.open(path, {options.write, false, false, options.direct});
+    if (!opened) { co_return opened.error(); }
+
+    // The tables are read through a file of their own, since the metadata that will hold the file
+    // needs to know the header first.
+    std::optional<typename Shard::file> probe_file;
+    probe_file.emplace(io, *std::move(opened), shard.buffers());
+    async::task<read_header> heading = load_header(shard, *probe_file);
+    result<read_header> found = co_await heading;
+    if (!found) { co_return found.error(); }
+    const result<void> supported = layout::check_supported(found->header, options.write);
+    if (!supported) { co_return supported.error(); }
+    const layout::header& h = found->header;
+
+    async::task<std::vector<std::byte>> reading_l1 = detail::read_bytes(
+        shard, *probe_file, {h.l1_table_offset}, std::size_t{h.l1_size} * 8);
+    result<std::vector<std::byte>> l1 = co_await reading_l1;
+    if (!l1) { co_return l1.error(); }
+    async::task<std::vector<std::byte>> reading_counts = detail::read_bytes(
+        shard, *probe_file, {h.refcount_table_offset},
+        static_cast<std::size_t>(h.tables().clusters.bytes({h.refcount_table_clusters})));
+    result<std::vector<std::byte>> counts = co_await reading_counts;
+    if (!counts) { co_return counts.error(); }
+
+    std::array<std::byte, 512> sector{};
+    std::memcpy(sector.data(), found->first_cluster.data(),
+                std::min(sector.size(), found->first_cluster.size()));
+    backend_file file = std::move(*probe_file).release();
+    probe_file.reset();
+    cache::resident_table l1_table({h.l1_table_offset}, *std::move(l1));
+    cache::resident_table count_table({h.refcount_table_offset}, *std::move(counts));
+    auto m = std::make_unique<metadata<Shard>>(shard, io, std::move(file), found->header,
+                                               found->file_size, options.cache_bytes);
+    auto f = std::make_unique<format<Shard>>(shard, std::move(m), std::move(count_table),
+                                             std::move(l1_table), sector, options.write,
+                                             options.inflate);
+    if (options.write) {
+        async::task<void> clearing = f->clear_autoclear();
+        result<void> r = co_await clearing;
+        if (!r) { co_return r.error(); }
+    }
+    co_return std::move(f);
+}
+
+/// The backing files below `top`, the nearest first.
+template <class Shard>
+async::task<std::vector<std::unique_ptr<layer<Shard>>>> load_backing_files(
+    Shard& shard, typename Shard::backend_type& io, format<Shard>& top, std::string path,
+    open_options options) {
+    std::vector<std::unique_ptr<layer<Shard>>> layers;
+    std::vector<io::file_identity> seen{top.file().identity()};
+    const layout::header* h = &top.header();
+    options.write = false;
+    while (!h->backing_file.empty() && options.references != references::ignore) {
+        if (options.references == references::refuse) { co_return errc::reference_refused; }
+        if (seen.size() >= options.max_depth) {
+            co_return error(errc::too_many_files, options.max_depth);
+        }
+        path = detail::beside(path, h->backing_file);
+        std::string format_name(h->backing_format());
+        if (format_name.empty()) { format_name = options.backing_format; }
+        if (format_name.empty()) { co_return errc::format_missing; }
+        if (format_name == "raw") {
+            result<typename Shard::backend_type::file> file =
+                io.open(path, {false, false, false, options.direct});
+            if (!file) { co_return file.error(); }
+            const result<std::uint64_t> size = file->size();
+            if (!size) { co_return size.error(); }
+            if (std::ranges::find(seen, file->identity()) != seen.end()) {
+                co_return errc::backing_loop;
+            }
+            auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file), *size,
+                                                            false);
+            layers.push_back(std::make_unique<layer<Shard>>(std::move(raw)));
+            break;
+        }
+        if (format_name != "qcow2") { co_return errc::not_supported; }
+        async::task<std::unique_ptr<format<Shard>>> loading =
+            load_format(shard, io, path, options);
+        result<std::unique_ptr<format<Shard>>> next = co_await loading;
+        if (!next) { co_return next.error(); }
+        if (std::ranges::find(seen, (*next)->file().identity()) != seen.end()) {
+            co_return errc::backing_loop;
+        }
+        seen.push_back((*next)->file().identity());
+        layers.push_back(std::make_unique<layer<Shard>>(*std::move(next)));
+        h = &layers.back()->as_qcow2()->header();
+    }
+    co_return std::move(layers);
+}
+
+} // namespace gaur::qcow2

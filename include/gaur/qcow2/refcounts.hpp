@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/cache/resident_table.hpp>
+#include <gaur/qcow2/alloc/cluster_allocator.hpp>
+#include <gaur/qcow2/metadata.hpp>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+namespace gaur::qcow2 {
+
+/// The refcounts of one image: which host clusters are free, taking them, and growing the refcount
+/// table and its blocks (specification, "Refcount table" and "Refcount blocks"). Answers from memory,
+/// changes memory only; a commit makes it durable.
+template <class Shard>
+class refcounts {
+  public:
+    refcounts(metadata<Shard>& m, cache::resident_table table)
+        : m_(m), width_(m.header.refcounts()), table_(std::move(table)) {}
+
+    layout::refcount_width width() const noexcept { return width_; }
+    cache::resident_table& table() noexcept { return table_; }
+
+    /// The table has moved since the last commit: the header must follow once it is durable.
+    bool has_moved() const noexcept { return old_table_.has_value(); }
+    std::optional<host_range> take_old_table() noexcept { return std::exchange(old_table_, {}); }
+
+    /// From 1 to `count` neighbouring clusters, refcount 1.
+    device::grant take(cluster_count count) noexcept {
+        device::grant g;
+        for (;;) {
+            const alloc::answer found = allocator_.take(*this, count);
+            if (const auto* taken = std::get_if<alloc::grant>(&found)) {
+                const host_offset end =
+                    m_.tables.clusters.offset_of(taken->first + taken->count);
+                g.first = taken->first;
+                g.count = taken->count;
+                g.pristine = m_.tables.clusters.offset_of(taken->first) >= m_.used_end;
+                m_.used_end = std::max(m_.used_end, end);
+                static_cast<void>(m_.shard.probe().hit(
+                    async::point::cluster_alloc,
+                    m_.tables.clusters.offset_of(taken->first).value));
+                return g;
+            }
+            if (const auto* missing = std::get_if<alloc::missing_block>(&found)) {
+                if (missing->exists) {
+                    g.missing = m_.want_slice(missing->slice, cache::slice_kind::refcount);
+                    return g;
+                }
+                g.status = add_block(missing->index);
+                if (g.status) { continue; }
+                return g;
+            }
+            const auto* why = std::get_if<error>(&found);
+            g.status = why != nullptr ? result<void>(*why) : result<void>(errc::image_full);
+            return g;
+        }
+    }
+
+    /// One reference to `c` less. Asks for its slice where that is not in memory.
+    device::want lower(host_cluster c) noexcept {
+        const alloc::slice_answer found = slice_of(c);
+        if (const auto* missing = std::get_if<alloc::missing_block>(&found)) {
+            if (missing->exists) {
+                return m_.want_slice(missing->slice, cache::slice_kind::refcount);
+            }
+        }
+        const auto* slice = std::get_if<alloc::refcount_slice>(&found);
+        // No refcount, or a count of 0, for a cluster that was in use: the image was wrong before.
+        // It stays as wrong as it was.
+        if (slice == nullptr) { return {}; }
+        const auto index = static_cast<std::size_t>((c - slice->first).value);
+        const std::uint64_t count = width_.get(slice->data, index);
+        if (count == 0) { return {}; }
+        set(c, count - 1);
+        if (count == 1) {
+            const host_offset at = m_.tables.clusters.offset_of(c);
+            m_.slices.forget(at, m_.tables.cluster_size());
+            allocator_.freed(c);
+            static_cast<void>(m_.shard.probe().hit(async::point::cluster_free, at.value));
+        }
+        return {};
+    }
+
+    // For the allocator.
+
+    alloc::slice_answer slice_of(host_cluster c) noexcept {
+        if (c.value >= layout::host_limit >> m_.tables.clusters.bits) {
+            return alloc::image_full{};
+        }
+        const std::uint64_t per_block = width_.entries_per_block(m_.tables.cluster_size());
+        const std::uint64_t index = c.value / per_block;
+        if (index >= table_.entries()) { return alloc::missing_block{index, false, {}}; }
+        const layout::refcount_table_entry entry{table_.get(index)};
+        if (!entry.is_allocated()) { return alloc::missing_block{index, false, {}}; }
+        if (const result<void> ok = layout::check(entry, m_.tables.clusters.bits, index * 8); !ok) {
+            return ok.error();
+        }
+        const std::uint64_t in_block = c.value % per_block;
+        const std::uint64_t per_slice = per_slice_entries();
+        const host_offset at =
+            entry.block() + in_block / per_slice * m_.slices.slice_size();
+        const cache::slice* s = m_.slices.find(at);
+        if (s == nullptr) { return alloc::missing_block{index, true, at}; }
+        return alloc::refcount_slice{s->data(),
+                                     {c.value - in_block % per_slice},
+                                     static_cast<std::size_t>(per_slice)};
+    }
+
+    void mark_taken(host_range range) noexcept {
+        for (host_cluster c = range.first; c < range.end(); c = c + cluster_count{1}) {
+            set(c, 1);
+        }
+    }
+
+  private:
+    std::uint64_t per_slice_entries() const noexcept {
+        return width_.entries_per_block(m_.slices.slice_size());
+    }
+
+    /// The slice of `c` is in memory.
+    void set(host_cluster c, std::uint64_t count) noexcept {
+        const std::uint64_t per_block = width_.entries_per_block(m_.tables.cluster_size());
+        const layout::refcount_table_entry entry{table_.get(c.value / per_block)};
+        const std::uint64_t in_block = c.value % per_block;
+        const std::uint64_t per_slice = per_slice_entries();
+        cache::slice* s =
+            m_.slices.find(entry.block() + in_block / per_slice * m_.slices.slice_size());
+        GAUR_ASSERT(s != nullptr);
+        const auto index = static_cast<std::size_t>(in_block % per_slice);
+        width_.set(s->data(), index, count);
+        m_.slices.mark_dirty(*s, (index << width_.order()) >> 3, 1 + (width_.bits() - 1) / 8);
+    }
+
+    /// Makes refcount block `index`. It lies in the first cluster whose count it holds, so nothing
+    /// else needs to be found or changed for it.
+    result<void> add_block(std::uint64_t index) noexcept {
+        if (index >= table_.entries()) { return grow_table(index); }
+        return make_blocks(index, 1, 0);
+    }
+
+    /// Makes a larger table, right behind the blocks that count it and itself:
+    ///
+    ///     block index | … | block index + n - 1 | table, t clusters |
+    ///
+    /// n blocks count n + t clusters, and the table has room for them and half as many again.
+    result<void> grow_table(std::uint64_t index) noexcept {
+        const std::uint64_t cluster = m_.tables.cluster_size();
+        const std::uint64_t per_block = width_.entries_per_block(cluster);
+        const std::uint64_t per_cluster = cluster / 8;
+        std::uint64_t blocks = 1;
+        std::uint64_t clusters = 0;
+        for (;;) {
+            const std::uint64_t wanted = (index + blocks) + (index + blocks) / 2;
+            const std::uint64_t most = layout::max_refcount_table_bytes / cluster;
+            clusters = std::min((wanted + per_cluster - 1) / per_cluster, most);
+            if (clusters * per_cluster < index + blocks) { return errc::image_full; }
+            const std::uint64_t needed = (blocks + clusters + per_block - 1) / per_block;
+            if (needed <= blocks) { break; }
+            blocks = needed;
+        }
+        const host_range old{m_.tables.clusters.cluster_of(table_.at()),
+                             {m_.header.refcount_table_clusters}};
+        const host_cluster table_at{index * per_block + blocks};
+        table_.move_to(m_.tables.clusters.offset_of(table_at), clusters * per_cluster);
+        // A table that moved and was never written again is still at its old place on disk.
+        if (!old_table_) {
+            old_table_ = old;
+        } else {
+            m_.dropped.push_back({old.first, old.count});
+        }
+        m_.header.refcount_table_offset = table_.at().value;
+        m_.header.refcount_table_clusters = static_cast<std::uint32_t>(clusters);
+        static_cast<void>(
+            m_.shard.probe().hit(async::point::reftable_grow, table_.at().value));
+        return make_blocks(index, blocks, clusters);
+    }
+
+    /// `blocks` new blocks from `index` on, in the first clusters that they count, with refcount 1
+    /// for themselves and for `more` clusters behind them.
+    result<void> make_blocks(std::uint64_t index, std::uint64_t blocks,
+                             std::uint64_t more) noexcept {
+        const std::uint64_t cluster = m_.tables.cluster_size();
+        const std::uint64_t per_block = width_.entries_per_block(cluster);
+        const host_cluster first{index * per_block};
+        const host_offset end =
+            m_.tables.clusters.offset_of(first + cluster_count{blocks + more});
+        if (end.value > layout::host_limit) { return errc::image_full; }
+        for (std::uint64_t b = 0; b < blocks; ++b) {
+            const host_offset at = m_.tables.clusters.offset_of(first + cluster_count{b});
+            for (std::uint64_t o = 0; o < cluster; o += m_.slices.slice_size()) {
+                if (m_.slices.create(at + o, cache::slice_kind::refcount) == nullptr) {
+                    return error::from_errno(ENOMEM, at.value);
+                }
+            }
+            table_.set(index + b, layout::refcount_table_entry::make(at).raw);
+            static_cast<void>(m_.shard.probe().hit(async::point::refblock_alloc, at.value));
+        }
+        mark_taken({first, {blocks + more}});
+        m_.used_end = std::max(m_.used_end, end);
+        return {};
+    }
+
+    metadata<Shard>& m_;
+    layout::refcount_width width_;
+    cache::resident_table table_;
+    alloc::cluster_allocator allocator_;
+    std::optional<host_range> old_table_; // as it is on disk, until the header has followed
+};
+
+} // namespace gaur::qcow2

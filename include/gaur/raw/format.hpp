@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/cache/group_commit.hpp>
+#include <gaur/device/format.hpp>
+
+#include <cstdint>
+#include <span>
+#include <utility>
+
+namespace gaur::raw {
+
+/// The trivial format: the file is the disk. The smallest model of device::TopFormat.
+template <class Shard>
+class format {
+  public:
+    /// `size` bytes of the file are the disk.
+    format(Shard& shard, typename Shard::backend_type& io, typename Shard::backend_type::file file,
+           std::uint64_t size, bool writable)
+        : shard_(shard), file_(io, std::move(file), shard.buffers()), size_(size),
+          writable_(writable), commit_(*this) {}
+    format(const format&) = delete;
+    format& operator=(const format&) = delete;
+
+    std::uint64_t size() const noexcept { return size_; }
+    std::uint64_t cluster_size() const noexcept { return 512; }
+    typename Shard::file& file() noexcept { return file_; }
+
+    device::located locate(guest_offset at, std::uint64_t n) noexcept {
+        device::located l;
+        l.what.kind = device::mapping::data;
+        l.what.in_place = writable_;
+        l.what.has_host = true;
+        l.what.host = {at.value};
+        l.what.size = n;
+        return l;
+    }
+    // Nothing is ever wanted, and nothing is compressed.
+    async::task<void> resolve(const device::want&) { return refuse(shard_); }
+    async::task<void> inflate(const device::extent&, std::span<std::byte>) {
+        return refuse(shard_);
+    }
+
+    bool is_writable() const noexcept { return writable_; }
+    track::quarantine::generation enter() noexcept { return 0; }
+    void leave(track::quarantine::generation) noexcept {}
+    void note_write() noexcept { data_written_ = true; }
+    auto commit() noexcept {
+        return typename cache::group_commit<format>::durable(commit_);
+    }
+    async::task<void> close() { return flush(shard_, *this); }
+    bool is_committing() const noexcept { return commit_.is_running(); }
+    void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
+        on_idle_ = call;
+        on_idle_context_ = context;
+    }
+
+    // For group_commit.
+    const typename Shard::executor_type& executor() const noexcept { return shard_.executor(); }
+    async::frame_pool& frames() noexcept { return shard_.frames(); }
+    async::task<void> write_epoch() { return barrier(shard_, *this); }
+    void epochs_idle() noexcept {
+        if (on_idle_ != nullptr) { on_idle_(on_idle_context_); }
+    }
+
+  private:
+    static async::task<void> refuse(Shard&) { co_return errc::not_supported; }
+
+    static async::task<void> barrier(Shard& shard, format& self) {
+        if (!std::exchange(self.data_written_, false)) { co_return {}; }
+        async::probe_here here(shard.probe(), async::point::flush_to_disk, 0);
+        result<void> r = co_await here;
+        if (!r) { co_return r; }
+        const io::request what = io::request::flush();
+        async::await_io flushing(shard, self.file_, what);
+        r = co_await flushing;
+        co_return r;
+    }
+    static async::task<void> flush(Shard&, format& self) {
+        auto durable = self.commit();
+        result<void> r = co_await durable;
+        co_return r;
+    }
+
+    Shard& shard_;
+    typename Shard::file file_;
+    std::uint64_t size_;
+    bool writable_;
+    bool data_written_ = false;
+    void (*on_idle_)(void*) noexcept = nullptr;
+    void* on_idle_context_ = nullptr;
+    cache::group_commit<format> commit_;
+};
+
+} // namespace gaur::raw

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/device/image.hpp>
+#include <gaur/raw/format.hpp>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace gaur::raw {
+
+/// An open raw file over the backend `B` and the executor `Ex`; see device::image.
+template <io::IoBackend B, exec::Executor Ex, async::Probe P = async::no_probe>
+using image =
+    device::image<device::engine<B, Ex, format<async::shard<B, Ex, P>>,
+                                 format<async::shard<B, Ex, P>>, track::serialize, P>>;
+
+struct open_options {
+    bool write = false;
+    bool direct = false;      ///< past the host's page cache (O_DIRECT)
+    bool create = false;      ///< make the file, or cut an existing one to nothing
+    std::uint64_t size = 0;   ///< bytes, with `create`
+};
+
+/// Opens the file at `path` as a disk. Errors: the host's.
+template <io::IoBackend B, exec::Executor Ex, async::Probe P = async::no_probe>
+async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_options options = {},
+                                  P* probe = nullptr) {
+    using shard_type = async::shard<B, Ex, P>;
+    using engine = typename image<B, Ex, P>::engine_type;
+    auto shard = std::make_unique<shard_type>(io, executor, probe);
+    result<typename B::file> opened =
+        io.open(path, {options.write, options.create, options.create, options.direct});
+    if (!opened) { co_return opened.error(); }
+    result<std::uint64_t> size = opened->size();
+    if (!size) { co_return size.error(); }
+    if (options.create) { size = options.size; }
+    auto top = std::make_unique<format<shard_type>>(*shard, io, *std::move(opened), *size,
+                                                    options.write);
+    if (options.create) {
+        const io::request what = io::request::truncate(options.size);
+        async::await_io growing(*shard, top->file(), what);
+        result<void> r = co_await growing;
+        if (!r) { co_return r.error(); }
+    }
+    auto whole = std::make_unique<engine>(std::move(shard), std::move(top),
+                                          std::vector<std::unique_ptr<format<shard_type>>>{});
+    co_return image<B, Ex, P>(std::move(whole));
+}
+
+} // namespace gaur::raw
