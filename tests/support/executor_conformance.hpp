@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/exec/executor.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+/// One test for each line of the contract in gaur/exec/executor.hpp, under that line's name. An
+/// executor joins with a few lines:
+///
+///     struct inline_traits {
+///         exec::inline_loop loop;
+///         auto get_executor() { return loop.get_executor(); }
+///         void settle() {}
+///         static constexpr bool any_thread = false;
+///     };
+///     INSTANTIATE_TYPED_TEST_SUITE_P(inline_loop, executor_conformance, inline_traits);
+///
+/// `settle()` returns when all work that was posted before, and what that posted, has run.
+/// `any_thread`: threads other than the executor's own may post.
+namespace gaur::test {
+
+/// Stands where an executor's backend would and has no I/O: a loop over it only runs work.
+struct no_io {
+    unsigned poll() noexcept { return 0; }
+    unsigned wait() noexcept { return 0; }
+    unsigned in_flight() const noexcept { return 0; }
+};
+
+/// Work from a lambda, for tests.
+class job : public exec::work {
+  public:
+    explicit job(std::function<void(job&)> f) : exec::work(&on_run), run_(std::move(f)) {}
+
+  private:
+    static void on_run(exec::work& w) noexcept {
+        auto& self = static_cast<job&>(w);
+        // The job may be destroyed by what it runs.
+        const std::function<void(job&)> f = self.run_;
+        f(self);
+    }
+    std::function<void(job&)> run_;
+};
+
+template <class Traits>
+class executor_conformance : public ::testing::Test {
+  public:
+    using executor = decltype(std::declval<Traits&>().get_executor());
+    Traits traits;
+    executor target = traits.get_executor();
+
+    /// Runs `f` as work of the executor, so that what it posts comes from the executor's thread.
+    void inside(std::function<void()> f) {
+        job outer([&f](job&) { f(); });
+        target.post(outer);
+        traits.settle();
+    }
+};
+
+TYPED_TEST_SUITE_P(executor_conformance);
+
+TYPED_TEST_P(executor_conformance, once) {
+    std::deque<job> jobs;
+    std::vector<int> runs(1000);
+    for (int& r : runs) {
+        jobs.emplace_back([&r](job&) { ++r; });
+    }
+    for (std::size_t i = 0; i < 500; ++i) { this->target.post(jobs[i]); }
+    this->inside([&] {
+        for (std::size_t i = 500; i < jobs.size(); ++i) { this->target.post(jobs[i]); }
+    });
+    EXPECT_EQ(runs, std::vector<int>(runs.size(), 1));
+}
+
+TYPED_TEST_P(executor_conformance, borrowed) {
+    // Posted again while it runs: ten times, then it destroys itself.
+    int left = 10;
+    std::unique_ptr<job> again;
+    again = std::make_unique<job>([&](job& self) {
+        if (--left != 0) {
+            this->target.post(self);
+        } else {
+            again.reset();
+        }
+    });
+    this->target.post(*again);
+    this->traits.settle();
+    EXPECT_EQ(left, 0);
+    EXPECT_EQ(again, nullptr);
+}
+
+TYPED_TEST_P(executor_conformance, serial) {
+    // From three threads where that is allowed; plain variables, for TSan to watch.
+    int inside = 0;
+    std::uint64_t sum = 0;
+    std::deque<job> jobs;
+    for (int i = 0; i < 3000; ++i) {
+        jobs.emplace_back([&](job&) {
+            EXPECT_EQ(++inside, 1);
+            ++sum;
+            --inside;
+        });
+    }
+    const auto post = [&](std::size_t first) {
+        const auto equal = this->target; // a copy: equal executors are one
+        EXPECT_TRUE(equal == this->target);
+        for (std::size_t i = first; i < jobs.size(); i += 3) { equal.post(jobs[i]); }
+    };
+    if constexpr (TypeParam::any_thread) {
+        std::thread two(post, 1);
+        std::thread three(post, 2);
+        post(0);
+        two.join();
+        three.join();
+    } else {
+        for (const std::size_t first : {0U, 1U, 2U}) { post(first); }
+    }
+    this->traits.settle();
+    EXPECT_EQ(sum, jobs.size());
+}
+
+TYPED_TEST_P(executor_conformance, fifo) {
+    std::vector<int> order;
+    std::deque<job> jobs;
+    const auto add = [&](int number) -> job& {
+        return jobs.emplace_back([&order, number](job&) { order.push_back(number); });
+    };
+    for (int i = 0; i < 100; ++i) { this->target.post(add(i)); }
+    this->inside([&] {
+        for (int i = 100; i < 200; ++i) { this->target.post(add(i)); }
+    });
+    ASSERT_EQ(order.size(), 200U);
+    EXPECT_TRUE(std::ranges::is_sorted(order));
+
+    if constexpr (TypeParam::any_thread) {
+        // Each thread's own posts stay in order, whatever the other one's do.
+        std::vector<std::vector<int>> seen(2);
+        std::deque<job> many[2];
+        const auto post = [&](std::size_t who) {
+            for (int i = 0; i < 1000; ++i) {
+                this->target.post(many[who].emplace_back(
+                    [&seen, who, i](job&) { seen[who].push_back(i); }));
+            }
+        };
+        std::thread one(post, 0);
+        std::thread two(post, 1);
+        one.join();
+        two.join();
+        this->traits.settle();
+        for (const auto& numbers : seen) {
+            EXPECT_EQ(numbers.size(), 1000U);
+            EXPECT_TRUE(std::ranges::is_sorted(numbers));
+        }
+    }
+}
+
+TYPED_TEST_P(executor_conformance, flat) {
+    // Work that posts work: never one inside the other.
+    int depth = 0;
+    int deepest = 0;
+    int left = 10'000;
+    job chain([&](job& self) {
+        deepest = std::max(deepest, ++depth);
+        if (--left > 0) { this->target.post(self); }
+        EXPECT_EQ(depth, 1);
+        --depth;
+    });
+    this->target.post(chain);
+    this->traits.settle();
+    EXPECT_EQ(left, 0);
+    EXPECT_EQ(deepest, 1);
+}
+
+REGISTER_TYPED_TEST_SUITE_P(executor_conformance, once, borrowed, serial, fifo, flat);
+
+} // namespace gaur::test
