@@ -17,7 +17,7 @@ declare -A allowed=(
     [cache]="base io exec async"
     [device]="base io exec async track cache"
     [raw]="base io exec async track cache device"
-    [qcow2]="base io exec async track cache device qcow2/layout qcow2/alloc"
+    [qcow2]="base io exec async track cache device raw qcow2/layout qcow2/alloc"
     [qcow2/layout]="base"
     [qcow2/alloc]="base qcow2/layout"
 )

@@ -10,9 +10,9 @@
 
 namespace gaur::async {
 
-/// Recycles the frames of coroutines, in steps of 64 bytes, so that a request that has run once costs
-/// no heap allocation when it runs again. One pool a shard: no lock. Frames of more than 4 KiB, and
-/// coroutines whose first argument lends no pool, use the heap.
+/// Recycles the frames of coroutines, in steps of 64 bytes, so that a request that has run once
+/// costs no heap allocation when it runs again. One pool a shard: no lock. Frames of more than 4
+/// KiB, and coroutines whose first argument lends no pool, use the heap.
 class frame_pool {
   public:
     frame_pool() = default;

@@ -39,8 +39,8 @@ enum class point : std::uint8_t {
 };
 
 /// Suspends, fails or counts at the points. `hit` is called everywhere and may fail the operation;
-/// `hold` is called where the engine can wait: a probe that answers true keeps the work and posts it
-/// later.
+/// `hold` is called where the engine can wait: a probe that answers true keeps the work and posts
+/// it later.
 template <class P>
 concept Probe = requires(P& probe, point at, std::uint64_t where, exec::work& w) {
     { P::enabled } -> std::convertible_to<bool>;

@@ -101,9 +101,9 @@ class shard {
     slot_pool<shard> slots_;
 };
 
-/// One request to a file, awaited: `await_io io(shard, file, what); auto r = co_await io;`. Nothing is
-/// allocated: the operation lives in this awaiter, and so in the coroutine's frame. Where the backend
-/// is done at once it does not suspend.
+/// One request to a file, awaited: `await_io io(shard, file, what); auto r = co_await io;`. Nothing
+/// is allocated: the operation lives in this awaiter, and so in the coroutine's frame. Where the
+/// backend is done at once it does not suspend.
 template <class Shard>
 class await_io {
   public:
@@ -137,8 +137,9 @@ class await_io {
     step step_;
 };
 
-/// Several requests in flight together for one coroutine. add() starts one; `co_await group` waits for
-/// all that run and gives the first error since the last wait. The operations come from the shard.
+/// Several requests in flight together for one coroutine. add() starts one; `co_await group` waits
+/// for all that run and gives the first error since the last wait. The operations come from the
+/// shard.
 template <class Shard>
 class io_group {
   public:

@@ -26,9 +26,9 @@ concept LendsFrames = requires(T& t) {
     { t.frames() } noexcept -> std::same_as<frame_pool&>;
 };
 
-/// Where a frame comes from: the pool of the coroutine's first argument, or the heap. A class template
-/// over the arguments, not a template operator new: g++ 12 takes that and the operator delete for a
-/// mismatched pair.
+/// Where a frame comes from: the pool of the coroutine's first argument, or the heap. A class
+/// template over the arguments, not a template operator new: g++ 12 takes that and the operator
+/// delete for a mismatched pair.
 template <class... Args>
 struct frame_memory {
     static void* operator new(std::size_t size, Args&... args) noexcept {

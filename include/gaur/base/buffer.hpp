@@ -15,8 +15,8 @@ namespace gaur {
 
 class buffer_pool;
 
-/// Memory for I/O, aligned to `buffer_pool::alignment`; goes back to its pool by itself. Empty where
-/// the host has no memory left: ask `has_value()` before use.
+/// Memory for I/O, aligned to `buffer_pool::alignment`; goes back to its pool by itself. Empty
+/// where the host has no memory left: ask `has_value()` before use.
 class buffer {
   public:
     buffer() noexcept = default;

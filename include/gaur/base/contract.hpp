@@ -6,8 +6,9 @@
 
 namespace gaur {
 
-/// Ends the program when gaur itself is wrong (never for bad input, never for a host's error): going
-/// on would put a user's disk at risk. Always on; a branch that is never taken costs next to nothing.
+/// Ends the program when gaur itself is wrong (never for bad input, never for a host's error):
+/// going on would put a user's disk at risk. Always on; a branch that is never taken costs next to
+/// nothing.
 [[noreturn]] inline void contract_broken(const char* what, const char* file, int line) noexcept {
     std::fprintf(stderr, "gaur: broken contract: %s (%s:%d)\n", what, file, line);
     std::abort();

@@ -55,7 +55,8 @@ using guest_offset = byte_offset<guest_space>;    ///< bytes from the virtual di
 using host_offset = byte_offset<host_space>;      ///< bytes from the image file's start
 
 /// Neighbouring clusters, half-open: `[first, first + count)`. Two ranges that only touch do not
-/// overlap (the 2009 patch said they did, and made every sequential writer wait for the one before).
+/// overlap (the 2009 patch said they did, and made every sequential writer wait for the one
+/// before).
 template <class Space>
 struct cluster_range {
     cluster_index<Space> first;

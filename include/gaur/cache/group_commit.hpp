@@ -10,12 +10,12 @@
 
 namespace gaur::cache {
 
-/// One epoch at a time, shared by all who asked for it before it began; those who ask later share the
-/// next. An epoch that failed fails every later one: what the host could not make durable, it may
-/// have dropped, and no later success would mean anything.
+/// One epoch at a time, shared by all who asked for it before it began; those who ask later share
+/// the next. An epoch that failed fails every later one: what the host could not make durable, it
+/// may have dropped, and no later success would mean anything.
 ///
-/// `Owner` gives `task<void> write_epoch()`, `executor()`, and `epochs_idle()`, which is called when
-/// the last epoch has ended.
+/// `Owner` gives `task<void> write_epoch()`, `executor()`, and `epochs_idle()`, which is called
+/// when the last epoch has ended.
 template <class Owner>
 class group_commit {
   public:

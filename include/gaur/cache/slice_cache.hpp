@@ -47,12 +47,12 @@ class slice : public boost::intrusive::list_base_hook<> {
     bool referenced_ = false; // since the clock's hand last passed
 };
 
-/// Slices of metadata tables in memory, found by host offset in O(1). Clean ones go round a clock and
-/// are dropped when space is needed; dirty ones stay until a commit has taken them.
+/// Slices of metadata tables in memory, found by host offset in O(1). Clean ones go round a clock
+/// and are dropped when space is needed; dirty ones stay until a commit has taken them.
 ///
-/// No caller holds a slice over a suspension: it looks it up again, and loads it again if need be. So
-/// the cache needs no pins but the short one between the end of a load and those who waited for it,
-/// and any capacity works. It may be exceeded, by what is dirty and by loads in flight.
+/// No caller holds a slice over a suspension: it looks it up again, and loads it again if need be.
+/// So the cache needs no pins but the short one between the end of a load and those who waited for
+/// it, and any capacity works. It may be exceeded, by what is dirty and by loads in flight.
 template <class Shard>
 class slice_cache {
     struct load_in_flight;
@@ -91,9 +91,9 @@ class slice_cache {
         return s;
     }
 
-    /// A slice of a new table: zeroes, to be written whole before anything points to it. One that is
-    /// there already is taken over. Null without memory, and where a load of it is in flight (only a
-    /// corrupt image has a table in a free cluster).
+    /// A slice of a new table: zeroes, to be written whole before anything points to it. One that
+    /// is there already is taken over. Null without memory, and where a load of it is in flight
+    /// (only a corrupt image has a table in a free cluster).
     slice* create(host_offset at, slice_kind kind) noexcept {
         slice* s = lookup(at);
         if (s != nullptr && s->load_ != nullptr) { return nullptr; }

@@ -12,9 +12,9 @@
 
 namespace gaur::cache {
 
-/// Metadata of one phase of a commit: a copy of sectors as they were when the phase was put together,
-/// so that requests may go on changing the tables while it is written. Neighbours become one write;
-/// all writes are in flight together.
+/// Metadata of one phase of a commit: a copy of sectors as they were when the phase was put
+/// together, so that requests may go on changing the tables while it is written. Neighbours become
+/// one write; all writes are in flight together.
 class write_set {
   public:
     /// `bytes` belong at `at`; they are copied.

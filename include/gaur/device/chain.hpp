@@ -40,8 +40,8 @@ class chain {
                             : lower_[f.layer - 1]->resolve(f.where.first);
     }
 
-    /// Fills `to` with what the virtual disk holds at `at`, all extents in parallel. Asks no tracker:
-    /// for the engine's own reads as well.
+    /// Fills `to` with what the virtual disk holds at `at`, all extents in parallel. Asks no
+    /// tracker: for the engine's own reads as well.
     async::task<void> read(guest_offset at, std::span<std::byte> to) {
         return read_from(*this, at, to);
     }

@@ -70,10 +70,11 @@ struct grant {
 };
 
 /// A disk format: translates guest to host and allocates; it does no guest I/O of its own. All
-/// functions but tasks answer at once, from memory, and change nothing where they ask for something.
+/// functions but tasks answer at once, from memory, and change nothing where they ask for
+/// something.
 ///
-///   from_memory  locate, plan_write, take and link neither wait nor do I/O; where something is not in
-///                memory they say what, and `resolve` gets it
+///   from_memory  locate, plan_write, take and link neither wait nor do I/O; where something is not
+///                in memory they say what, and `resolve` gets it
 ///   stable       an answer holds until the next suspension
 ///   one_run      an extent's bytes are neighbours in the host file
 template <class F>
@@ -87,8 +88,8 @@ concept ReadableFormat = requires(F& format, guest_offset at, std::uint64_t n, w
     format.file();
 };
 
-/// A format that can be the top of an image. `enter` and `leave` bracket each request, from its first
-/// look at the mapping to the end of its last I/O.
+/// A format that can be the top of an image. `enter` and `leave` bracket each request, from its
+/// first look at the mapping to the end of its last I/O.
 template <class F>
 concept TopFormat = ReadableFormat<F> && requires(F& format, track::quarantine::generation g) {
     { format.enter() } noexcept -> std::same_as<track::quarantine::generation>;

@@ -11,14 +11,14 @@
 
 namespace gaur::device {
 
-/// An open image. Requests may be in flight together, in any number; all of them, and everything that
-/// is called here, run on the image's one serial executor.
+/// An open image. Requests may be in flight together, in any number; all of them, and everything
+/// that is called here, run on the image's one serial executor.
 ///
-/// `close()` makes everything durable and marks the image clean; it is what reports errors. An image
-/// that is destroyed without it leaves its file as a power cut would: what was flushed is there, at
-/// most clusters leak. Requests in flight then end by themselves, with errc::cancelled where they had
-/// not begun their last I/O; they must still be given their end, so the backend and the executor have
-/// to outlive them.
+/// `close()` makes everything durable and marks the image clean; it is what reports errors. An
+/// image that is destroyed without it leaves its file as a power cut would: what was flushed is
+/// there, at most clusters leak. Requests in flight then end by themselves, with errc::cancelled
+/// where they had not begun their last I/O; they must still be given their end, so the backend and
+/// the executor have to outlive them.
 template <class Engine>
 class image {
   public:
@@ -52,8 +52,8 @@ class image {
     /// All writes that ended before it began survive a power cut once it has succeeded.
     request flush() noexcept { return request(*engine_, verb::flush, {}, {}); }
 
-    /// Refuses new requests, waits for those in flight, makes everything durable and marks the image
-    /// clean. The image is to be destroyed after it.
+    /// Refuses new requests, waits for those in flight, makes everything durable and marks the
+    /// image clean. The image is to be destroyed after it.
     async::task<void> close() { return close_engine(*engine_); }
 
     /// What the changes in flight have met so far.

@@ -246,7 +246,8 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
             continue;
         }
 
-        // 5. Take host clusters; what the search lacks is loaded, then everything is looked at again.
+        // 5. Take host clusters; what the search lacks is loaded, then everything is looked at
+        // again.
         const grant g = top.take(plan.new_clusters);
         if (!g.status) { co_return g.status; }
         if (g.missing) {

@@ -33,7 +33,8 @@ using work_queue = boost::intrusive::list<work, boost::intrusive::constant_time_
 ///             posted again, or be destroyed
 ///   serial    work posted to equal executors does not run at the same time, and what one piece
 ///             wrote the next one sees
-///   fifo      work posted to equal executors by one thread runs in the order in which it was posted
+///   fifo      work posted to equal executors by one thread runs in the order in which it was
+///             posted
 ///   flat      running work that posts further work does not nest: the stack stays as deep as it is
 ///
 /// tests/support/executor_conformance.hpp has a test for each line.

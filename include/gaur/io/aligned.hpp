@@ -14,10 +14,10 @@
 
 namespace gaur::io {
 
-/// A file of backend `B` that takes every offset, size and buffer address. What the host would refuse
-/// (O_DIRECT) goes through an aligned buffer; a write that begins or ends inside a block reads the
-/// blocks, changes them and writes them back, and excludes other writes to them meanwhile. Where
-/// everything fits, a request passes straight through.
+/// A file of backend `B` that takes every offset, size and buffer address. What the host would
+/// refuse (O_DIRECT) goes through an aligned buffer; a write that begins or ends inside a block
+/// reads the blocks, changes them and writes them back, and excludes other writes to them
+/// meanwhile. Where everything fits, a request passes straight through.
 ///
 /// One layer for all backends, so that neither they nor the engine know of alignment. Keeps the
 /// contract of `IoBackend`. Pinned while operations are in flight.

@@ -56,7 +56,8 @@ enum class submit_status : std::uint8_t {
 ///   progress      wait() returns when at least one operation has ended; what was submitted reaches
 ///                 the host at the latest in the next poll() or wait()
 ///   unordered     operations in flight together may end in any order
-///   refused       what host or file cannot do ends with EOPNOTSUPP; a misaligned request with EINVAL
+///   refused       what host or file cannot do ends with EOPNOTSUPP; a misaligned request with
+///                 EINVAL
 ///   one_thread    all calls come from one thread at a time
 ///
 /// A file outlives its operations, a backend its files.
@@ -79,15 +80,15 @@ concept IoBackend =
         { cio.in_flight() } noexcept -> std::same_as<unsigned>;
     };
 
-/// A backend that can live in somebody else's event loop: when `descriptor()` is readable, poll() has
-/// something to do. Call poll() once more after submitting, for *progress*.
+/// A backend that can live in somebody else's event loop: when `descriptor()` is readable, poll()
+/// has something to do. Call poll() once more after submitting, for *progress*.
 template <class B>
 concept PollableBackend = IoBackend<B> && requires(const B& cio) {
     { cio.descriptor() } noexcept -> std::same_as<int>;
 };
 
-/// Says in words which part of IoBackend a type lacks. Put `static_assert(check_backend<B>())` under
-/// a backend of your own: the first failing line below is the thing to add.
+/// Says in words which part of IoBackend a type lacks. Put `static_assert(check_backend<B>())`
+/// under a backend of your own: the first failing line below is the thing to add.
 template <class B>
 consteval bool check_backend() {
     static_assert(requires { { B::name } -> std::convertible_to<std::string_view>; },

@@ -20,8 +20,8 @@
 
 namespace gaur::io {
 
-/// An open descriptor of the host, closed by its destructor: what the file types of the backends that
-/// speak to the kernel are made of.
+/// An open descriptor of the host, closed by its destructor: what the file types of the backends
+/// that speak to the kernel are made of.
 class host_file {
   public:
     static result<host_file> open(const std::string& path, open_mode mode) {

@@ -24,8 +24,8 @@ enum class opcode : std::uint8_t {
 
 /// What to do: a plain value that the engine builds and a backend reads.
 ///
-/// Either one buffer (`data`, `size`), or a vector (`vectors`, `vector_count`) whose sizes add up to
-/// `size`. The vector is the backend's while the operation is in flight: it may advance it.
+/// Either one buffer (`data`, `size`), or a vector (`vectors`, `vector_count`) whose sizes add up
+/// to `size`. The vector is the backend's while the operation is in flight: it may advance it.
 struct request {
     opcode code = opcode::flush;
     std::uint32_t vector_count = 0;
@@ -54,7 +54,9 @@ struct request {
     static request range(opcode code, std::uint64_t offset, std::uint64_t size) noexcept {
         return {code, 0, offset, size, nullptr, nullptr};
     }
-    static request truncate(std::uint64_t size) noexcept { return range(opcode::truncate, size, 0); }
+    static request truncate(std::uint64_t size) noexcept {
+        return range(opcode::truncate, size, 0);
+    }
 
     bool moves_data() const noexcept { return code == opcode::read || code == opcode::write; }
 };

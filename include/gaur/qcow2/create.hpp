@@ -43,9 +43,10 @@ async::task<void> write_new_image(Shard& shard, typename Shard::file& file,
 
 } // namespace detail
 
-/// Makes an empty image at `path`; a file that is there is replaced. The backing file is only named,
-/// not opened. Errors: the host's, and of the options errc::unsupported_version, cluster_bits,
-/// refcount_order, size_too_large, backing_size, format_missing, header_full, bad_argument.
+/// Makes an empty image at `path`; a file that is there is replaced. The backing file is only
+/// named, not opened. Errors: the host's, and of the options errc::unsupported_version,
+/// cluster_bits, refcount_order, size_too_large, backing_size, format_missing, header_full,
+/// bad_argument.
 template <io::IoBackend B, exec::Executor Ex>
 async::task<void> create(B& io, Ex executor, std::string path, create_options options) {
     using shard_type = async::shard<B, Ex>;

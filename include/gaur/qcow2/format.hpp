@@ -35,14 +35,14 @@ struct commit_figures {
 /// A commit writes the changes of an epoch in one order, whatever they were:
 ///
 ///   0. new refcount blocks and a refcount table that moved, barrier (rare: the rest only if any)
-///   1. raised refcounts, refcount table entries, new L2 tables that nothing points to yet; barrier,
-///      which makes the guest's data durable as well
+///   1. raised refcounts, refcount table entries, new L2 tables that nothing points to yet;
+///      barrier, which makes the guest's data durable as well
 ///   2. L2 entries and L1 entries; barrier
 ///   3. only now what those entries referred to before may lose its references: in memory, to ride
 ///      with the next epoch's first step, and only once no request can still use it
 ///
-/// A step with nothing to write needs no barrier. After a crash at any point the refcounts on disk are
-/// never below the references on disk: clusters may leak, nothing can be lost.
+/// A step with nothing to write needs no barrier. After a crash at any point the refcounts on disk
+/// are never below the references on disk: clusters may leak, nothing can be lost.
 template <class Shard>
 class format {
   public:
@@ -91,8 +91,8 @@ class format {
         return typename cache::group_commit<format>::durable(commit_);
     }
 
-    /// No request is in flight. Makes everything durable, gives freed clusters back, marks the image
-    /// clean.
+    /// No request is in flight. Makes everything durable, gives freed clusters back, marks the
+    /// image clean.
     async::task<void> close() { return close_all(shard_, *this); }
 
     // AllocatingFormat.
@@ -272,7 +272,8 @@ class format {
         if (maps && m_->header.lazy_refcounts() && !m_->header.is_dirty()) {
             set_incompatible(m_->header.incompatible_features | layout::incompatible::dirty);
         }
-        // With lazy refcounts the dirty bit says that they are stale, so they may wait for the close.
+        // With lazy refcounts the dirty bit says that they are stale, so they may wait for the
+        // close.
         if (!m_->header.is_dirty() || closing_ || must_commit()) { freeze_refcounts(sets); }
         if (std::exchange(header_changed_, false)) {
             sets.counts.add({0}, header_sector_);

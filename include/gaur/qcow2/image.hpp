@@ -20,7 +20,8 @@ using engine =
 
 } // namespace detail
 
-/// An open qcow2 image over the backend `B` and the executor `Ex`; see device::image for what it does.
+/// An open qcow2 image over the backend `B` and the executor `Ex`; see device::image for what it
+/// does.
 template <io::IoBackend B, exec::Executor Ex, track::Ordering Order = track::serialize,
           async::Probe P = async::no_probe>
 using image = device::image<detail::engine<B, Ex, Order, P>>;

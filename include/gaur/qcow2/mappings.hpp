@@ -14,8 +14,8 @@
 
 namespace gaur::qcow2 {
 
-/// From guest to host: the active L1 table, its L2 tables, and how they change (specification, "Cluster
-/// mapping"). Answers from memory, changes memory only; a commit makes it durable.
+/// From guest to host: the active L1 table, its L2 tables, and how they change (specification,
+/// "Cluster mapping"). Answers from memory, changes memory only; a commit makes it durable.
 template <class Shard>
 class mappings {
   public:
@@ -33,8 +33,8 @@ class mappings {
         answer.status = check(table, at);
         if (!answer.status) { return answer; }
         if (!table.is_allocated()) {
-            const std::uint64_t left = m_.tables.l1_reach() - (at.value & (m_.tables.l1_reach() - 1));
-            answer.what.size = std::min(n, left);
+            const std::uint64_t reach = m_.tables.l1_reach();
+            answer.what.size = std::min(n, reach - (at.value & (reach - 1)));
             return answer;
         }
         const cache::slice* s = m_.slices.find(slice_at(table, at));

@@ -22,7 +22,7 @@ namespace gaur::qcow2 {
 enum class references : std::uint8_t {
     refuse, ///< an image that has a backing file does not open
     follow, ///< open them, for reading only, relative to the folder of the image that names them
-    ignore, ///< open the image alone; what it does not hold reads as zeroes. For looking at metadata
+    ignore, ///< open the image alone, to look at its metadata; what it lacks reads as zeroes
 };
 
 struct open_options {

@@ -12,8 +12,8 @@
 namespace gaur::qcow2 {
 
 /// The refcounts of one image: which host clusters are free, taking them, and growing the refcount
-/// table and its blocks (specification, "Refcount table" and "Refcount blocks"). Answers from memory,
-/// changes memory only; a commit makes it durable.
+/// table and its blocks (specification, "Refcount table" and "Refcount blocks"). Answers from
+/// memory, changes memory only; a commit makes it durable.
 template <class Shard>
 class refcounts {
   public:

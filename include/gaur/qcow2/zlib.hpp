@@ -9,8 +9,9 @@
 namespace gaur::qcow2 {
 
 /// Inflates a compressed cluster with zlib: raw deflate, window of 4 KiB. For
-/// `open_options::inflate`; link gaur::zlib. `from` may end in a neighbour's bytes, and a stream that
-/// fills `to` without saying that it ends is taken too, as QEMU does. Never writes beyond `to`.
+/// `open_options::inflate`; link gaur::zlib. `from` may end in a neighbour's bytes, and a stream
+/// that fills `to` without saying that it ends is taken too, as QEMU does. Never writes beyond
+/// `to`.
 inline bool zlib_inflate(std::span<const std::byte> from, std::span<std::byte> to) {
     constexpr std::size_t most = std::numeric_limits<uInt>::max();
     if (from.size() > most || to.size() > most) { return false; }

@@ -38,8 +38,8 @@ using waiter_queue = boost::intrusive::list<waiter, boost::intrusive::constant_t
 struct by_admission; // tag: the list, in the order in which changes were tracked
 struct by_place;     // tag: the index, in the order of their first clusters
 
-/// Guest clusters whose mapping is being changed: host clusters are taken, and the L2 entries are not
-/// linked yet. Lives in the request that owns it, which is complete before it is tracked.
+/// Guest clusters whose mapping is being changed: host clusters are taken, and the L2 entries are
+/// not linked yet. Lives in the request that owns it, which is complete before it is tracked.
 class change
     : public boost::intrusive::list_base_hook<boost::intrusive::tag<by_admission>>,
       public boost::intrusive::set_base_hook<boost::intrusive::tag<by_place>> {
@@ -85,8 +85,8 @@ class list_index {
     }
 };
 
-/// Changes in the order of their first clusters. They never overlap each other, so a conflict is the
-/// one that begins before the range, or the next: O(log n).
+/// Changes in the order of their first clusters. They never overlap each other, so a conflict is
+/// the one that begins before the range, or the next: O(log n).
 template <class Change>
 class ordered_index {
   public:
@@ -153,8 +153,8 @@ class in_flight {
     in_flight& operator=(const in_flight&) = delete;
     ~in_flight() { GAUR_ASSERT(admitted_.empty()); }
 
-    /// Asks what `range` meets. Where the range must be used before the next suspension, nothing can
-    /// come between this answer and track().
+    /// Asks what `range` meets. Where the range must be used before the next suspension, nothing
+    /// can come between this answer and track().
     verdict ask(guest_range range) noexcept {
         change* other = index_.lowest_overlap(admitted_, range);
         if (other == nullptr) { return {range.count, nullptr}; }

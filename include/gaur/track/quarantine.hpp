@@ -14,9 +14,9 @@ namespace gaur::track {
 /// still read or write them: a request that looked its mapping up before they were dropped may have
 /// I/O in flight on them (QEMU's faults R1 and R2).
 ///
-/// Requests are counted in generations. What is put in closes the current generation and waits until
-/// it and all earlier ones are empty: a count, no list of requests to scan. Each request must enter
-/// before it looks a mapping up and leave when its last I/O has ended.
+/// Requests are counted in generations. What is put in closes the current generation and waits
+/// until it and all earlier ones are empty: a count, no list of requests to scan. Each request must
+/// enter before it looks a mapping up and leave when its last I/O has ended.
 class quarantine {
   public:
     using generation = std::uint64_t;

@@ -48,8 +48,8 @@ concept RefcountView = requires(R& refcounts, host_cluster c, host_range range) 
     { refcounts.mark_taken(range) } noexcept; // from 0 to 1
 };
 
-/// Chooses host clusters: first fit from a cursor below which everything is taken. It does no I/O and
-/// never suspends, so a benchmark of it measures the choice and nothing else.
+/// Chooses host clusters: first fit from a cursor below which everything is taken. It does no I/O
+/// and never suspends, so a benchmark of it measures the choice and nothing else.
 class cluster_allocator {
   public:
     /// From 1 to `want` neighbouring clusters; a hole that is too small for all is filled with the
