@@ -5,10 +5,13 @@
 
 #include <support/qemu_img.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <ostream>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -421,7 +424,6 @@ struct golden {
     bool lazy = false;
     std::string backing = "";
     std::uint64_t size = 100 << 20;
-    friend void PrintTo(const golden& g, std::ostream* out) { *out << g.options; }
 };
 
 void expect_parses_as(const golden& g) {

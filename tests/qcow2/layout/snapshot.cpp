@@ -6,6 +6,7 @@
 #include <gaur/qcow2/layout/parse_header.hpp>
 #include <support/qemu_img.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -178,8 +179,10 @@ TEST(snapshot, agrees_with_qemu) {
         EXPECT_EQ(s.l1_size, 1U);
         EXPECT_TRUE(check(s, 16).has_value());
     }
+    // The file ends with the last name: its padding is cut off.
     const auto ours = table_of(*all);
-    EXPECT_TRUE(std::ranges::equal(ours, table.first(ours.size())));
+    ASSERT_LT(table.size(), ours.size());
+    EXPECT_TRUE(std::ranges::equal(std::span(ours).first(table.size()), table));
 }
 
 } // namespace
