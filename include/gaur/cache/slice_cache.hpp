@@ -124,16 +124,25 @@ class slice_cache {
         s.dirty_ |= (std::uint32_t{2} << last) - (std::uint32_t{1} << first);
     }
 
-    /// A commit has taken the slice's dirty sectors.
-    void mark_clean(slice& s) noexcept {
+    /// A commit has taken the slice's dirty sectors. Until `writes_ended` the slice stays in
+    /// memory: read back from the file it might be as it was before.
+    void begin_write(slice& s) {
         GAUR_ASSERT(s.is_dirty());
+        writing_.push_back(&s);
+        ++s.pins_;
         remove_from_list(s);
         s.dirty_ = 0;
         s.fresh_ = false;
         clean_.push_back(s);
     }
 
-    /// Calls `use(slice&)` for each dirty slice of a kind; it may mark the slice clean.
+    /// All writes of the commit have ended, well or badly.
+    void writes_ended() noexcept {
+        for (slice* s : writing_) { --s->pins_; }
+        writing_.clear();
+    }
+
+    /// Calls `use(slice&)` for each dirty slice of a kind; it may begin to write the slice.
     template <class F>
     void for_each_dirty(slice_kind kind, F use) {
         slice_list& list = dirty_[static_cast<unsigned>(kind)];
@@ -368,6 +377,7 @@ class slice_cache {
     std::vector<std::unique_ptr<slab>> slabs_;
     std::vector<std::unique_ptr<load_in_flight>> all_loads_;
     load_in_flight* free_loads_ = nullptr;
+    std::vector<slice*> writing_;
     slice_list clean_; // the clock, its hand at the front
     slice_list free_;
     slice_list dirty_[slice_kinds];

@@ -54,7 +54,7 @@ class image {
 
     /// Refuses new requests, waits for those in flight, makes everything durable and marks the
     /// image clean. The image is to be destroyed after it.
-    async::task<void> close() { return close_engine(*engine_); }
+    async::task<void> close() { return close_engine(engine_); }
 
     /// What the changes in flight have met so far.
     const track::figures& tracker_figures() const noexcept {
@@ -68,12 +68,15 @@ class image {
     const auto& executor() noexcept { return engine_->shard().executor(); }
 
   private:
-    static async::task<void> close_engine(Engine& engine) {
-        engine.refuse_requests();
-        typename Engine::drained quiet(engine);
+    /// By pointer: this frame is the caller's and may outlive the engine, so it comes from the
+    /// heap.
+    static async::task<void> close_engine(Engine* engine) {
+        engine->refuse_requests();
+        typename Engine::drained quiet(*engine);
         co_await quiet;
-        async::task<void> closing = engine.top().close();
+        async::task<void> closing = engine->top().close();
         result<void> r = co_await closing;
+        closing.destroy();
         co_return r;
     }
 

@@ -96,7 +96,9 @@ class request : Engine::shard_type::file::operation, exec::work {
             return data ? l.what : extent{};
         }
         if constexpr (AllocatingFormat<std::remove_reference_t<decltype(top)>>) {
-            if (!engine_->changes().empty()) { return {}; }
+            if (engine_->changes().meets(top.geometry().touched(at_, buffer_.size()))) {
+                return {};
+            }
         }
         const located l = top.locate(at_, buffer_.size());
         return l.status && !l.first && l.what.in_place ? l.what : extent{};

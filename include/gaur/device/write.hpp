@@ -219,11 +219,8 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
         const guest_range asked = geometry.touched(at, size);
         const track::verdict v = Engine::ordering::ask(engine.changes(), asked);
         if (v.clear.value == 0) {
-            async::probe_here here(shard.probe(), async::point::allocation_wait, at.value);
-            if constexpr (Engine::shard_type::probe_type::enabled) {
-                r = here.await_resume();
-                if (!r) { co_return r; }
-            }
+            r = shard.probe().hit(async::point::allocation_wait, at.value);
+            if (!r) { co_return r; }
             retired waiting(engine, *v.meets);
             co_await waiting;
             continue;

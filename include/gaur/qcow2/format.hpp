@@ -201,16 +201,16 @@ class format {
         co_return r;
     }
 
-    /// Writes one step and, where asked, waits until it is durable.
+    /// Writes one step and waits until it is durable.
     static async::task<void> step(Shard& shard, format& self, cache::write_set& set,
-                                  async::point where, bool with_barrier) {
+                                  async::point where) {
         async::probe_here here(shard.probe(), where, set.size_bytes());
         result<void> r = co_await here;
         if (!r) { co_return r; }
         self.figures_.metadata_bytes += set.size_bytes();
         async::task<void> writing = cache::write_set::write(shard, self.m_->file, set);
         r = co_await writing;
-        if (r && with_barrier) {
+        if (r) {
             async::task<void> flushing = barrier(shard, self);
             r = co_await flushing;
         }
@@ -234,29 +234,36 @@ class format {
         const track::quarantine::generation last =
             dropped.empty() ? 0 : self.quarantine_.close();
 
+        async::task<void> writing = write_steps(shard, self, data_written);
+        r = co_await writing;
+        self.m_->slices.writes_ended();
+        if (r && !dropped.empty()) { self.released_later_.push_back({last, std::move(dropped)}); }
+        co_return r;
+    }
+
+    static async::task<void> write_steps(Shard& shard, format& self, bool data_written) {
+        epoch_sets& sets = self.sets_;
+        result<void> r;
         if (!sets.new_blocks.empty()) {
             async::task<void> first =
-                step(shard, self, sets.new_blocks, async::point::flush_refcounts, true);
+                step(shard, self, sets.new_blocks, async::point::flush_refcounts);
             r = co_await first;
             if (!r) { co_return r; }
         }
         const bool maps = !sets.mappings.empty();
-        const bool counts = !sets.counts.empty();
-        const bool wait = counts || (maps ? sets.data_first : data_written);
+        const bool wait = !sets.counts.empty() || (maps ? sets.data_first : data_written);
         if (wait) {
             async::task<void> second =
-                step(shard, self, sets.counts, async::point::flush_refcounts, true);
+                step(shard, self, sets.counts, async::point::flush_refcounts);
             r = co_await second;
             if (!r) { co_return r; }
         }
         if (maps) {
             async::task<void> third =
-                step(shard, self, sets.mappings, async::point::flush_mappings, true);
+                step(shard, self, sets.mappings, async::point::flush_mappings);
             r = co_await third;
-            if (!r) { co_return r; }
         }
-        if (!dropped.empty()) { self.released_later_.push_back({last, std::move(dropped)}); }
-        co_return {};
+        co_return r;
     }
 
     /// One epoch's bytes, by step; kept from epoch to epoch for their memory.
@@ -326,7 +333,7 @@ class format {
                 set.add(s.at() + from, {s.data() + from, block});
             }
         }
-        m_->slices.mark_clean(s);
+        m_->slices.begin_write(s);
     }
 
     /// Lowers the refcounts of what was dropped in epochs that are durable, and that no request can

@@ -163,6 +163,11 @@ class in_flight {
         return {other->guest_.first - range.first, other};
     }
 
+    /// Whether a change in flight overlaps `range`.
+    bool meets(guest_range range) noexcept {
+        return size_ != 0 && index_.lowest_overlap(admitted_, range) != nullptr;
+    }
+
     void track(change& c) noexcept {
         GAUR_ASSERT(!c.guest_.empty());
         GAUR_ASSERT(index_.lowest_overlap(admitted_, c.guest_) == nullptr);
