@@ -45,7 +45,9 @@ TEST_F(host_file_test, opens_as_the_mode_says) {
     EXPECT_EQ(*cut->size(), 0U);
 }
 
-TEST_F(host_file_test, opens_no_directory) { EXPECT_EQ(errno_of(host_file::open(".", {})), EISDIR); }
+TEST_F(host_file_test, opens_no_directory) {
+    EXPECT_EQ(errno_of(host_file::open(".", {})), EISDIR);
+}
 
 TEST_F(host_file_test, closes_once_wherever_it_has_moved) {
     int fd = -1;

@@ -210,7 +210,7 @@ TYPED_TEST_P(backend_conformance, once) {
     EXPECT_EQ(this->io_->poll() + this->io_->wait(), 0U);
     for (tracked_op& op : ops) {
         EXPECT_EQ(op.ends, 1U);
-        EXPECT_EQ(op.outcome(), 0);
+        EXPECT_TRUE(op.outcome() == 0 || op.outcome() == EOPNOTSUPP) << op.outcome();
     }
 }
 
