@@ -3,13 +3,13 @@
 
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
-#include <gaur/async/when_all.hpp>
 #include <gaur/device/format.hpp>
+#include <gaur/device/new_clusters.hpp>
 #include <gaur/track/in_flight.hpp>
 
 #include <algorithm>
-#include <array>
-#include <cstring>
+#include <coroutine>
+#include <optional>
 #include <span>
 
 namespace gaur::device {
@@ -39,152 +39,117 @@ class retired : public track::waiter, public exec::work {
     std::coroutine_handle<> waiting_;
 };
 
-namespace detail {
-
-/// The bytes of a write's clusters that the guest did not give: before and after them. Old content,
-/// or zeroes.
-struct surroundings {
-    guest_offset head_at;
-    std::uint64_t head = 0; ///< bytes from the first cluster's start to the write's
-    guest_offset tail_at;
-    std::uint64_t tail = 0; ///< bytes from the write's end to the last cluster's, or the disk's
-    std::uint64_t padding = 0; ///< bytes of the last cluster beyond the disk's end
-};
-
-inline surroundings around(cluster_geometry g, guest_offset at, std::uint64_t size,
-                           std::uint64_t disk_size) noexcept {
-    surroundings s;
-    s.head = g.within(at);
-    s.head_at = {at.value - s.head};
-    s.tail_at = at + size;
-    const std::uint64_t end = align_up(s.tail_at.value, g.cluster_size());
-    const std::uint64_t readable = std::max(std::min(end, disk_size), s.tail_at.value);
-    s.tail = readable - s.tail_at.value;
-    s.padding = end - readable;
-    return s;
-}
-
-/// True where `[at, at + size)` reads as zeroes, as far as memory tells.
-template <class Layers>
-bool is_known_zero(Layers& layers, guest_offset at, std::uint64_t size) noexcept {
-    while (size > 0) {
-        const auto f = layers.find(at, size);
-        if (!f.where.status || f.where.first || f.where.what.kind != mapping::zero) {
-            return false;
-        }
-        at = at + f.where.what.size;
-        size -= f.where.what.size;
-    }
-    return true;
-}
-
-} // namespace detail
-
-/// The memory and the I/O of a write into new clusters: what the guest gave, and round it the old
-/// content, all in one vectored write; or nothing round it where both the old content and the new
-/// clusters read as zeroes.
+/// A write that goes along with another one's change. `co_await` it: until the change has retired;
+/// true where its clusters are linked.
 template <class Engine>
-class cluster_fill {
+class along : public track::companion, public exec::work {
   public:
-    using shard_type = typename Engine::shard_type;
-
-    cluster_fill(Engine& engine, guest_offset at, std::span<const std::byte> data, const grant& g)
-        : engine_(engine), data_(data), geometry_(engine.top().geometry()),
-          host_(geometry_.offset_of(g.first)), pristine_(g.pristine),
-          around_(detail::around(geometry_, at, data.size(), engine.top().size())) {
-        auto& layers = engine.layers();
-        zero_before_ = detail::is_known_zero(layers, around_.head_at, around_.head) &&
-                       detail::is_known_zero(layers, around_.tail_at, around_.tail);
-        // The bytes under the guest's own must have been zeroes as well for the data to be allowed
-        // to become durable after the mapping.
-        zero_under_ = zero_before_ && detail::is_known_zero(layers, at, data.size());
+    along(Engine& engine, track::change& with, guest_offset at,
+          std::span<const std::byte> data) noexcept
+        : track::companion(&on_retired, at, data), exec::work(&on_run), engine_(engine) {
+        engine.changes().join(with, *this);
     }
-
-    /// What the entry replaces and where it points both read as zeroes.
-    bool zero_before() const noexcept { return zero_under_; }
-
-    static async::task<void> run(Engine& engine, cluster_fill& self) {
-        const detail::surroundings& s = self.around_;
-        if (s.head + s.tail + s.padding == 0 || (self.pristine_ && self.zero_before_)) {
-            const io::request what =
-                io::request::write(self.host_.value + s.head, self.data_);
-            async::await_io writing(engine.shard(), engine.top().file(), what);
-            result<void> r = co_await writing;
-            co_return r;
-        }
-        result<void> r = self.take_buffers();
-        if (r && !self.zero_before_) {
-            async::probe_here here(engine.shard().probe(), async::point::cow_read,
-                                   s.head_at.value);
-            r = co_await here;
-            if (r) {
-                std::array<async::task<void>, 2> both{
-                    engine.layers().read(s.head_at, self.head_.bytes()),
-                    engine.layers().read(s.tail_at, self.tail_.bytes().first(
-                                                        static_cast<std::size_t>(s.tail)))};
-                async::when_all reads(std::span<async::task<void>>{both});
-                co_await reads;
-                const result<void> head = both[0].take();
-                const result<void> tail = both[1].take();
-                r = !head ? head : tail;
-            }
-        }
-        if (!r) { co_return r; }
-        async::probe_here here(engine.shard().probe(), async::point::cow_write, self.host_.value);
-        r = co_await here;
-        if (!r) { co_return r; }
-        const std::uint64_t size = self.gather();
-        const io::request what = io::request::write(
-            self.host_.value, std::span(self.parts_.data(), self.part_count_), size);
-        async::await_io writing(engine.shard(), engine.top().file(), what);
-        r = co_await writing;
-        co_return r;
-    }
+    bool await_ready() const noexcept { return state() != outcome::pending; }
+    void await_suspend(std::coroutine_handle<> waiting) noexcept { waiting_ = waiting; }
+    bool await_resume() const noexcept { return state() == outcome::linked; }
 
   private:
-    /// Head and tail, zeroed where that is their content.
-    result<void> take_buffers() noexcept {
-        const std::size_t tail = static_cast<std::size_t>(around_.tail + around_.padding);
-        head_ = engine_.shard().buffers().take(static_cast<std::size_t>(around_.head));
-        tail_ = engine_.shard().buffers().take(tail);
-        if (!head_.has_value() || !tail_.has_value()) { return error::from_errno(ENOMEM); }
-        if (zero_before_) {
-            std::memset(head_.data(), 0, head_.size());
-            std::memset(tail_.data(), 0, tail_.size());
-        } else {
-            std::memset(tail_.data() + around_.tail, 0, static_cast<std::size_t>(around_.padding));
-        }
-        return {};
+    static void on_retired(track::companion& c) noexcept {
+        auto& self = static_cast<along&>(c);
+        if (self.waiting_) { self.engine_.shard().executor().post(self); }
     }
-
-    std::uint64_t gather() noexcept {
-        part_count_ = 0;
-        std::uint64_t size = 0;
-        const auto add = [&](const void* from, std::size_t bytes) {
-            if (bytes == 0) { return; }
-            // Backends write through a vector's address for reads only.
-            parts_[part_count_++] = {const_cast<void*>(from), bytes};
-            size += bytes;
-        };
-        add(head_.data(), head_.size());
-        add(data_.data(), data_.size());
-        add(tail_.data(), tail_.size());
-        return size;
-    }
+    static void on_run(exec::work& w) noexcept { static_cast<along&>(w).waiting_.resume(); }
 
     Engine& engine_;
-    std::span<const std::byte> data_;
-    cluster_geometry geometry_;
-    host_offset host_;
-    bool pristine_;
-    detail::surroundings around_;
-    bool zero_before_ = false;
-    bool zero_under_ = false;
-    buffer head_;
-    buffer tail_;
-    std::array<iovec, 3> parts_{};
-    std::uint32_t part_count_ = 0;
+    std::coroutine_handle<> waiting_;
 };
+
+template <class Engine>
+async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from);
+
+/// Clusters for the part of a joining write that lies behind the change it joins: taken at once, in
+/// the order of arrival, so that sequential writes in flight together get one run of the host file.
+/// Nothing where that part is mapped, meets another change, or lacks something in memory.
+template <class Engine>
+void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
+             std::optional<new_clusters<Engine>>& own) {
+    auto& top = engine.top();
+    const cluster_geometry geometry = top.geometry();
+    const guest_range asked = geometry.touched(at, data.size());
+    const track::verdict v = Engine::ordering::ask(engine.changes(), asked);
+    if (v.clear.value == 0) { return; }
+    const std::uint64_t clear =
+        std::min<std::uint64_t>(data.size(), geometry.bytes(v.clear));
+    const write_plan plan = top.plan_write(at, clear);
+    if (!plan.status || plan.first || plan.in_place.size > 0) { return; }
+    const grant g = top.take(plan.new_clusters);
+    if (!g.status || g.missing) { return; }
+    const std::uint64_t size = std::min(clear, geometry.bytes(g.count));
+    own.emplace(engine, at, data.first(static_cast<std::size_t>(size)), g);
+}
+
+/// How far a joining write came.
+struct joined {
+    std::size_t bytes = 0;
+};
+
+/// Writes the part of `data` that lies in `with`'s clusters along with it, and what follows into
+/// clusters of its own, at the same time. Where both are one run of the host file, in one write.
+template <class Engine>
+async::task<joined> write_along(Engine& engine, track::change& with, guest_offset at,
+                                std::span<const std::byte> data) {
+    auto& top = engine.top();
+    auto& shard = engine.shard();
+    const cluster_geometry geometry = top.geometry();
+    const guest_offset border = geometry.offset_of(with.guest().end());
+    const std::size_t shared =
+        static_cast<std::size_t>(std::min<std::uint64_t>(data.size(), border - at));
+    const std::uint64_t into =
+        at.value - geometry.offset_of(with.guest().first).value;
+    const host_offset host = geometry.offset_of(with.host()) + into;
+    const bool beside = with.door() == track::door::beside;
+
+    along<Engine> ride(engine, with, at, data.first(shared));
+    std::optional<new_clusters<Engine>> own;
+    if (shared < data.size()) { reserve(engine, border, data.subspan(shared), own); }
+    const std::size_t behind = own ? own->size() : 0;
+    const bool one_run = beside && own && own->is_bare() && own->data_host() == host + shared;
+
+    result<void> mine;
+    result<void> theirs;
+    if (beside) {
+        async::io_group<typename Engine::shard_type> writes(shard);
+        const std::size_t n = one_run ? shared + behind : shared;
+        writes.add(top.file(), io::request::write(host.value, data.first(n)));
+        if (own && !one_run) {
+            async::task<void> filling = new_clusters<Engine>::run(engine, *own);
+            mine = co_await filling;
+            filling.destroy();
+            own.reset();
+        }
+        theirs = co_await writes;
+        track::change::wrote_beside(ride, theirs.has_value());
+    }
+    if (own) {
+        async::task<void> settling = one_run
+                                         ? new_clusters<Engine>::settle(engine, *own, theirs)
+                                         : new_clusters<Engine>::run(engine, *own);
+        mine = co_await settling;
+        settling.destroy();
+        // Retired before the wait below: nobody waits while he holds others off.
+        own.reset();
+    }
+    const bool linked = co_await ride;
+    if (theirs && !linked) {
+        // Its clusters were given up: that is no error of ours. Ours has to find others.
+        async::task<void> again = write(engine, at, data.first(shared));
+        theirs = co_await again;
+    }
+    if (!theirs) { co_return theirs.error(); }
+    if (!mine) { co_return mine.error(); }
+    top.note_write();
+    co_return joined{shared + behind};
+}
 
 /// Writes `from` at `to`. Reads top to bottom; each numbered step is one call into a lower floor.
 template <class Engine>
@@ -215,10 +180,22 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
             continue;
         }
 
-        // 3. Ask the tracker: go on, stop short of another's change, or wait for it and look again.
+        // 3. Ask the tracker: go on, stop short of another's change, go along with it, or wait for
+        //    it and look again.
         const guest_range asked = geometry.touched(at, size);
         const track::verdict v = Engine::ordering::ask(engine.changes(), asked);
         if (v.clear.value == 0) {
+            if constexpr (Engine::ordering::joins) {
+                if (v.meets->door() != track::door::closed) {
+                    async::task<joined> joining = write_along(
+                        engine, *v.meets, at,
+                        from.subspan(done, static_cast<std::size_t>(size)));
+                    const result<joined> went = co_await joining;
+                    if (!went) { co_return went.error(); }
+                    done += went->bytes;
+                    continue;
+                }
+            }
             r = shard.probe().hit(async::point::allocation_wait, at.value);
             if (!r) { co_return r; }
             retired waiting(engine, *v.meets);
@@ -244,7 +221,7 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
         }
 
         // 5. Take host clusters; what the search lacks is loaded, then everything is looked at
-        // again.
+        //    again.
         const grant g = top.take(plan.new_clusters);
         if (!g.status) { co_return g.status; }
         if (g.missing) {
@@ -257,31 +234,13 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
 
         // 6. Hold others off. From the tracker's answer in 3 to here nothing suspended, so nobody
         //    else can have taken clusters for this range.
-        track::tracked mine(engine.changes(), {geometry.cluster_of(at), g.count}, g.first);
-
-        // 7. The data, with what belongs round it. Not one byte is visible yet.
         const std::size_t n = static_cast<std::size_t>(size);
-        cluster_fill<Engine> fill(engine, at, from.subspan(done, n), g);
-        async::task<void> filling = cluster_fill<Engine>::run(engine, fill);
-        r = co_await filling;
+        new_clusters<Engine> mine(engine, at, from.subspan(done, n), g);
 
-        // 8. Only now may the guest see it: link the L2 entries.
-        while (r) {
-            if (engine.is_abandoned()) { r = errc::cancelled; break; }
-            async::probe_here here(shard.probe(), async::point::l2_update, at.value);
-            r = co_await here;
-            if (!r) { break; }
-            const located linked = top.link(at, g, fill.zero_before());
-            r = linked.status;
-            if (!r || !linked.first) { break; }
-            async::task<void> resolving = top.resolve(linked.first);
-            r = co_await resolving;
-        }
-        if (!r) {
-            top.give_back(g);
-            co_return r;
-        }
-        top.note_write();
+        // 7. and 8. Write the data, with what belongs round it; then link the L2 entries.
+        async::task<void> running = new_clusters<Engine>::run(engine, mine);
+        r = co_await running;
+        if (!r) { co_return r; }
         done += n;
         // 9. Retire: `mine` goes, and wakes those who waited, in the order in which they came.
     }

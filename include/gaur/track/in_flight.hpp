@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <span>
+#include <utility>
 
 namespace gaur::track {
 
@@ -35,6 +37,46 @@ class waiter : public boost::intrusive::list_base_hook<
 
 using waiter_queue = boost::intrusive::list<waiter, boost::intrusive::constant_time_size<false>>;
 
+/// Whether another request may go along with a change instead of waiting for it.
+enum class door : std::uint8_t {
+    closed, ///< it has to wait
+    beside, ///< the new clusters read as the old content does: it may write its own bytes there now
+    aboard, ///< the owner will write whole clusters: it may hand its bytes over to go with them
+};
+
+/// A request that goes along with another one's change: it gets its host clusters, and is told when
+/// the change has retired whether they are linked. Lives in that request.
+class companion : public boost::intrusive::list_base_hook<> {
+  public:
+    using callback = void (*)(companion&) noexcept;
+    enum class outcome : std::uint8_t { pending, linked, given_up };
+
+    /// `data` goes to guest offset `at`, within the change's clusters.
+    companion(callback on_retired, guest_offset at, std::span<const std::byte> data) noexcept
+        : on_retired_(on_retired), at_(at), data_(data) {}
+    companion(const companion&) = delete;
+    companion& operator=(const companion&) = delete;
+    ~companion() { GAUR_ASSERT(outcome_ != outcome::pending || !is_linked()); }
+
+    outcome state() const noexcept { return outcome_; }
+    guest_offset at() const noexcept { return at_; }
+    std::span<const std::byte> data() const noexcept { return data_; }
+
+  private:
+    template <template <class> class>
+    friend class in_flight;
+    friend class change;
+
+    callback on_retired_; // must only post: it runs inside retire()
+    guest_offset at_;
+    std::span<const std::byte> data_;
+    class change* with_ = nullptr; // while it has I/O of its own in flight
+    outcome outcome_ = outcome::pending;
+};
+
+using companion_list =
+    boost::intrusive::list<companion, boost::intrusive::constant_time_size<false>>;
+
 struct by_admission; // tag: the list, in the order in which changes were tracked
 struct by_place;     // tag: the index, in the order of their first clusters
 
@@ -56,6 +98,35 @@ class change
     }
     bool has_waiters() const noexcept { return !waiters_.empty(); }
 
+    track::door door() const noexcept { return door_; }
+    void set_door(track::door d) noexcept { door_ = d; }
+
+    /// Those that came aboard, in the order in which they came.
+    template <class F>
+    void for_each_companion(F use) {
+        for (companion& c : companions_) { use(c); }
+    }
+
+    /// Companions beside it whose own writes are in flight, and whether one of them has succeeded.
+    std::uint32_t writing_beside() const noexcept { return writing_beside_; }
+    bool was_written_beside() const noexcept { return written_beside_; }
+
+    /// Runs, once, when the last companion's own write has ended. Must only post.
+    void on_alone(void (*call)(void*) noexcept, void* context) noexcept {
+        on_alone_ = call;
+        on_alone_context_ = context;
+    }
+
+    /// A companion's own write has ended; it may come after the change has retired.
+    static void wrote_beside(companion& c, bool well) noexcept {
+        change* self = std::exchange(c.with_, nullptr);
+        if (self == nullptr) { return; }
+        self->written_beside_ = self->written_beside_ || well;
+        if (--self->writing_beside_ == 0 && self->on_alone_ != nullptr) {
+            std::exchange(self->on_alone_, nullptr)(self->on_alone_context_);
+        }
+    }
+
   private:
     template <template <class> class>
     friend class in_flight;
@@ -63,7 +134,13 @@ class change
     guest_range guest_;
     host_cluster host_;
     waiter_queue waiters_;
+    companion_list companions_;
+    void (*on_alone_)(void*) noexcept = nullptr;
+    void* on_alone_context_ = nullptr;
     std::uint32_t queue_length_ = 0;
+    std::uint32_t writing_beside_ = 0;
+    track::door door_ = track::door::closed;
+    bool written_beside_ = false;
 };
 
 /// The index of the 2009 patch: none. A conflict is found by walking the list.
@@ -186,12 +263,32 @@ class in_flight {
         figures_.longest_queue = std::max(figures_.longest_queue, ++c.queue_length_);
     }
 
-    /// `c` is linked, or was given up: those who waited look again, from scratch.
-    void retire(change& c) noexcept {
+    /// `w` goes along with `c`, whose door is open.
+    void join(change& c, companion& w) noexcept {
+        GAUR_ASSERT(c.is_tracked() && c.door_ != door::closed);
+        if (c.door_ == door::beside) {
+            w.with_ = &c;
+            ++c.writing_beside_;
+        }
+        c.companions_.push_back(w);
+        ++figures_.joined;
+    }
+
+    /// `c` is linked, or was given up: those who waited look again, from scratch; those who went
+    /// along are told.
+    void retire(change& c, bool linked = false) noexcept {
         GAUR_ASSERT(c.is_tracked());
+        GAUR_ASSERT(linked || c.writing_beside_ == 0);
         index_.erase(c);
         admitted_.erase(admitted_.iterator_to(c));
         --size_;
+        while (!c.companions_.empty()) {
+            companion& next = c.companions_.front();
+            c.companions_.pop_front();
+            next.with_ = nullptr;
+            next.outcome_ = linked ? companion::outcome::linked : companion::outcome::given_up;
+            next.on_retired_(next);
+        }
         while (!c.waiters_.empty()) {
             waiter& next = c.waiters_.front();
             c.waiters_.pop_front();
@@ -225,13 +322,15 @@ class tracked {
     }
     tracked(const tracked&) = delete;
     tracked& operator=(const tracked&) = delete;
-    ~tracked() { tracker_.retire(change_); }
+    ~tracked() { tracker_.retire(change_, linked_); }
 
     change& node() noexcept { return change_; }
+    void set_linked() noexcept { linked_ = true; }
 
   private:
     Tracker& tracker_;
     change change_;
+    bool linked_ = false;
 };
 
 } // namespace gaur::track

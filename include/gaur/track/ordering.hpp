@@ -11,21 +11,37 @@ namespace gaur::track {
 /// What an allocating write does when it meets another one in flight.
 ///
 ///   name   for figures and command lines
+///   joins  whether a write goes along with a change whose door is open, instead of waiting
 ///   ask    how much of the range may go on now; may only read the tracker
 template <class O>
 concept Ordering = requires(in_flight<>& tracker, guest_range range) {
     { O::name } -> std::convertible_to<std::string_view>;
+    { O::joins } -> std::convertible_to<bool>;
     { O::ask(tracker, range) } noexcept -> std::same_as<verdict>;
 };
 
 /// The 2009 patch's rule, its faults repaired: stop short of the other's change, or wait for it.
 struct serialize {
     static constexpr std::string_view name = "serialize";
+    static constexpr bool joins = false;
     template <class Tracker>
     static verdict ask(Tracker& tracker, guest_range range) noexcept {
         return tracker.ask(range);
     }
 };
 static_assert(Ordering<serialize>);
+
+/// A second write to clusters whose allocation is in flight gets them at once, and the clusters
+/// behind them that it needs as well; it waits only where the first one is just writing over its
+/// bytes.
+struct join {
+    static constexpr std::string_view name = "join";
+    static constexpr bool joins = true;
+    template <class Tracker>
+    static verdict ask(Tracker& tracker, guest_range range) noexcept {
+        return tracker.ask(range);
+    }
+};
+static_assert(Ordering<join>);
 
 } // namespace gaur::track
