@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <gaur/exec/asio.hpp>
+
+#include <gaur/io/memory.hpp>
+#include <gaur/io/threads.hpp>
+
+#include "support/executor_conformance.hpp"
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/strand.hpp>
+
+#include <array>
+#include <unistd.h>
+
+namespace gaur::test {
+namespace {
+
+namespace asio = boost::asio;
+static_assert(exec::check_executor<exec::asio::executor<asio::any_io_executor>>());
+static_assert(exec::check_executor<exec::asio::driver<io::threads::backend>::executor>());
+
+struct io_context_traits {
+    static constexpr bool any_thread = true;
+    asio::io_context context;
+    auto get_executor() { return exec::asio::executor(context.get_executor()); }
+    void settle() {
+        context.restart();
+        context.run();
+    }
+};
+
+/// Two threads run the io_context; a strand keeps the work apart.
+struct asio_strand_traits {
+    static constexpr bool any_thread = true;
+    asio::io_context context;
+    asio::strand<asio::io_context::executor_type> strand{context.get_executor()};
+    auto get_executor() { return exec::asio::executor(strand); }
+    void settle() {
+        context.restart();
+        std::thread second([this] { context.run(); });
+        context.run();
+        second.join();
+    }
+};
+
+struct any_io_executor_traits : io_context_traits {
+    auto get_executor() {
+        return exec::asio::executor<asio::any_io_executor>(context.get_executor());
+    }
+};
+
+/// Another loop's backend with nothing to do: its descriptor never calls.
+struct no_io_with_descriptor : no_io {
+    std::array<int, 2> ends{};
+    no_io_with_descriptor() { EXPECT_EQ(::pipe(ends.data()), 0); }
+    ~no_io_with_descriptor() {
+        EXPECT_EQ(::close(ends[0]) + ::close(ends[1]), 0) << "the driver left it open";
+    }
+    int descriptor() const noexcept { return ends[0]; }
+};
+struct driver_traits : io_context_traits {
+    no_io_with_descriptor io;
+    exec::asio::driver<no_io_with_descriptor> driver{context, io};
+    auto get_executor() { return driver.get_executor(); }
+};
+
+using asio_executors = ::testing::Types<io_context_traits, asio_strand_traits,
+                                        any_io_executor_traits, driver_traits>;
+INSTANTIATE_TYPED_TEST_SUITE_P(asio, executor_conformance, asio_executors);
+
+/// Flushes one after the other, every second one by way of the executor.
+template <class Backend, class Executor>
+struct chain : exec::work {
+    chain(Executor where, Backend& on, typename Backend::file& at, int length)
+        : exec::work([](exec::work& w) noexcept { static_cast<chain&>(w).go_on(); }),
+          executor(where), io(on), file(at), left(length), op(*this) {}
+    void go_on() noexcept {
+        if (left-- == 0) {
+            done = true;
+        } else if (io.submit(file, op, io::request::flush()) == io::submit_status::done) {
+            executor.post(*this);
+        }
+    }
+    struct flush : Backend::operation {
+        explicit flush(chain& c)
+            : Backend::operation([](io::operation& o) noexcept {
+                  chain& of = static_cast<flush&>(o).owner;
+                  if (of.left % 2 == 0) {
+                      of.go_on();
+                  } else {
+                      of.executor.post(of);
+                  }
+              }),
+              owner(c) {}
+        chain& owner;
+    };
+    Executor executor;
+    Backend& io;
+    typename Backend::file& file;
+    int left;
+    flush op;
+    bool done = false;
+};
+
+struct asio_driver : ::testing::Test {
+    using backend = io::threads::backend;
+    using driver = exec::asio::driver<backend>;
+    using chain_type = chain<backend, driver::executor>;
+
+    void SetUp() override {
+        auto made = backend::make();
+        ASSERT_TRUE(made);
+        io = *std::move(made);
+        const std::string path = "asio_driver." + std::to_string(::getpid());
+        auto opened = io->open(path, {.write = true, .create = true});
+        ASSERT_TRUE(opened);
+        ::unlink(path.c_str());
+        file = std::make_unique<backend::file>(*std::move(opened));
+    }
+    asio::io_context context;
+    std::unique_ptr<backend> io;
+    std::unique_ptr<backend::file> file;
+};
+
+TEST_F(asio_driver, io_ends_in_the_foreign_loop) {
+    driver drives(context, *io);
+    std::deque<chain_type> chains;
+    for (int i = 0; i < 8; ++i) {
+        chains.emplace_back(drives.get_executor(), *io, *file, 20);
+        drives.get_executor().post(chains.back());
+    }
+    context.run();
+    EXPECT_EQ(io->in_flight(), 0U);
+    for (const chain_type& c : chains) { EXPECT_TRUE(c.done); }
+}
+
+TEST_F(asio_driver, a_handler_of_the_program_submits_and_calls_drive) {
+    driver drives(context, *io);
+    chain_type one(drives.get_executor(), *io, *file, 20);
+    asio::post(context, [&] {
+        one.go_on();
+        drives.drive();
+    });
+    context.run();
+    EXPECT_TRUE(one.done);
+}
+
+TEST_F(asio_driver, block_on_runs_loop_and_backend) {
+    driver drives(context, *io);
+    chain_type one(drives.get_executor(), *io, *file, 20);
+    for (int round = 0; round < 2; ++round) { // the second time on a stopped io_context
+        one.left = 20;
+        one.done = false;
+        one.executor.post(one);
+        one.executor.block_on(*io, [&one] { return one.done; });
+        EXPECT_TRUE(one.done);
+        context.run();
+    }
+}
+
+TEST(asio_executor, block_on_needs_no_driver) {
+    asio::io_context context;
+    io::memory::backend io(io::memory::options{.latency = 10});
+    auto file = io.open("a", {.create = true});
+    ASSERT_TRUE(file);
+    using executor = exec::asio::executor<>;
+    chain<io::memory::backend, executor> one(executor(context.get_executor()), io, *file, 5);
+    one.executor.post(one);
+    one.executor.block_on(io, [&one] { return one.done; });
+    EXPECT_TRUE(one.done);
+}
+
+TEST(asio_executor, block_on_waits_for_other_threads) {
+    asio::io_context context;
+    const auto guard = asio::make_work_guard(context);
+    const exec::asio::executor executor(context.get_executor());
+    bool done = false;
+    job one([&done](job&) { done = true; });
+    std::thread other([&] { executor.post(one); });
+    no_io io;
+    executor.block_on(io, [&done] { return done; });
+    other.join();
+}
+
+} // namespace
+} // namespace gaur::test
