@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/base/units.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace gaur::qcow2 {
+
+struct check_options {
+    bool direct = false; ///< past the host's page cache (O_DIRECT)
+    /// Findings beyond this many are counted, but not described.
+    std::size_t max_findings = 1000;
+    /// For refcounts: twice their width for each cluster of the file. A file that needs more is
+    /// refused with EFBIG.
+    std::uint64_t max_memory = std::uint64_t{1} << 30;
+};
+
+/// One thing that is wrong.
+struct check_finding {
+    enum class kind : std::uint8_t {
+        corruption, ///< data is lost, or will be once the image is written to
+        leak,       ///< space that nothing refers to; harmless
+        error,      ///< could not be looked at
+    };
+    kind what = kind::corruption;
+    host_offset where; ///< of the cluster or the table that it is about
+    std::string text;  ///< a line like those of `qemu-img check`
+};
+
+namespace detail {
+
+/// A number that is to be read in hexadecimal.
+struct hex {
+    std::uint64_t value;
+};
+
+inline void append(std::string& text, std::string_view part) { text += part; }
+inline void append(std::string& text, std::uint64_t part) { text += std::to_string(part); }
+inline void append(std::string& text, hex part) {
+    constexpr char digits[] = "0123456789abcdef";
+    unsigned shift = 0;
+    while (shift < 60 && part.value >> (shift + 4) != 0) { shift += 4; }
+    for (;; shift -= 4) {
+        text += digits[part.value >> shift & 15U];
+        if (shift == 0) { break; }
+    }
+}
+
+} // namespace detail
+
+/// What a check has found; the figures are those of `qemu-img check --output=json`.
+struct check_report {
+    std::uint64_t corruptions = 0;
+    std::uint64_t leaks = 0; ///< clusters whose refcount is too high
+    std::uint64_t check_errors = 0;
+    std::uint64_t total_clusters = 0;      ///< of the virtual disk
+    std::uint64_t allocated_clusters = 0;  ///< of these, those that have a place in the file
+    std::uint64_t fragmented_clusters = 0; ///< of these, those that do not follow the one before
+    std::uint64_t compressed_clusters = 0;
+    std::uint64_t image_end_offset = 0; ///< behind the last cluster in use
+    std::vector<check_finding> findings;
+    std::size_t max_findings = std::numeric_limits<std::size_t>::max();
+
+    bool is_clean() const noexcept { return corruptions == 0 && leaks == 0 && check_errors == 0; }
+
+    /// Counts a finding `times`; describes it, in the words and numbers of `parts`, where there is
+    /// room.
+    template <class... Parts>
+    void note(check_finding::kind what, std::uint64_t times, host_offset where,
+              const Parts&... parts) {
+        switch (what) {
+        case check_finding::kind::corruption: corruptions += times; break;
+        case check_finding::kind::leak: leaks += times; break;
+        case check_finding::kind::error: check_errors += times; break;
+        }
+        if (findings.size() >= max_findings) { return; }
+        std::string text;
+        (detail::append(text, parts), ...);
+        findings.push_back({what, where, std::move(text)});
+    }
+};
+
+} // namespace gaur::qcow2
