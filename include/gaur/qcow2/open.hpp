@@ -4,6 +4,7 @@
 #include <gaur/qcow2/format.hpp>
 #include <gaur/qcow2/layer.hpp>
 #include <gaur/qcow2/layout/parse_header.hpp>
+#include <gaur/qcow2/snapshot_table.hpp>
 
 #include <algorithm>
 #include <array>
@@ -110,6 +111,13 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     const result<void> supported = layout::check_supported(found->header, options.write);
     if (!supported) { co_return supported.error(); }
     const layout::header& h = found->header;
+
+    // Nothing here needs the snapshots, but an image whose table cannot be understood is not one to
+    // write to, and QEMU does not open it at all.
+    async::task<snapshot_table> reading_snapshots =
+        load_snapshots(shard, *probe_file, h, found->file_size);
+    const result<snapshot_table> snapshots = co_await reading_snapshots;
+    if (!snapshots) { co_return snapshots.error(); }
 
     async::task<std::vector<std::byte>> reading_l1 = detail::read_bytes(
         shard, *probe_file, {h.l1_table_offset}, std::size_t{h.l1_size} * 8);
