@@ -3,6 +3,13 @@
 
 #include "support/backend_conformance.hpp"
 
+#include <array>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
 namespace gaur::test {
 namespace {
 
@@ -29,6 +36,107 @@ struct sqpoll_traits : uring_traits {
 using uring_backends =
     ::testing::Types<uring_traits, direct<uring_traits>, pooled_traits, sqpoll_traits>;
 INSTANTIATE_TYPED_TEST_SUITE_P(uring, backend_conformance, uring_backends);
+
+/// Has io_uring_setup(2) fail from now on, as a container does.
+bool forbid_io_uring() {
+    std::array program = {
+        sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+    return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+TEST(uring, says_where_it_is_forbidden) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        if (!forbid_io_uring()) { ::_exit(255); }
+        const auto made = io::uring::backend::make();
+        ::_exit(made ? 0 : made.error().host_errno());
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 255) { GTEST_SKIP() << "no seccomp here"; }
+    EXPECT_EQ(WEXITSTATUS(status), EPERM);
+}
+
+TEST(uring, refuses_depths_that_no_ring_has) {
+    for (const unsigned depth : {0U, 16385U}) {
+        const auto made = io::uring::backend::make({.depth = depth});
+        ASSERT_FALSE(made);
+        EXPECT_EQ(made.error().host_errno(), EINVAL);
+    }
+}
+
+class uring_test : public ::testing::Test {
+  public:
+    using op_type = tracked<io::uring::backend>;
+
+    void make(const io::uring::options& how) {
+        auto made = io::uring::backend::make(how);
+        if (!made && uring_traits::may_be_missing(made.error())) {
+            GTEST_SKIP() << made.error().message();
+        }
+        ASSERT_TRUE(made);
+        io_ = *std::move(made);
+    }
+    void open(const std::string& path, bool direct = false) {
+        auto opened = io_->open(path, {.write = true, .create = true, .direct = direct});
+        ::unlink(path.c_str());
+        ASSERT_TRUE(opened);
+        file_ = std::make_unique<io::uring::file>(*std::move(opened));
+    }
+    int run(const io::request& what) {
+        op_type op;
+        io_->submit(*file_, op, what);
+        while (io_->in_flight() != 0) { io_->wait(); }
+        return op.outcome();
+    }
+
+    std::unique_ptr<io::uring::backend> io_;
+    std::unique_ptr<io::uring::file> file_;
+};
+
+/// The kernel may cancel what a thread has left behind: that is no outcome of ours.
+TEST_F(uring_test, outlives_the_thread_that_submitted) {
+    make({.depth = 8, .single_thread = false});
+    if (IsSkipped()) { return; }
+    open("uring.outlives");
+    std::deque<op_type> ops(40);
+    std::vector<std::byte> out(ops.size() * block, std::byte{3});
+    std::thread([&] {
+        for (std::size_t i = 0; i < ops.size(); ++i) {
+            const auto part = std::span(out).subspan(i * block, block);
+            io_->submit(*file_, ops[i],
+                        i % 2 == 0 ? io::request::write(i * block, part)
+                                   : io::request::range(io::opcode::extend, i * block, block));
+        }
+        io_->poll();
+    }).join();
+    while (io_->in_flight() != 0) { io_->wait(); }
+    for (const op_type& op : ops) {
+        EXPECT_EQ(op.ends, 1U);
+        EXPECT_EQ(op.outcome(), 0);
+    }
+}
+
+/// tmpfs has no ZERO_RANGE: the way round is one of system calls.
+TEST_F(uring_test, finds_a_way_round_what_the_host_refuses) {
+    make({});
+    if (IsSkipped()) { return; }
+    open("/dev/shm/uring." + std::to_string(::getpid()));
+    std::vector<std::byte> bytes(3 * block, std::byte{3});
+    ASSERT_EQ(run(io::request::write(0, bytes)), 0);
+    EXPECT_EQ(run(io::request::range(io::opcode::zero, block, block)), 0);
+    EXPECT_EQ(run(io::request::read(0, bytes)), 0);
+    EXPECT_EQ(bytes[block - 1], std::byte{3});
+    EXPECT_EQ(bytes[block], std::byte{0});
+    EXPECT_EQ(bytes[2 * block], std::byte{3});
+}
 
 } // namespace
 } // namespace gaur::test

@@ -81,11 +81,10 @@ inline void fill_rest_with_zeroes(const request& what) noexcept {
 /// `after_transfer`: a part is left, start the request again.
 inline constexpr int unfinished = -1;
 
-/// What a read or write is when one transfer of it has moved `moved` bytes (0 or more): whole (0),
-/// failed (an errno) or `unfinished`, advanced to its rest.
-inline int after_transfer(const limits& asks, request& what, std::size_t moved) noexcept {
+namespace detail {
+
+inline int after_short_transfer(const limits& asks, request& what, std::size_t moved) noexcept {
     advance(what, moved);
-    if (what.size == 0) { return 0; }
     if (what.code == opcode::write) { return moved != 0 ? unfinished : EIO; }
     // Only the end of the file stops a read at once, or (O_DIRECT) in the middle of a block.
     if (moved == 0 || (what.offset & (asks.offset_alignment - 1)) != 0) {
@@ -93,6 +92,15 @@ inline int after_transfer(const limits& asks, request& what, std::size_t moved) 
         return 0;
     }
     return unfinished;
+}
+
+} // namespace detail
+
+/// What a read or write is when one transfer of it has moved `moved` bytes (0 or more): whole (0),
+/// failed (an errno) or `unfinished`, advanced to its rest.
+inline int after_transfer(const limits& asks, request& what, std::size_t moved) noexcept {
+    if (moved == what.size) [[likely]] { return 0; }
+    return detail::after_short_transfer(asks, what, moved);
 }
 
 /// The mode of fallocate(2) for `zero`, `discard` and `extend`.
