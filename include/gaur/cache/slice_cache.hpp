@@ -274,7 +274,7 @@ class slice_cache {
 
     /// A free slice, in no list: a spare one, else the least used clean one, else a new one.
     slice* make_room() noexcept {
-        if (free_.empty() && resident_ >= capacity_) { evict_one(); }
+        if (resident_ >= capacity_) { evict_one(); }
         if (free_.empty() && !add_slab()) { return nullptr; }
         slice& s = free_.front();
         free_.pop_front();

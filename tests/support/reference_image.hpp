@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace gaur::test {
+
+/// A qcow2 file at rest, read by the specification alone: nothing of gaur is used here, so that a
+/// mistake in gaur's own layout code cannot hide itself.
+class reference_image {
+  public:
+    explicit reference_image(std::vector<std::byte> bytes) : bytes_(std::move(bytes)) { parse(); }
+
+    const std::vector<std::byte>& bytes() const noexcept { return bytes_; }
+    std::uint64_t virtual_size() const noexcept { return size_; }
+    bool is_dirty() const noexcept { return (incompatible_ & 1) != 0; }
+
+    struct verdict {
+        std::uint64_t corruptions = 0;
+        std::uint64_t leaks = 0;
+        std::string first; ///< of the corruptions
+    };
+
+    /// References against refcounts, COPIED flags, bounds.
+    verdict check() {
+        verdict_ = {};
+        count_references();
+        const std::uint64_t blocks = std::max(
+            table_clusters_ * cluster_ / 8, (references_.size() + per_block() - 1) / per_block());
+        for (std::uint64_t b = 0; b < blocks; ++b) {
+            // A block that is not there counts nothing, and so what lies past all references.
+            if (block_of(b) == 0 && b * per_block() >= references_.size()) { continue; }
+            for (std::uint64_t c = b * per_block(); c < (b + 1) * per_block(); ++c) {
+                const std::uint64_t wanted = c < references_.size() ? references_[c] : 0;
+                const std::uint64_t found = refcount(c);
+                if (found < wanted) {
+                    fault("refcount below references", c * cluster_, found, wanted);
+                }
+                if (found > wanted) { ++verdict_.leaks; }
+            }
+        }
+        check_copied();
+        return verdict_;
+    }
+
+    /// What the guest reads, from the active tables; `below` fills what this image does not hold.
+    /// Compressed clusters are left as they are in `below`.
+    void read_over(std::span<std::byte> below) const { read_over(below, l1_, l1_size_); }
+    void read_snapshot_over(std::size_t index, std::span<std::byte> below) const {
+        const snapshot_place s = snapshots()[index];
+        read_over(below, s.l1, s.l1_size);
+    }
+    std::size_t snapshot_count() const { return snapshots().size(); }
+
+    /// Adds an internal snapshot of the disk as it is, and writes all refcounts and COPIED flags
+    /// anew, at the end of the file. False where the refcounts are too narrow for it.
+    bool add_snapshot() {
+        std::vector<snapshot_place> all = snapshots();
+        if (all.size() + 2 > max_refcount()) { return false; }
+        const std::uint64_t copy = append(std::max<std::uint64_t>(l1_size_ * 8, 1));
+        for (std::uint64_t i = 0; i < l1_size_; ++i) {
+            put64(copy + i * 8, get64(l1_ + i * 8) & ~copied);
+        }
+        all.push_back({copy, l1_size_});
+        write_snapshot_table(all);
+        write_refcounts();
+        return true;
+    }
+
+  private:
+    static constexpr std::uint64_t copied = std::uint64_t{1} << 63;
+    static constexpr std::uint64_t compressed = std::uint64_t{1} << 62;
+    static constexpr std::uint64_t offset_bits = 0x00ff'ffff'ffff'fe00;
+
+    struct snapshot_place {
+        std::uint64_t l1 = 0;
+        std::uint64_t l1_size = 0;
+    };
+
+    std::uint64_t get(std::uint64_t at, unsigned size) const {
+        std::uint64_t value = 0;
+        for (unsigned i = 0; i < size; ++i) {
+            const std::uint64_t b = at + i;
+            value = value << 8 | (b < bytes_.size() ? std::to_integer<unsigned>(bytes_[b]) : 0U);
+        }
+        return value;
+    }
+    std::uint64_t get64(std::uint64_t at) const {
+        if (at + 8 > bytes_.size() || at + 8 < at) { return get(at, 8); }
+        std::uint64_t value;
+        std::memcpy(&value, bytes_.data() + at, 8);
+        return __builtin_bswap64(value);
+    }
+    void put(std::uint64_t at, std::uint64_t value, unsigned size) {
+        for (unsigned i = 0; i < size; ++i) {
+            bytes_[at + i] = static_cast<std::byte>(value >> (8 * (size - 1 - i)));
+        }
+    }
+    void put64(std::uint64_t at, std::uint64_t value) { put(at, value, 8); }
+
+    void parse() {
+        const std::uint64_t version = get(4, 4);
+        cluster_ = std::uint64_t{1} << get(20, 4);
+        bits_ = static_cast<unsigned>(get(20, 4));
+        size_ = get64(24);
+        l1_size_ = get(36, 4);
+        l1_ = get64(40);
+        table_ = get64(48);
+        table_clusters_ = get(56, 4);
+        incompatible_ = version >= 3 ? get64(72) : 0;
+        order_ = version >= 3 ? static_cast<unsigned>(get(96, 4)) : 4;
+    }
+
+    std::uint64_t clusters() const { return (bytes_.size() + cluster_ - 1) / cluster_; }
+    std::uint64_t max_refcount() const { return ~std::uint64_t{0} >> (64 - (1U << order_)); }
+    std::uint64_t per_block() const { return cluster_ * 8 >> order_; }
+    std::uint64_t block_of(std::uint64_t index) const {
+        return index < table_clusters_ * cluster_ / 8 ? get64(table_ + index * 8) : 0;
+    }
+
+    std::uint64_t refcount(std::uint64_t c) const {
+        const std::uint64_t block = block_of(c / per_block());
+        if (block == 0) { return 0; }
+        const std::uint64_t index = c % per_block();
+        if (order_ >= 3) { return get(block + (index << order_ >> 3), 1U << (order_ - 3)); }
+        const std::uint64_t held = get(block + (index << order_ >> 3), 1);
+        return held >> ((index << order_) & 7) & max_refcount();
+    }
+    void set_refcount(std::uint64_t block, std::uint64_t index, std::uint64_t value) {
+        const std::uint64_t at = block + (index << order_ >> 3);
+        if (order_ >= 3) { return put(at, value, 1U << (order_ - 3)); }
+        put(at, get(at, 1) | value << ((index << order_) & 7), 1);
+    }
+
+    void fault(const char* what, std::uint64_t at, std::uint64_t found, std::uint64_t wanted) {
+        if (verdict_.corruptions++ != 0) { return; }
+        char text[200];
+        std::snprintf(text, sizeof text, "%s at %#llx: %llu, %llu", what,
+                      static_cast<unsigned long long>(at), static_cast<unsigned long long>(found),
+                      static_cast<unsigned long long>(wanted));
+        verdict_.first = text;
+    }
+
+    /// A table or a cluster lies there.
+    void refer(std::uint64_t at, std::uint64_t size) {
+        if (at % cluster_ != 0) { fault("unaligned", at, 0, 0); }
+        refer_bytes(at, size);
+    }
+    void refer_bytes(std::uint64_t at, std::uint64_t size) {
+        if (size == 0) { return; }
+        const std::uint64_t last = (at + size - 1) / cluster_;
+        if (last >= clusters()) { return fault("past the end", at, size, bytes_.size()); }
+        if (references_.size() <= last) { references_.resize(last + 1); }
+        for (std::uint64_t c = at / cluster_; c <= last; ++c) { ++references_[c]; }
+    }
+
+    void count_references() {
+        references_.assign(clusters(), 0);
+        refer(0, cluster_);
+        refer(l1_, l1_size_ * 8);
+        refer(table_, table_clusters_ * cluster_);
+        for (std::uint64_t i = 0; i < table_clusters_ * cluster_ / 8; ++i) {
+            const std::uint64_t block = get64(table_ + i * 8);
+            if (block != 0) { refer(block, cluster_); }
+        }
+        refer_tables(l1_, l1_size_);
+        for (const snapshot_place& s : snapshots()) {
+            refer(s.l1, s.l1_size * 8);
+            refer_tables(s.l1, s.l1_size);
+        }
+        refer(get64(64), snapshot_table_size());
+    }
+
+    void refer_tables(std::uint64_t l1, std::uint64_t entries) {
+        for (std::uint64_t i = 0; i < entries; ++i) {
+            const std::uint64_t entry = get64(l1 + i * 8);
+            const std::uint64_t table = entry & offset_bits;
+            if (table == 0) { continue; }
+            refer(table, cluster_);
+            for (std::uint64_t o = 0; o < cluster_; o += 8) { refer_cluster(get64(table + o)); }
+        }
+    }
+    void refer_cluster(std::uint64_t entry) {
+        if ((entry & compressed) != 0) {
+            const unsigned split = 62 - (bits_ - 8);
+            const std::uint64_t at = entry & ((std::uint64_t{1} << split) - 1);
+            const std::uint64_t sectors = ((entry & (compressed - 1)) >> split) + 1;
+            const std::uint64_t end = std::min(at / 512 * 512 + sectors * 512, bytes_.size());
+            refer_bytes(at, end - at);
+        } else if ((entry & offset_bits) != 0) {
+            refer(entry & offset_bits, cluster_);
+        }
+    }
+
+    void check_copied() {
+        for (std::uint64_t i = 0; i < l1_size_; ++i) {
+            const std::uint64_t entry = get64(l1_ + i * 8);
+            const std::uint64_t table = entry & offset_bits;
+            if (table == 0) { continue; }
+            check_flag("COPIED of an L1 entry", entry, table);
+            for (std::uint64_t o = 0; o < cluster_; o += 8) {
+                const std::uint64_t mapped = get64(table + o);
+                if ((mapped & compressed) != 0 || (mapped & offset_bits) == 0) { continue; }
+                check_flag("COPIED of an L2 entry", mapped, mapped & offset_bits);
+            }
+        }
+    }
+    void check_flag(const char* what, std::uint64_t entry, std::uint64_t host) {
+        const std::uint64_t count = refcount(host / cluster_);
+        if (((entry & copied) != 0) != (count == 1)) { fault(what, host, entry >> 63, count); }
+    }
+
+    std::uint64_t snapshot_table_size() const {
+        std::uint64_t at = get64(64);
+        const std::uint64_t begin = at;
+        for (std::uint64_t i = 0; i < get(60, 4); ++i) { at = next_snapshot(at); }
+        return at - begin;
+    }
+    std::uint64_t next_snapshot(std::uint64_t at) const {
+        const std::uint64_t end = at + 40 + get(at + 36, 4) + get(at + 12, 2) + get(at + 14, 2);
+        return (end + 7) / 8 * 8;
+    }
+    std::vector<snapshot_place> snapshots() const {
+        std::vector<snapshot_place> all;
+        std::uint64_t at = get64(64);
+        for (std::uint64_t i = 0; i < get(60, 4); ++i) {
+            all.push_back({get64(at), get(at + 8, 4)});
+            at = next_snapshot(at);
+        }
+        return all;
+    }
+
+    void read_over(std::span<std::byte> to, std::uint64_t l1, std::uint64_t l1_size) const {
+        const std::uint64_t per_table = cluster_ / 8;
+        for (std::uint64_t c = 0; c * cluster_ < to.size(); ++c) {
+            const std::uint64_t i = c / per_table;
+            const std::uint64_t table = i < l1_size ? get64(l1 + i * 8) & offset_bits : 0;
+            const std::uint64_t entry = table != 0 ? get64(table + c % per_table * 8) : 0;
+            if (entry == 0 || (entry & compressed) != 0) { continue; }
+            const std::uint64_t at = entry & offset_bits;
+            const auto part = to.subspan(c * cluster_).first(
+                std::min<std::size_t>(cluster_, to.size() - c * cluster_));
+            std::memset(part.data(), 0, part.size());
+            if ((entry & 1) != 0 || at >= bytes_.size()) { continue; }
+            std::memcpy(part.data(), bytes_.data() + at,
+                        std::min<std::size_t>(part.size(), bytes_.size() - at));
+        }
+    }
+
+    /// `size` bytes in clusters of their own.
+    std::uint64_t append(std::uint64_t size) {
+        const std::uint64_t at = clusters() * cluster_;
+        bytes_.resize(at + (size + cluster_ - 1) / cluster_ * cluster_);
+        return at;
+    }
+
+    void write_snapshot_table(const std::vector<snapshot_place>& all) {
+        constexpr std::uint64_t entry = 40 + 16 + 8; // with 16 extra bytes and an id of 8
+        const std::uint64_t at = append(all.size() * entry);
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            const std::uint64_t s = at + i * entry;
+            put64(s, all[i].l1);
+            put(s + 8, all[i].l1_size, 4);
+            put(s + 12, 8, 2);
+            put(s + 36, 16, 4);
+            put64(s + 48, size_);
+            put64(s + 56, 0x3030'3030'3030'3030U + i);
+        }
+        put(60, all.size(), 4);
+        put64(64, at);
+    }
+
+    /// Everything counted anew, in a table and blocks at the end of the file, which count
+    /// themselves; what held the counts before is free.
+    void write_refcounts() {
+        std::uint64_t blocks = 1;
+        std::uint64_t table = 1;
+        while (blocks * per_block() < clusters() + blocks + table || table * cluster_ < blocks * 8) {
+            blocks = (clusters() + blocks + table + per_block() - 1) / per_block();
+            table = (blocks * 8 + cluster_ - 1) / cluster_;
+        }
+        table_ = append(table * cluster_);
+        table_clusters_ = table;
+        const std::uint64_t first = append(blocks * cluster_);
+        put64(48, table_);
+        put(56, table, 4);
+        for (std::uint64_t b = 0; b < blocks; ++b) { put64(table_ + b * 8, first + b * cluster_); }
+        count_references();
+        for (std::uint64_t c = 0; c < references_.size(); ++c) {
+            set_refcount(first + c / per_block() * cluster_, c % per_block(), references_[c]);
+        }
+        for (std::uint64_t i = 0; i < l1_size_; ++i) { set_copied(l1_ + i * 8, true); }
+    }
+    void set_copied(std::uint64_t at, bool is_table) {
+        const std::uint64_t entry = get64(at);
+        const std::uint64_t host = entry & offset_bits;
+        if (host == 0 || (!is_table && (entry & compressed) != 0)) { return; }
+        const bool alone = references_[host / cluster_] == 1;
+        put64(at, (entry & ~copied) | (alone ? copied : 0));
+        if (!is_table) { return; }
+        for (std::uint64_t o = 0; o < cluster_; o += 8) { set_copied(host + o, false); }
+    }
+
+    std::vector<std::byte> bytes_;
+    std::vector<std::uint64_t> references_;
+    verdict verdict_;
+    std::uint64_t cluster_ = 0;
+    unsigned bits_ = 0;
+    std::uint64_t size_ = 0;
+    std::uint64_t l1_size_ = 0;
+    std::uint64_t l1_ = 0;
+    std::uint64_t table_ = 0;
+    std::uint64_t table_clusters_ = 0;
+    std::uint64_t incompatible_ = 0;
+    unsigned order_ = 4;
+};
+
+} // namespace gaur::test
