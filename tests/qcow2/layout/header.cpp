@@ -197,6 +197,16 @@ TEST(header, images_whose_tables_overlap_may_only_be_read) {
     h.refcount_table_clusters = 2;
     EXPECT_TRUE(check_supported(h, true).has_value()) << "tables that touch do not overlap";
     h = sound();
+    h.l1_size = 0;
+    h.l1_table_offset = 0x20000;
+    h.refcount_table_clusters = 3;
+    EXPECT_TRUE(check_supported(h, true).has_value()) << "there is no L1 to overlap";
+    h.refcount_table_clusters = 1;
+    h.snapshots_offset = 0x20000;
+    h.l1_table_offset = 0x30000;
+    h.nb_snapshots = 5000;
+    EXPECT_TRUE(check_supported(h, true).has_value()) << "nor for the snapshots";
+    h = sound();
     h.snapshots_offset = 0x30000;
     EXPECT_TRUE(check_supported(h, true).has_value()) << "there are no snapshots";
     h.nb_snapshots = 1;

@@ -159,6 +159,8 @@ const refusal of_the_tables[] = {
      [](image& i) { i.u64(48, far_end); }},
     {"refcount_table_past_the_end", errc::table_past_end, 0xa0000,
      [](image& i) { i.u64(48, 0xa0000); }},
+    {"refcount_table_far_past_the_end", errc::table_past_end, 0x100'0000,
+     [](image& i) { i.u64(48, 0x100'0000); }},
     {"refcount_table_reaches_past_the_end", errc::table_past_end, 0x90000,
      [](image& i) { i.u64(48, 0x90000), i.u32(56, 2); }},
     {"too_many_snapshots", errc::snapshot_table_too_large, 65537,

@@ -65,8 +65,7 @@ inline result<void> check_options(const create_options& o) noexcept {
         return {errc::backing_format, o.backing_format.size()};
     }
     if (!o.backing_file.empty() && o.backing_format.empty()) { return errc::format_missing; }
-    const geometry g = geometry::of(o.cluster_bits);
-    if (o.size > max_file_offset - g.cluster_size() || g.size_to_l1(o.size) > max_l1_entries) {
+    if (geometry::of(o.cluster_bits).size_to_l1(o.size) > max_l1_entries) {
         return {errc::size_too_large, o.size};
     }
     return {};

@@ -119,9 +119,8 @@ inline result<void> check_tables(const header& h) noexcept {
     if (!placed(h.l1_table_offset, std::uint64_t{h.l1_size} * 8, g.cluster_size())) {
         return {errc::l1_offset, h.l1_table_offset};
     }
-    if (h.size > max_file_offset - g.cluster_size() || g.size_to_l1(h.size) > max_l1_entries) {
-        return {errc::size_too_large, h.size};
-    }
+    // The largest L1 maps 2^61 bytes at most, so no sum of guest offsets overflows from here on.
+    if (g.size_to_l1(h.size) > max_l1_entries) { return {errc::size_too_large, h.size}; }
     if (h.l1_size < g.size_to_l1(h.size)) { return {errc::l1_too_small, h.l1_size}; }
     return {};
 }
