@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <span>
 #include <string>
+#include <sys/wait.h>
 #include <vector>
 
 namespace gaur::test {
@@ -17,8 +19,9 @@ namespace gaur::test {
 /// A folder of one test's own, gone with it.
 class scratch_folder {
   public:
-    scratch_folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "gaur.XXXXXX").string();
+    explicit scratch_folder(
+        const std::filesystem::path& inside = std::filesystem::temp_directory_path()) {
+        std::string name = (inside / "gaur.XXXXXX").string();
         if (::mkdtemp(name.data()) == nullptr) { std::abort(); }
         path_ = name;
     }
@@ -42,6 +45,12 @@ inline std::vector<std::byte> read_file(const std::string& path) {
     return {bytes.begin(), bytes.end()};
 }
 
+inline void write_file(const std::string& path, std::span<const std::byte> bytes) {
+    std::ofstream out(path, std::ios::binary);
+    out.write(reinterpret_cast<const char*>(bytes.data()),
+              static_cast<std::streamsize>(bytes.size()));
+}
+
 /// Runs a command line; what it prints, standard error too, lands in `output`.
 inline int run(const std::string& command, std::string* output = nullptr) {
     const scratch_folder folder;
@@ -57,6 +66,59 @@ inline int run(const std::string& command, std::string* output = nullptr) {
 inline bool has_qemu_img() {
     static const bool found = run("qemu-img --version") == 0;
     return found;
+}
+
+/// Runs a command line that is to succeed.
+inline void expect_runs(const std::string& command) {
+    std::string said;
+    const int status = run(command, &said);
+    EXPECT_EQ(status, 0) << command << "\n" << said;
+}
+
+/// What `qemu-img check` says of an image.
+struct qemu_verdict {
+    int exit_code = -1; ///< 0: fine, 2: corruptions, 3: leaks
+    std::uint64_t corruptions = 0;
+    std::uint64_t leaks = 0;
+    std::uint64_t check_errors = 0;
+    std::uint64_t total_clusters = 0;
+    std::uint64_t allocated_clusters = 0;
+    std::uint64_t fragmented_clusters = 0;
+    std::uint64_t compressed_clusters = 0;
+    std::uint64_t image_end_offset = 0;
+    std::string said;
+};
+
+inline qemu_verdict qemu_check(const std::string& path) {
+    qemu_verdict v;
+    const int status = run("qemu-img check -f qcow2 --output=json " + path, &v.said);
+    v.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    // What is zero it leaves out.
+    const auto number = [&v](const std::string& key) -> std::uint64_t {
+        const std::size_t at = v.said.find('"' + key + "\": ");
+        return at == std::string::npos ? 0 : std::stoull(v.said.substr(at + key.size() + 4));
+    };
+    v.corruptions = number("corruptions");
+    v.leaks = number("leaks");
+    v.check_errors = number("check-errors");
+    v.total_clusters = number("total-clusters");
+    v.allocated_clusters = number("allocated-clusters");
+    v.fragmented_clusters = number("fragmented-clusters");
+    v.compressed_clusters = number("compressed-clusters");
+    v.image_end_offset = number("image-end-offset");
+    return v;
+}
+
+/// Neither a corruption nor a leak.
+inline void expect_qemu_finds_nothing(const std::string& path) {
+    const qemu_verdict v = qemu_check(path);
+    EXPECT_EQ(v.exit_code, 0) << path << "\n" << v.said;
+}
+
+/// The guest of `image` reads the bytes of the file `raw`.
+inline void expect_qemu_reads(const std::string& image, const std::string& raw,
+                              const std::string& format = "qcow2") {
+    expect_runs("qemu-img compare -f " + format + " -F raw " + image + ' ' + raw);
 }
 
 } // namespace gaur::test
