@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: BSL-1.0
+// An executor of your own, whole: a program with a loop of its own (a game, a simulation) that has
+// other things to do in each round, and lets gaur's work run in between. Copy it, put your loop in
+// the place of `ticker`, and run tests/support/executor_conformance.hpp on it, as
+// tests/exec/inline.cpp does.
+#include <gaur/gaur.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+class ticker {
+  public:
+    /// What gaur holds: a handle. Copies are equal, and equal ones run their work one at a time.
+    class executor {
+      public:
+        void post(gaur::exec::work& w) const noexcept { loop_->ready_.push_back(w); }
+        friend bool operator==(const executor&, const executor&) = default;
+
+        /// For gaur::sync_wait only: a program that never blocks needs no block_on.
+        template <class Io, class Done>
+        void block_on(Io& io, Done done) const {
+            while (!done()) { loop_->tick(io); }
+        }
+
+      private:
+        friend class ticker;
+        explicit executor(ticker& loop) : loop_(&loop) {}
+        ticker* loop_;
+    };
+
+    executor get_executor() { return executor(*this); }
+
+    /// One round of the program.
+    template <class Io>
+    void tick(Io& io) {
+        ++rounds_; // the program's own work would stand here
+        io.poll(); // ends I/O that is ready; never blocks
+        gaur::exec::work_queue now;
+        now.swap(ready_); // what this work posts waits for the next round
+        while (!now.empty()) {
+            gaur::exec::work& next = now.front();
+            now.pop_front(); // first: it may be posted again, or be destroyed, while it runs
+            next.run();
+        }
+    }
+
+    unsigned rounds() const { return rounds_; }
+
+  private:
+    gaur::exec::work_queue ready_; // intrusive: posting neither allocates nor fails
+    unsigned rounds_ = 0;
+};
+
+static_assert(gaur::exec::check_executor<ticker::executor>()); // says which piece is missing
+
+/// The value, or the end of the program with a sentence that says why not.
+template <class T>
+T expect(gaur::result<T> outcome) {
+    if (outcome) { return std::move(outcome).value(); }
+    std::fprintf(stderr, "custom_executor: %s\n", outcome.error().message().c_str());
+    std::exit(1);
+}
+
+int main() {
+    gaur::io::memory::backend io({.latency = 5}); // a round that finds nothing takes a nanosecond
+    ticker loop;
+    const auto wait = [&](auto task) {
+        return expect(gaur::sync_wait(io, loop.get_executor(), std::move(task)));
+    };
+    wait(gaur::qcow2::create(io, loop.get_executor(), "disk", {.size = 1 << 20}));
+    auto disk = wait(gaur::qcow2::open(io, loop.get_executor(), "disk", {.write = true}));
+
+    std::vector<std::byte> out(100'000, std::byte{42});
+    std::vector<std::byte> in(out.size());
+    expect(gaur::sync_wait(disk.write({12'345}, out)));
+    expect(gaur::sync_wait(disk.read({12'345}, in)));
+    wait(disk.close());
+    const bool same = std::ranges::equal(in, out);
+    std::printf("%u rounds of the loop; read back: %s\n", loop.rounds(),
+                same ? "the same" : "DIFFERENT");
+    return same ? 0 : 1;
+}
