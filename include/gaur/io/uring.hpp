@@ -220,7 +220,7 @@ class backend {
                                       static_cast<off_t>(what.offset),
                                       static_cast<off_t>(what.size));
             break;
-        case opcode::truncate: GAUR_ASSERT(!"truncate is done at once"); break;
+        case opcode::truncate: GAUR_ASSERT(false); break; // done at once, in submit()
         }
         ::io_uring_sqe_set_data(entry, static_cast<void*>(&op));
         op.handed_over_.store(true, std::memory_order_release);
