@@ -195,9 +195,11 @@ class format {
         result<void> go_on = co_await here;
         if (!go_on) { co_return go_on; }
         ++self.figures_.barriers;
+        const result<std::uint64_t> end = self.m_->file.size();
         const io::request what = io::request::flush();
         async::await_io flushing(shard, self.m_->file, what);
         result<void> r = co_await flushing;
+        if (r && end) { self.m_->durable_end = std::max(self.m_->durable_end, {*end}); }
         co_return r;
     }
 

@@ -92,7 +92,10 @@ class mappings {
             store_be<std::uint64_t>(where, layout::l2_entry::normal(host, true).raw);
         }
         m_.slices.mark_dirty(*s, from, static_cast<std::size_t>(g.count.value * 8));
-        data_first_ = data_first_ || !zero_before || !g.pristine;
+        // Where the file may end before the clusters after a power cut, a mapping that came first
+        // would point past its end, which is damage.
+        const host_offset end = m_.tables.clusters.offset_of(g.first + g.count);
+        data_first_ = data_first_ || !zero_before || !g.pristine || end > m_.durable_end;
         return answer;
     }
 

@@ -34,7 +34,8 @@ struct metadata {
                                        static_cast<std::size_t>(tables.cluster_size())),
                  cache_bytes),
           used_end(tables.clusters.offset_of(
-              host_cluster{tables.clusters.covering(file_size).value})) {}
+              host_cluster{tables.clusters.covering(file_size).value})),
+          durable_end{file_size} {}
 
     device::want want_slice(host_offset at, cache::slice_kind kind) const noexcept {
         const auto begin = host_offset{align_down(at.value, slices.slice_size())};
@@ -50,6 +51,8 @@ struct metadata {
     /// Where the file ended when it was opened, or the clusters taken since: whichever is later.
     /// What lies beyond has never been written, so it reads as zeroes.
     host_offset used_end;
+    /// The file reached at least to here when the last barrier began.
+    host_offset durable_end;
 };
 
 } // namespace gaur::qcow2
