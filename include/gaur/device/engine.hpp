@@ -73,7 +73,7 @@ class engine {
     void abandon() noexcept {
         closed_ = true;
         abandoned_ = true;
-        if (in_flight_ == 0 && !top().is_committing()) { delete this; }
+        if (in_flight_ == 0 && !top().is_busy()) { delete this; }
     }
 
     /// For `co_await`: until no request is in flight.
@@ -112,7 +112,7 @@ class engine {
             waiting_for_quiet_.pop_front();
             shard_->executor().post(w);
         }
-        if (abandoned_ && !reaping_ && !top().is_committing()) {
+        if (abandoned_ && !reaping_ && !top().is_busy()) {
             reaping_ = true;
             // A copy of the executor: posting may run the work, which ends this object.
             const Ex executor = shard_->executor();

@@ -4,6 +4,7 @@
 #include <gaur/cache/group_commit.hpp>
 #include <gaur/cache/write_set.hpp>
 #include <gaur/device/format.hpp>
+#include <gaur/qcow2/grow_ahead.hpp>
 #include <gaur/qcow2/mappings.hpp>
 #include <gaur/qcow2/metadata.hpp>
 #include <gaur/qcow2/refcounts.hpp>
@@ -48,10 +49,14 @@ class format {
   public:
     format(Shard& shard, std::unique_ptr<metadata<Shard>> m, cache::resident_table refcount_table,
            cache::resident_table l1, std::array<std::byte, 512> header_sector, bool writable,
-           inflate_function inflate_with)
+           inflate_function inflate_with, std::uint64_t grow_step)
         : shard_(shard), m_(std::move(m)), refcounts_(*m_, std::move(refcount_table)),
           mappings_(*m_, refcounts_, std::move(l1)), header_sector_(header_sector),
-          inflate_(inflate_with), writable_(writable), commit_(*this) {}
+          inflate_(inflate_with),
+          grower_(shard, m_->file, m_->used_end.value, writable ? grow_step : 0),
+          writable_(writable), commit_(*this) {
+        grower_.on_idle(&on_grown, this);
+    }
     format(const format&) = delete;
     format& operator=(const format&) = delete;
 
@@ -101,7 +106,11 @@ class format {
     device::write_plan plan_write(guest_offset at, std::uint64_t n) noexcept {
         return mappings_.plan_write(at, n);
     }
-    device::grant take(cluster_count count) noexcept { return refcounts_.take(count); }
+    device::grant take(cluster_count count) noexcept {
+        const device::grant g = refcounts_.take(count);
+        grower_.reach(m_->used_end);
+        return g;
+    }
     device::located link(guest_offset at, const device::grant& g, bool zero_before) noexcept {
         return mappings_.link(at, g, zero_before);
     }
@@ -121,7 +130,8 @@ class format {
     const cache::slice_cache<Shard>& slices() const noexcept { return m_->slices; }
     refcounts<Shard>& counts() noexcept { return refcounts_; }
     cache::resident_table& l1() noexcept { return mappings_.l1(); }
-    bool is_committing() const noexcept { return commit_.is_running(); }
+    /// Whether I/O is in flight that belongs to no request.
+    bool is_busy() const noexcept { return commit_.is_running() || grower_.is_running(); }
 
     /// A writer must clear the autoclear bits of what it does not keep up to date, before it writes
     /// anything else (specification, "Header", autoclear_features).
@@ -134,7 +144,7 @@ class format {
         return commit_once(shard_, *this);
     }
 
-    /// Called when the last epoch has ended; for whoever waits to take the format apart.
+    /// Called when such I/O has ended; for whoever waits to take the format apart.
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
         on_idle_ = call;
         on_idle_context_ = context;
@@ -157,6 +167,8 @@ class format {
         track::quarantine::generation last; // requests of later ones cannot know these clusters
         std::vector<dropped_run> runs;
     };
+
+    static void on_grown(void* self) noexcept { static_cast<format*>(self)->epochs_idle(); }
 
     static async::task<void> load_slice(Shard& shard, metadata<Shard>& m, host_offset at,
                                         cache::slice_kind kind) {
@@ -380,13 +392,17 @@ class format {
             if (!r) { co_return r; }
         } while (!self.released_later_.empty() || self.m_->slices.dirty() > 0);
 
-        // The last cluster may have been written in part: the file ends where the cluster does.
+        // The last cluster may have been written in part, and the file may have been grown ahead:
+        // it ends where the last cluster does.
+        typename grow_ahead<Shard>::stopped no_growth(self.grower_);
+        co_await no_growth;
         const result<std::uint64_t> size = self.m_->file.size();
         if (!size) { co_return size.error(); }
-        if (*size < self.m_->used_end.value) {
-            const io::request what = io::request::truncate(self.m_->used_end.value);
-            async::await_io growing(shard, self.m_->file, what);
-            result<void> r = co_await growing;
+        const std::uint64_t end = self.m_->used_end.value;
+        if (*size < end || (*size > end && self.grower_.has_grown())) {
+            const io::request what = io::request::truncate(end);
+            async::await_io cutting(shard, self.m_->file, what);
+            result<void> r = co_await cutting;
             if (!r) { co_return r; }
             self.data_written_ = true;
         }
@@ -412,6 +428,7 @@ class format {
     mappings<Shard> mappings_;
     std::array<std::byte, 512> header_sector_; // as it is to be on disk
     inflate_function inflate_;
+    grow_ahead<Shard> grower_;
     track::quarantine quarantine_;
     std::deque<batch> released_later_;
     epoch_sets sets_;

@@ -49,7 +49,7 @@ class format {
         return typename cache::group_commit<format>::durable(commit_);
     }
     async::task<void> close() { return flush(shard_, *this); }
-    bool is_committing() const noexcept { return commit_.is_running(); }
+    bool is_busy() const noexcept { return commit_.is_running(); }
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
         on_idle_ = call;
         on_idle_context_ = context;

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/async/shard.hpp>
+#include <gaur/base/units.hpp>
+
+#include <algorithm>
+#include <coroutine>
+#include <cstdint>
+#include <utility>
+
+namespace gaur::qcow2 {
+
+/// Keeps the image file longer than what is used of it, by space that the host has allocated, so that
+/// no guest's write has to extend it: hosts serialise writes that extend a file, and pay for every
+/// block that they allocate. Grows in large steps beside the requests, one at a time. Where the host
+/// cannot (no fallocate, no space) it stops, and writes extend the file themselves.
+template <class Shard>
+class grow_ahead : Shard::file::operation, exec::work {
+    using operation = typename Shard::file::operation;
+
+  public:
+    /// `step` bytes at a time; 0: never.
+    grow_ahead(Shard& shard, typename Shard::file& file, std::uint64_t file_size,
+               std::uint64_t step) noexcept
+        : operation(&on_complete), exec::work(&on_run), shard_(shard), file_(file),
+          end_(file_size), step_(step) {}
+
+    bool is_running() const noexcept { return running_; }
+    bool has_grown() const noexcept { return grown_; }
+
+    /// Called when a step has ended.
+    void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
+        on_idle_ = call;
+        on_idle_context_ = context;
+    }
+
+    /// Clusters up to `used` have been taken.
+    void reach(host_offset used) noexcept {
+        if (step_ == 0 || running_ || used.value + step_ <= end_) { return; }
+        running_ = true;
+        grown_ = true;
+        const std::uint64_t from = std::max(end_, used.value);
+        end_ = from + step_;
+        const io::request what = io::request::range(io::opcode::extend, from, step_);
+        if (file_.submit(*this, what) == io::submit_status::done) { ended(); }
+    }
+
+    /// `co_await` it: no step is in flight, and no further one begins.
+    class stopped : public exec::work {
+      public:
+        explicit stopped(grow_ahead& g) noexcept : exec::work(&on_run), grower_(g) {
+            g.step_ = 0;
+        }
+        bool await_ready() const noexcept { return !grower_.running_; }
+        void await_suspend(std::coroutine_handle<> waiting) noexcept {
+            waiting_ = waiting;
+            grower_.waiting_ = this;
+        }
+        void await_resume() const noexcept {}
+
+      private:
+        static void on_run(exec::work& w) noexcept { static_cast<stopped&>(w).waiting_.resume(); }
+        grow_ahead& grower_;
+        std::coroutine_handle<> waiting_;
+    };
+
+  private:
+    static void on_complete(io::operation& op) noexcept {
+        auto& self = static_cast<grow_ahead&>(static_cast<operation&>(op));
+        self.shard_.executor().post(self);
+    }
+    static void on_run(exec::work& w) noexcept { static_cast<grow_ahead&>(w).ended(); }
+
+    void ended() noexcept {
+        running_ = false;
+        if (!operation::status()) { step_ = 0; }
+        if (stopped* w = std::exchange(waiting_, nullptr)) { shard_.executor().post(*w); }
+        if (on_idle_ != nullptr) { on_idle_(on_idle_context_); }
+    }
+
+    Shard& shard_;
+    typename Shard::file& file_;
+    std::uint64_t end_; // of the file, as far as it has been grown
+    std::uint64_t step_;
+    stopped* waiting_ = nullptr;
+    void (*on_idle_)(void*) noexcept = nullptr;
+    void* on_idle_context_ = nullptr;
+    bool running_ = false;
+    bool grown_ = false;
+};
+
+} // namespace gaur::qcow2
