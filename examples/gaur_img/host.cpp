@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "host.hpp"
+
+#include "backends.hpp"
+#include "failure.hpp"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+namespace gaur_img {
+
+namespace {
+
+struct named_backend {
+    std::string_view name;
+    gaur::result<std::unique_ptr<host>> (*make)(unsigned depth);
+};
+constexpr std::array<named_backend, 4> backends{{
+    {"uring", &make_uring},
+    {"posix_aio", &make_posix_aio},
+    {"sync", &make_sync},
+    {"threads", &make_threads},
+}};
+
+} // namespace
+
+std::unique_ptr<host> make_host(const std::string& backend, unsigned depth) {
+    if (backend.empty()) {
+        auto fastest = make_uring(depth);
+        if (fastest) { return *std::move(fastest); }
+        return expect(make_threads(depth), "Could not start the backend 'threads'");
+    }
+    for (const named_backend& b : backends) {
+        if (b.name != backend) { continue; }
+        return expect(b.make(depth), "Could not start the backend '" + backend + "'");
+    }
+    throw failure("Unknown backend '" + backend + "': it is uring, posix_aio, sync or threads");
+}
+
+std::string beside(const std::string& image, const std::string& name) {
+    return (std::filesystem::path(image).parent_path() / name).string();
+}
+
+std::string format_of(host& on, const std::string& path) {
+    const auto start = expect(on.read_file(path, 0, 4), "Could not open '" + path + "'");
+    constexpr std::array magic{std::byte{'Q'}, std::byte{'F'}, std::byte{'I'}, std::byte{0xfb}};
+    return std::ranges::equal(start, magic) ? "qcow2" : "raw";
+}
+
+} // namespace gaur_img

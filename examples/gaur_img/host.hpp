@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "disk.hpp"
+
+#include <gaur/qcow2/layout/new_image.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gaur_img {
+
+/// How to open an image.
+struct image_options {
+    std::string path;
+    std::string format;  ///< "qcow2" or "raw"
+    bool write = false;
+    bool direct = false; ///< past the host's page cache
+    bool references = true;            ///< open the backing files that the image names
+    bool create = false;               ///< raw: make it, or cut it to nothing
+    std::uint64_t size = 0;            ///< with `create`
+    std::string ordering = "serialize"; ///< what an allocating write does that meets another
+};
+
+/// A backend and the executor that drives it, chosen when the program starts. Everything behind it
+/// is compiled once for each backend, in a file of its own (on_*.cpp).
+class host {
+  public:
+    host() = default;
+    host(const host&) = delete;
+    host& operator=(const host&) = delete;
+    virtual ~host() = default;
+
+    virtual std::string_view backend() const noexcept = 0;
+    virtual gaur::result<std::unique_ptr<disk>> open(const image_options& how) = 0;
+    virtual gaur::result<void> create(const std::string& path,
+                                      const gaur::qcow2::layout::create_options& how) = 0;
+    /// Up to `size` bytes of a file; fewer where it ends before.
+    virtual gaur::result<std::vector<std::byte>> read_file(const std::string& path,
+                                                           std::uint64_t at, std::size_t size) = 0;
+    /// Runs the task to its end.
+    virtual gaur::result<void> wait(gaur::async::task<void> task) = 0;
+};
+
+/// Operations of one backend at the host at once, more or less.
+inline constexpr unsigned usual_depth = 64;
+
+/// The host over the backend of that name, "uring", "posix_aio", "sync" or "threads"; without a
+/// name uring where the kernel allows it, else threads. Throws failure.
+std::unique_ptr<host> make_host(const std::string& backend, unsigned depth = usual_depth);
+
+/// The path of the file that the image at `image` names: relative names begin in its folder.
+std::string beside(const std::string& image, const std::string& name);
+
+/// The format of the file, from its first bytes. For images that a person has named only: what an
+/// image names is never guessed.
+std::string format_of(host& on, const std::string& path);
+
+} // namespace gaur_img

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "new_image.hpp"
+
+#include "failure.hpp"
+#include "size.hpp"
+
+#include <bit>
+#include <filesystem>
+#include <sstream>
+#include <string_view>
+
+namespace gaur_img {
+
+namespace {
+
+bool on_or_off(const new_image& image, const std::string& name, const std::string& value) {
+    if (value != "on" && value != "off") {
+        throw failure(image.path + ": Parameter '" + name + "' expects 'on' or 'off'");
+    }
+    return value == "on";
+}
+
+std::uint32_t version_of(const new_image& image, const std::string& value) {
+    if (value == "0.10" || value == "v2") { return 2; }
+    if (value == "1.1" || value == "v3") { return 3; }
+    throw failure(image.path + ": Parameter 'version' does not accept value '" + value + "'");
+}
+
+void apply_option(new_image& image, const std::string& name, const std::string& value) {
+    gaur::qcow2::layout::create_options& o = image.options;
+    if (name == "size") {
+        image.size = expect_size(value, "image size");
+    } else if (image.format != "qcow2") {
+        throw failure(image.path + ": Invalid parameter '" + name + "'");
+    } else if (name == "cluster_size") {
+        const std::uint64_t size = expect_size(value, "cluster size");
+        o.cluster_bits = std::has_single_bit(size)
+                             ? static_cast<std::uint32_t>(std::countr_zero(size)) : 0;
+    } else if (name == "refcount_bits") {
+        o.refcount_bits = static_cast<std::uint32_t>(expect_size(value, "refcount width"));
+    } else if (name == "compat" || name == "version") {
+        o.version = version_of(image, value);
+    } else if (name == "backing_file") {
+        o.backing_file = value;
+    } else if (name == "backing_fmt") {
+        o.backing_format = value;
+    } else if (name == "lazy_refcounts") {
+        o.lazy_refcounts = on_or_off(image, name, value);
+    } else if ((name == "extended_l2" && value == "off") ||
+               (name == "preallocation" && value == "off") ||
+               (name == "compression_type" && value == "zlib")) {
+        // What gaur does anyhow.
+    } else if (name == "extended_l2" || name == "preallocation" || name == "compression_type" ||
+               name == "data_file" || name == "data_file_raw" || name.starts_with("encrypt")) {
+        throw failure(image.path + ": " + name + "=" + value + " is not supported yet");
+    } else {
+        throw failure(image.path + ": Invalid parameter '" + name + "'");
+    }
+}
+
+} // namespace
+
+void apply_options(new_image& image, const std::vector<std::string>& lists) {
+    for (const std::string& list : lists) {
+        std::istringstream items(list);
+        for (std::string item; std::getline(items, item, ',');) {
+            const std::size_t equals = item.find('=');
+            // A name alone is a switch.
+            apply_option(image, item.substr(0, equals),
+                         equals != std::string::npos ? item.substr(equals + 1) : "on");
+        }
+    }
+}
+
+void check_options(const new_image& image) {
+    const gaur::qcow2::layout::create_options& o = image.options;
+    const auto refuse = [&](const std::string& why) { throw failure(image.path + ": " + why); };
+    if (image.format != "raw" && image.format != "qcow2") {
+        refuse("Unknown file format '" + image.format + "'");
+    }
+    if (image.format == "raw" && !o.backing_file.empty()) {
+        refuse("Backing file not supported for file format 'raw'");
+    }
+    if (o.cluster_bits < 9 || o.cluster_bits > 21) {
+        refuse("Cluster size must be a power of two between 512 and 2048k");
+    }
+    if (!std::has_single_bit(o.refcount_bits) || o.refcount_bits > 64) {
+        refuse("Refcount width must be a power of two and may not exceed 64 bits");
+    }
+    if (o.version == 2 && o.refcount_bits != 16) {
+        refuse("Different refcount widths than 16 bits require compatibility level 1.1 or above "
+               "(use version=v3 or greater)");
+    }
+    if (o.version == 2 && o.lazy_refcounts) {
+        refuse("Lazy refcounts only supported with compatibility level 1.1 and above "
+               "(use version=v3 or greater)");
+    }
+    if (o.backing_file.empty() && !o.backing_format.empty()) {
+        refuse("Backing format cannot be used without backing file");
+    }
+    if (!o.backing_file.empty() && o.backing_format.empty()) {
+        refuse("Backing file specified without backing format");
+    }
+    if (!o.backing_format.empty() && o.backing_format != "raw" && o.backing_format != "qcow2") {
+        refuse("Unknown backing file format '" + o.backing_format + "'");
+    }
+}
+
+void make_image(host& on, const new_image& image) {
+    const bool was_there = std::filesystem::exists(image.path);
+    gaur::result<void> made;
+    if (image.format == "raw") {
+        image_options how;
+        how.path = image.path;
+        how.format = "raw";
+        how.write = how.create = true;
+        how.size = image.options.size;
+        const auto opened = on.open(how);
+        if (!opened) { made = opened.error(); }
+    } else {
+        made = on.create(image.path, image.options);
+    }
+    if (made) { return; }
+    std::error_code ignored;
+    if (!was_there) { std::filesystem::remove(image.path, ignored); }
+    throw failure(image.path + ": Could not create '" + image.path +
+                  "': " + made.error().message());
+}
+
+} // namespace gaur_img
