@@ -172,8 +172,7 @@ class driver {
     }
 
     /// In steps that are no multiple of anything, so that they cut clusters.
-    static async::task<void> read_some(image& disk, std::span<std::byte> all,
-                                       std::uint64_t& next) {
+    static async::task<void> read_some(image& disk, std::span<std::byte> all, std::uint64_t& next) {
         constexpr std::uint64_t step = 100'001;
         while (next < all.size()) {
             const std::uint64_t at = next;

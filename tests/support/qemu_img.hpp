@@ -125,5 +125,7 @@ inline void expect_qemu_reads(const std::string& image, const std::string& raw,
 
 /// For the tests whose oracle is QEMU: without it they are skipped, and say so.
 #define GAUR_NEEDS_QEMU_IMG()                                                                      \
-    if (!gaur::test::has_qemu_img()) { GTEST_SKIP() << "qemu-img is not installed"; }              \
+    if (!gaur::test::has_qemu_img()) {                                                             \
+        GTEST_SKIP() << "qemu-img is not installed";                                               \
+    }                                                                                              \
     static_assert(true)
