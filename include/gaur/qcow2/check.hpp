@@ -23,8 +23,8 @@ namespace gaur::qcow2 {
 
 namespace detail {
 
-/// An L2 table, and how many L1 entries point to it. Tables that snapshots share are looked at once,
-/// and what is found there counts for all of them.
+/// An L2 table, and how many L1 entries point to it. Tables that snapshots share are looked at
+/// once, and what is found there counts for all of them.
 struct table_user {
     host_offset at;
     std::uint64_t active = 0;   ///< of the active L1 table
@@ -82,8 +82,7 @@ class checker {
         : file_(file), header_(std::move(found.header)), tables_(header_.tables()),
           file_size_(found.file_size), l1_bytes_left_(file_size_), counts_(std::move(counts)) {
         report_.max_findings = max_findings;
-        report_.total_clusters =
-            tables_.clusters.covering(align_down(header_.size, 512)).value;
+        report_.total_clusters = tables_.clusters.covering(align_down(header_.size, 512)).value;
     }
 
     static async::task<check_report> run(Shard& shard, checker& self) {
@@ -155,8 +154,8 @@ class checker {
     // Refcounts.
 
     std::size_t refcount_table_entries() const noexcept {
-        return static_cast<std::size_t>(
-            tables_.clusters.bytes({header_.refcount_table_clusters}) / 8);
+        return static_cast<std::size_t>(tables_.clusters.bytes({header_.refcount_table_clusters}) /
+                                        8);
     }
     layout::refcount_table_entry refcount_block(std::size_t index) const noexcept {
         return {load_be<std::uint64_t>(refcount_table_.data() + index * 8)};
@@ -234,8 +233,8 @@ class checker {
         // end, so they are not followed further.
         if (in_file > self.l1_bytes_left_) {
             self.all_read_ = false;
-            self.report_.note(kind::error, 1, at, "ERROR: the L1 table at offset 0x",
-                              hex{at.value}, " overlaps others; not looked at");
+            self.report_.note(kind::error, 1, at, "ERROR: the L1 table at offset 0x", hex{at.value},
+                              " overlaps others; not looked at");
             co_return {};
         }
         self.l1_bytes_left_ -= in_file;
@@ -290,8 +289,9 @@ class checker {
                                 i, " is incomplete");
             }
             if (!self.is_aligned_to_cluster(at)) {
-                self.corruption(1, at, "ERROR snapshot ", i, " l1_offset=0x", hex{at.value},
-                                ": L1 table is not cluster aligned; snapshot table entry corrupted");
+                self.corruption(
+                    1, at, "ERROR snapshot ", i, " l1_offset=0x", hex{at.value},
+                    ": L1 table is not cluster aligned; snapshot table entry corrupted");
                 continue;
             }
             if (s.l1_size > layout::max_l1_entries) {
@@ -347,8 +347,8 @@ class checker {
                 continue;
             }
             if (!entry.reserved_ok(3)) {
-                corruption(times, user.at, "ERROR found l2 entry with reserved bits set: ",
-                           hex{entry.raw});
+                corruption(times, user.at,
+                           "ERROR found l2 entry with reserved bits set: ", hex{entry.raw});
             }
             const host_offset at = entry.host();
             if (at.value == 0) { continue; }
@@ -386,8 +386,9 @@ class checker {
         const std::optional<std::uint64_t> count =
             counts_.stored(tables_.clusters.cluster_of(entry.host()));
         if (count && (*count == 1) != entry.copied()) {
-            corruption(user.active, entry.host(), "ERROR OFLAG_COPIED data cluster: l2_entry=",
-                       hex{entry.raw}, " refcount=", *count);
+            corruption(user.active, entry.host(),
+                       "ERROR OFLAG_COPIED data cluster: l2_entry=", hex{entry.raw},
+                       " refcount=", *count);
         }
     }
 
@@ -398,15 +399,13 @@ class checker {
             tables_.clusters.bytes({header_.refcount_table_clusters}));
         const auto crypto = header_.extension_data(layout::extension_magic::crypto);
         if (crypto.size() == 16) {
-            add({load_be<std::uint64_t>(crypto.data())},
-                load_be<std::uint64_t>(crypto.data() + 8));
+            add({load_be<std::uint64_t>(crypto.data())}, load_be<std::uint64_t>(crypto.data() + 8));
         }
     }
 
     static async::task<void> read_bitmaps(Shard& shard, checker& self) {
         const auto data = self.header_.extension_data(layout::extension_magic::bitmaps);
-        const bool valid =
-            (self.header_.autoclear_features & layout::autoclear::bitmaps) != 0;
+        const bool valid = (self.header_.autoclear_features & layout::autoclear::bitmaps) != 0;
         if (data.size() != 24 || !valid) { co_return {}; }
         const auto named = layout::bitmaps_extension::of(data);
         self.add(named.directory, named.directory_bytes);
@@ -415,8 +414,8 @@ class checker {
             named.directory.value >= self.file_size_
                 ? 0
                 : std::min(named.directory_bytes, self.file_size_ - named.directory.value);
-        async::task<std::vector<std::byte>> reading = read_bytes(
-            shard, self.file_, named.directory, static_cast<std::size_t>(in_file));
+        async::task<std::vector<std::byte>> reading =
+            read_bytes(shard, self.file_, named.directory, static_cast<std::size_t>(in_file));
         result<std::vector<std::byte>> directory = co_await reading;
         if (!directory) {
             self.unreadable(named.directory, "the bitmap directory", directory.error());
@@ -501,8 +500,8 @@ inline result<void> check_walkable(const layout::header& h) noexcept {
 
 } // namespace detail
 
-/// Checks an image whose file is open and which nobody changes meanwhile: an image of one's own only
-/// between a flush and the next write.
+/// Checks an image whose file is open and which nobody changes meanwhile: an image of one's own
+/// only between a flush and the next write.
 template <class Shard>
 async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
                                      check_options options = {}) {
@@ -516,8 +515,7 @@ async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
         tables.clusters, found->header.refcounts(), found->file_size,
         tables.clusters.bytes({found->header.refcount_table_clusters}) / 8, options.max_memory);
     if (!counts) { co_return counts.error(); }
-    detail::checker<Shard> self(file, *std::move(found), *std::move(counts),
-                                options.max_findings);
+    detail::checker<Shard> self(file, *std::move(found), *std::move(counts), options.max_findings);
     async::task<check_report> running = detail::checker<Shard>::run(shard, self);
     result<check_report> report = co_await running;
     co_return std::move(report);

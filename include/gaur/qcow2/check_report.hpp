@@ -76,9 +76,15 @@ struct check_report {
     void note(check_finding::kind what, std::uint64_t times, host_offset where,
               const Parts&... parts) {
         switch (what) {
-        case check_finding::kind::corruption: corruptions += times; break;
-        case check_finding::kind::leak: leaks += times; break;
-        case check_finding::kind::error: check_errors += times; break;
+        case check_finding::kind::corruption:
+            corruptions += times;
+            break;
+        case check_finding::kind::leak:
+            leaks += times;
+            break;
+        case check_finding::kind::error:
+            check_errors += times;
+            break;
         }
         if (findings.size() >= max_findings) { return; }
         std::string text;

@@ -74,7 +74,7 @@ class reference_counts {
         made.file_size_ = file_size;
         made.in_file_ = clusters.covering(file_size).value;
         made.per_block_ = width.entries_per_block(clusters.cluster_size());
-        // The file's last cluster may be there in part, and an entry may name the one behind it.
+        // What is not aligned may reach into the cluster behind the last one.
         const std::uint64_t most = made.in_file_ + 1;
         const std::uint64_t blocks =
             std::min(table_entries, (most + made.per_block_ - 1) / made.per_block_);
@@ -90,7 +90,7 @@ class reference_counts {
     }
 
     std::uint64_t file_size() const noexcept { return file_size_; }
-    /// Clusters of the file; one more if something refers to the one behind it.
+    /// Clusters of the file; one more if something reaches into it.
     std::uint64_t clusters() const noexcept { return in_file_; }
 
     // Stored.
@@ -121,13 +121,13 @@ class reference_counts {
     void add(host_offset at, std::uint64_t size, std::uint64_t times, check_report& report) {
         using kind = check_finding::kind;
         if (size == 0 || times == 0) { return; }
-        // As QEMU has it: the last cluster need not be there whole, nor be there at all yet.
-        const std::uint64_t limit = file_size_ + clusters_.cluster_size();
+        // The last cluster need not be there whole.
+        const std::uint64_t limit = file_size_ + clusters_.cluster_size() - 1;
         if (at.value > limit || size > limit - at.value) {
             report.note(kind::corruption, times, at,
                         "ERROR: counting reference for region exceeding the end of the file by "
-                        "one cluster or more: offset 0x", detail::hex{at.value}, " size 0x",
-                        detail::hex{size});
+                        "one cluster or more: offset 0x",
+                        detail::hex{at.value}, " size 0x", detail::hex{size});
             return;
         }
         const host_range range = clusters_.touched(at, size);

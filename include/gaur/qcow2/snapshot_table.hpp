@@ -21,9 +21,9 @@ struct snapshot_table {
     std::uint64_t bytes = 0; ///< that the table takes in the file
 };
 
-/// Reads the table that `head` names out of a file of `file_size` bytes. The size of a table is known
-/// only when its last entry has been read, so it is read in steps, each four times as large: a small
-/// table costs one small read, whatever the limits are. Errors: snapshot_malformed,
+/// Reads the table that `head` names out of a file of `file_size` bytes. The size of a table is
+/// known only when its last entry has been read, so it is read in steps, each four times as large:
+/// a small table costs one small read, whatever the limits are. Errors: snapshot_malformed,
 /// snapshot_table_too_large, the host's.
 template <class Shard>
 async::task<snapshot_table> load_snapshots(Shard& shard, typename Shard::file& file,
@@ -32,8 +32,7 @@ async::task<snapshot_table> load_snapshots(Shard& shard, typename Shard::file& f
     const std::uint64_t at = head.snapshots_offset;
     if (head.nb_snapshots == 0) { co_return std::move(table); }
     if (at > file_size) { co_return error(errc::table_past_end, at); }
-    const std::uint64_t most =
-        std::min(layout::max_table_bytes(head.nb_snapshots), file_size - at);
+    const std::uint64_t most = std::min(layout::max_table_bytes(head.nb_snapshots), file_size - at);
     std::vector<std::byte> bytes;
     for (std::uint64_t step = std::uint64_t{head.nb_snapshots} * 128;; step *= 4) {
         const std::size_t had = bytes.size();
