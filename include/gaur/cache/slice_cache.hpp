@@ -136,9 +136,10 @@ class slice_cache {
         clean_.push_back(s);
     }
 
-    /// All writes of the commit have ended, well or badly.
-    void writes_ended() noexcept {
-        for (slice* s : writing_) { --s->pins_; }
+    /// All writes of the commit have ended. Where not all ended well there will be no other commit,
+    /// and the slices stay in memory for good: the file holds them as they were before.
+    void writes_ended(bool well) noexcept {
+        for (slice* s : writing_) { s->pins_ -= well ? 1 : 0; }
         writing_.clear();
     }
 

@@ -250,7 +250,7 @@ class format {
 
         async::task<void> writing = write_steps(shard, self, data_written);
         r = co_await writing;
-        self.m_->slices.writes_ended();
+        self.m_->slices.writes_ended(r.has_value());
         if (r && !dropped.empty()) { self.released_later_.push_back({last, std::move(dropped)}); }
         co_return r;
     }
