@@ -48,13 +48,31 @@ concept Probe = requires(P& probe, point at, std::uint64_t where, exec::work& w)
     { probe.hold(at, where, w) } noexcept -> std::same_as<bool>;
 };
 
+/// Says in words which part of Probe a type lacks.
+template <class P>
+consteval bool check_probe() {
+    static_assert(requires { { P::enabled } -> std::convertible_to<bool>; },
+                  "a probe needs `static constexpr bool enabled`");
+    static_assert(
+        requires(P& probe, point at, std::uint64_t where) {
+            { probe.hit(at, where) } noexcept -> std::same_as<result<void>>;
+        },
+        "a probe needs `result<void> hit(async::point, std::uint64_t) noexcept`");
+    static_assert(
+        requires(P& probe, point at, std::uint64_t where, exec::work& w) {
+            { probe.hold(at, where, w) } noexcept -> std::same_as<bool>;
+        },
+        "a probe needs `bool hold(async::point, std::uint64_t, exec::work&) noexcept`");
+    return Probe<P>;
+}
+
 /// The default: nothing, at no cost.
 struct no_probe {
     static constexpr bool enabled = false;
     result<void> hit(point, std::uint64_t) noexcept { return {}; }
     bool hold(point, std::uint64_t, exec::work&) noexcept { return false; }
 };
-static_assert(Probe<no_probe>);
+static_assert(check_probe<no_probe>());
 
 /// `co_await` it at a point where the request can wait. Without a probe it neither suspends nor
 /// costs anything.

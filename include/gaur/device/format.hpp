@@ -118,4 +118,31 @@ concept AllocatingFormat =
         { format.must_commit() } noexcept -> std::same_as<bool>; // too much is dirty
     };
 
+/// Says in words which part of a format of one's own is missing: ReadableFormat for a backing file,
+/// TopFormat and AllocatingFormat for an image that is written.
+template <class F>
+consteval bool check_format() {
+    static_assert(
+        requires(F& f, guest_offset at, std::uint64_t n) {
+            { f.size() } noexcept -> std::same_as<std::uint64_t>;
+            { f.locate(at, n) } noexcept -> std::same_as<located>;
+        },
+        "a format needs `std::uint64_t size() noexcept` and `device::located "
+        "locate(guest_offset, std::uint64_t) noexcept`");
+    static_assert(
+        requires(F& f, want w, const extent& e, std::span<std::byte> cluster) {
+            { f.resolve(w) } -> std::same_as<async::task<void>>;
+            { f.inflate(e, cluster) } -> std::same_as<async::task<void>>;
+        },
+        "a format needs the tasks `resolve(device::want)` and `inflate(const device::extent&, "
+        "std::span<std::byte>)`");
+    static_assert(
+        requires(F& f) {
+            f.file();
+            { f.cluster_size() } noexcept -> std::same_as<std::uint64_t>;
+        },
+        "a format needs `file()` and `std::uint64_t cluster_size() noexcept`");
+    return ReadableFormat<F>;
+}
+
 } // namespace gaur::device

@@ -34,6 +34,8 @@ async::task<image<B, Ex, Order, P>> open(B& io, Ex executor, std::string path,
                                          open_options options = {}, P* probe = nullptr) {
     using shard_type = async::shard<B, Ex, P>;
     using engine = detail::engine<B, Ex, Order, P>;
+    static_assert(device::check_format<format<shard_type>>());
+    static_assert(device::AllocatingFormat<format<shard_type>>);
     auto shard = std::make_unique<shard_type>(io, executor, probe);
     async::task<std::unique_ptr<format<shard_type>>> loading =
         load_format(*shard, io, path, options);

@@ -29,6 +29,8 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
                                   P* probe = nullptr) {
     using shard_type = async::shard<B, Ex, P>;
     using engine = typename image<B, Ex, P>::engine_type;
+    static_assert(device::check_format<format<shard_type>>());
+    static_assert(device::TopFormat<format<shard_type>>);
     auto shard = std::make_unique<shard_type>(io, executor, probe);
     result<typename B::file> opened =
         io.open(path, {options.write, options.create, options.create, options.direct});

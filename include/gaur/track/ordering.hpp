@@ -20,6 +20,21 @@ concept Ordering = requires(in_flight<>& tracker, guest_range range) {
     { O::ask(tracker, range) } noexcept -> std::same_as<verdict>;
 };
 
+/// Says in words which part of Ordering a type lacks.
+template <class O>
+consteval bool check_ordering() {
+    static_assert(requires { { O::name } -> std::convertible_to<std::string_view>; },
+                  "an ordering needs `static constexpr std::string_view name`");
+    static_assert(requires { { O::joins } -> std::convertible_to<bool>; },
+                  "an ordering needs `static constexpr bool joins`");
+    static_assert(
+        requires(in_flight<>& tracker, guest_range range) {
+            { O::ask(tracker, range) } noexcept -> std::same_as<verdict>;
+        },
+        "an ordering needs `static verdict ask(Tracker&, guest_range) noexcept`");
+    return Ordering<O>;
+}
+
 /// The 2009 patch's rule, its faults repaired: stop short of the other's change, or wait for it.
 struct serialize {
     static constexpr std::string_view name = "serialize";
@@ -29,7 +44,7 @@ struct serialize {
         return tracker.ask(range);
     }
 };
-static_assert(Ordering<serialize>);
+static_assert(check_ordering<serialize>());
 
 /// A second write to clusters whose allocation is in flight gets them at once, and the clusters
 /// behind them that it needs as well; it waits only where the first one is just writing over its
@@ -42,6 +57,6 @@ struct join {
         return tracker.ask(range);
     }
 };
-static_assert(Ordering<join>);
+static_assert(check_ordering<join>());
 
 } // namespace gaur::track
