@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "bench.hpp"
-
-#include "command.hpp"
+#include "commands.hpp"
 #include "failure.hpp"
+#include "host.hpp"
 #include "size.hpp"
 
 #include <algorithm>
@@ -12,41 +11,6 @@
 namespace gaur_img {
 
 namespace {
-
-struct bench_command {
-    common_options common;
-    bench_options how;
-    std::string path;
-    std::string format;
-    std::string cache = "writeback";
-    std::string size = "4k";
-    std::string step;
-    std::string offset = "0";
-    std::string ordering = "serialize";
-    bool quiet = false;
-
-    void add_to(CLI::App& command) {
-        command.add_option("-c", how.count, "requests (default 75000)");
-        command.add_option("-d", how.depth, "in flight at a time (default 64)")
-            ->check(CLI::Range(1, 65536));
-        command.add_option("-f", format, "format of the image; looked at if not given");
-        command.add_flag("-w", how.write, "write, not read: changes the image");
-        command.add_option("-s", size, "size of a request (default 4k)");
-        command.add_option("-S", step, "from one request's offset to the next (default: the size)");
-        command.add_option("-o", offset, "of the first request (default 0)");
-        command.add_option("-t", cache, "cache mode: none (O_DIRECT) or writeback (default)");
-        command.add_option("--flush-interval", how.flush_interval,
-                           "let those in flight end and flush after so many requests");
-        command.add_option("--pattern", how.pattern, "byte to write (default 0)");
-        command.add_option("-i", common.backend, "the same as --backend")
-            ->check(CLI::IsMember({"uring", "posix_aio", "sync", "threads"}));
-        command.add_option("--ordering", ordering,
-                           "what a write does that meets another's allocation: serialize")
-            ->check(CLI::IsMember({"serialize"}));
-        command.add_flag("-q", quiet, "leave out the figures");
-        command.add_option("filename", path)->required();
-    }
-};
 
 void print_figures(const bench_figures& f, const std::string& ordering) {
     const gaur::track::figures& t = f.tracker;
@@ -59,6 +23,8 @@ void print_figures(const bench_figures& f, const std::string& ordering) {
                 " bytes of metadata\n", f.epochs, f.barriers, f.metadata_bytes);
 }
 
+} // namespace
+
 int bench(const bench_command& asked) {
     bench_options how = asked.how;
     how.size = expect_size(asked.size, "buffer size");
@@ -68,11 +34,11 @@ int bench(const bench_command& asked) {
     image.path = asked.path;
     image.direct = is_direct(asked.cache, "cache mode");
     image.write = how.write;
-    image.references = !asked.common.no_references;
+    image.references = !asked.no_references;
     image.format = asked.format;
     image.ordering = asked.ordering;
 
-    const auto on = make_host(asked.common.backend, std::max(how.depth, usual_depth));
+    const auto on = make_host(asked.backend, std::max(how.depth, usual_depth));
     const auto opened = open_disk(*on, image);
     std::printf("Sending %" PRIu64 " %s requests, %" PRIu64 " bytes each, %u in parallel "
                 "(starting at offset %" PRIu64 ", step size %" PRIu64 ")\n",
@@ -85,12 +51,6 @@ int bench(const bench_command& asked) {
     if (figures.allocates && !asked.quiet) { print_figures(figures, asked.ordering); }
     std::printf("Run completed in %3.3f seconds.\n", figures.seconds);
     return 0;
-}
-
-} // namespace
-
-void add_bench(CLI::App& program, int& exit_code) {
-    add_command(program, exit_code, "bench", "Measures reads or writes of an image", &bench);
 }
 
 } // namespace gaur_img

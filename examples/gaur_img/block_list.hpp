@@ -13,7 +13,7 @@ struct placed_block : block {
     std::uint64_t start = 0;
 };
 
-/// All blocks of `[from, to)`, neighbours that are alike put together; as `qemu-img map` tells them.
+/// All blocks of `[from, to)`, neighbours that are alike put together, as `qemu-img map` does.
 gaur::result<std::vector<placed_block>> list_blocks(host& on, disk& of, std::uint64_t from,
                                                     std::uint64_t to);
 

@@ -1,36 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "command.hpp"
+#include "commands.hpp"
 #include "comparison.hpp"
 #include "failure.hpp"
+#include "host.hpp"
 
 #include <cstdio>
 
 namespace gaur_img {
 
 namespace {
-
-struct compare_command {
-    common_options common;
-    std::string format;
-    std::string second_format;
-    std::string cache = "writeback";
-    bool strict = false;
-    bool shows_progress = false;
-    bool quiet = false;
-    std::string first;
-    std::string second;
-
-    void add_to(CLI::App& command) {
-        command.add_option("-f", format, "format of the first image; looked at if not given");
-        command.add_option("-F", second_format, "format of the second one");
-        command.add_option("-T", cache, "cache mode: none or writeback (default)");
-        command.add_flag("-s", strict, "sizes, and what is stored how, have to be the same as well");
-        command.add_flag("-p", shows_progress, "show how far it is");
-        command.add_flag("-q", quiet, "print nothing: the exit code says it");
-        command.add_option("first", first)->required();
-        command.add_option("second", second)->required();
-    }
-};
 
 // qemu-img's exit codes.
 constexpr int same = 0;
@@ -45,13 +23,15 @@ image_options options(const compare_command& asked, const std::string& path,
     how.path = path;
     how.format = format;
     how.direct = is_direct(asked.cache, "source cache option");
-    how.references = !asked.common.no_references;
+    how.references = !asked.no_references;
     return how;
 }
 
+} // namespace
+
 int compare(const compare_command& asked) {
-    const auto on = make_host(asked.common.backend);
-    const auto a = open_disk(*on, options(asked, asked.first, asked.format), cannot_open);
+    const auto on = make_host(asked.backend);
+    const auto a = open_disk(*on, options(asked, asked.first, asked.first_format), cannot_open);
     const auto b = open_disk(*on, options(asked, asked.second, asked.second_format), cannot_open);
     const auto say = [&](const std::string& text) {
         if (!asked.quiet) { std::printf("%s\n", text.c_str()); }
@@ -82,12 +62,6 @@ int compare(const compare_command& asked) {
     }
     say("Images are identical.");
     return same;
-}
-
-} // namespace
-
-void add_compare(CLI::App& program, int& exit_code) {
-    add_command(program, exit_code, "compare", "Tells whether two disks hold the same", &compare);
 }
 
 } // namespace gaur_img

@@ -13,8 +13,8 @@
 
 namespace gaur_img {
 
-/// Finds the first 512 bytes in which two disks differ. Where one is longer, the rest of it has to be
-/// zeroes. Several pieces are read at a time; what neither disk holds is not read.
+/// Finds the first 512 bytes in which two disks differ. Where one is longer, the rest of it has to
+/// be zeroes. Several pieces are read at a time; what neither disk holds is not read.
 class comparison {
   public:
     /// `strict`: what is stored how counts as well.

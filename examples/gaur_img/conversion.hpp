@@ -22,12 +22,12 @@ struct conversion_step {
     std::uint64_t size;
 };
 
-/// Copies a disk: several workers read, look for zeroes and write, each one piece at a time, so that
+/// Copies a disk: several workers read, look for zeroes and write, each a piece at a time, so that
 /// reads and writes overlap.
 class conversion {
   public:
-    /// `sparse`: runs of so many zero bytes are left out where the target reads as zeroes anyhow; 0:
-    /// everything is written.
+    /// `sparse`: runs of so many zero bytes are left out where the target reads as zeroes anyhow;
+    /// 0: everything is written.
     conversion(disk& from, disk& to, std::vector<conversion_step> steps, std::uint64_t sparse,
                bool target_is_zero, progress& shown);
 

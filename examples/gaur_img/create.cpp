@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "command.hpp"
+#include "commands.hpp"
 #include "failure.hpp"
 #include "new_image.hpp"
 #include "size.hpp"
@@ -10,32 +10,6 @@
 namespace gaur_img {
 
 namespace {
-
-struct create_command {
-    common_options common;
-    std::string format = "raw";
-    std::string backing_file;
-    std::string backing_format;
-    std::vector<std::string> options;
-    std::string path;
-    std::string size;
-    bool unsafe = false;
-    bool quiet = false;
-
-    void add_to(CLI::App& command) {
-        command.add_option("-f", format, "format: raw (default) or qcow2");
-        command.add_option("-b", backing_file, "backing file");
-        command.add_option("-F", backing_format, "its format");
-        command.add_option("-o", options, "name=value,…: cluster_size, refcount_bits, compat, "
-                                          "backing_file, backing_fmt, lazy_refcounts, size")
-            ->expected(1)
-            ->take_all();
-        command.add_flag("-u", unsafe, "do not look whether the backing file is there");
-        command.add_flag("-q", quiet, "print nothing");
-        command.add_option("filename", path)->required();
-        command.add_option("size", size, "of the disk; that of the backing file if not given");
-    }
-};
 
 void print_plan(const new_image& image) {
     const gaur::qcow2::layout::create_options& o = image.options;
@@ -68,17 +42,12 @@ std::uint64_t backing_size(host& on, const new_image& image) {
     return (*opened)->size();
 }
 
-int create(const create_command& asked) {
-    new_image image;
-    image.path = asked.path;
-    image.format = asked.format;
-    apply_options(image, asked.options);
-    if (!asked.backing_file.empty()) { image.options.backing_file = asked.backing_file; }
-    if (!asked.backing_format.empty()) { image.options.backing_format = asked.backing_format; }
-    if (!asked.size.empty()) { image.size = expect_size(asked.size, "image size"); }
-    check_options(image);
+} // namespace
 
-    const auto on = make_host(asked.common.backend);
+int create(const create_command& asked) {
+    new_image image = describe(asked);
+    if (!asked.size.empty()) { image.size = expect_size(asked.size, "image size"); }
+    const auto on = make_host(asked.backend);
     if (!image.options.backing_file.empty() && (!asked.unsafe || !image.size)) {
         const std::uint64_t size = backing_size(*on, image);
         if (!image.size) { image.size = size; }
@@ -88,12 +57,6 @@ int create(const create_command& asked) {
     if (!asked.quiet) { print_plan(image); }
     make_image(*on, image);
     return 0;
-}
-
-} // namespace
-
-void add_create(CLI::App& program, int& exit_code) {
-    add_command(program, exit_code, "create", "Makes an empty image", &create);
 }
 
 } // namespace gaur_img

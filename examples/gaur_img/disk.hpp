@@ -24,7 +24,7 @@ struct block {
 };
 
 /// An open image of any format over any backend.
-/// One virtual call a request of up to megabytes costs nothing; in `bench` one starts the whole run.
+/// One virtual call for a request of up to megabytes costs nothing; in `bench` it is one a run.
 class disk {
   public:
     disk() = default;

@@ -71,7 +71,7 @@ class disk_on final : public disk {
         unsigned depth;
     };
 
-    /// As the engine's own lookup, but with the layer in which it ended where no layer has anything.
+    /// As the engine's own lookup, but says where it ended when no layer has anything.
     look look_at(std::uint64_t at, std::uint64_t n) noexcept {
         auto& layers = image_.engine().layers();
         look found{layers.top().locate({at}, n), 0};

@@ -38,12 +38,28 @@ std::unique_ptr<host> make_host(const std::string& backend, unsigned depth) {
     throw failure("Unknown backend '" + backend + "': it is uring, posix_aio, sync or threads");
 }
 
+std::unique_ptr<disk> open_disk(host& on, image_options how, int exit_code) {
+    const std::string what = "Could not open '" + how.path + "'";
+    if (how.format.empty()) { how.format = format_of(on, how.path, exit_code); }
+    if (how.format != "raw" && how.format != "qcow2") {
+        throw failure(what + ": Unknown driver '" + how.format + "'", exit_code);
+    }
+    return expect(on.open(how), what, exit_code);
+}
+
+bool is_direct(const std::string& cache_mode, const std::string& what) {
+    if (cache_mode == "none" || cache_mode == "off") { return true; }
+    if (cache_mode == "writeback" || cache_mode == "unsafe") { return false; }
+    throw failure("Invalid " + what + ": " + cache_mode + " (it is none or writeback)");
+}
+
 std::string beside(const std::string& image, const std::string& name) {
     return (std::filesystem::path(image).parent_path() / name).string();
 }
 
-std::string format_of(host& on, const std::string& path) {
-    const auto start = expect(on.read_file(path, 0, 4), "Could not open '" + path + "'");
+std::string format_of(host& on, const std::string& path, int exit_code) {
+    const auto start =
+        expect(on.read_file(path, 0, 4), "Could not open '" + path + "'", exit_code);
     constexpr std::array magic{std::byte{'Q'}, std::byte{'F'}, std::byte{'I'}, std::byte{0xfb}};
     return std::ranges::equal(start, magic) ? "qcow2" : "raw";
 }

@@ -3,6 +3,7 @@
 
 #include "disk.hpp"
 
+#include <gaur/qcow2/check_report.hpp>
 #include <gaur/qcow2/layout/new_image.hpp>
 
 #include <cstddef>
@@ -40,6 +41,8 @@ class host {
     virtual gaur::result<std::unique_ptr<disk>> open(const image_options& how) = 0;
     virtual gaur::result<void> create(const std::string& path,
                                       const gaur::qcow2::layout::create_options& how) = 0;
+    virtual gaur::result<gaur::qcow2::check_report> check(const std::string& path,
+                                                          bool direct) = 0;
     /// Up to `size` bytes of a file; fewer where it ends before.
     virtual gaur::result<std::vector<std::byte>> read_file(const std::string& path,
                                                            std::uint64_t at, std::size_t size) = 0;
@@ -54,11 +57,18 @@ inline constexpr unsigned usual_depth = 64;
 /// name uring where the kernel allows it, else threads. Throws failure.
 std::unique_ptr<host> make_host(const std::string& backend, unsigned depth = usual_depth);
 
+/// The image opened, its format looked at where `how` names none. Throws failure with `exit_code`.
+std::unique_ptr<disk> open_disk(host& on, image_options how, int exit_code = 1);
+
+/// Whether a cache mode of qemu-img goes past the host's page cache. Throws failure where it is
+/// none, or one that gaur does not have.
+bool is_direct(const std::string& cache_mode, const std::string& what);
+
 /// The path of the file that the image at `image` names: relative names begin in its folder.
 std::string beside(const std::string& image, const std::string& name);
 
 /// The format of the file, from its first bytes. For images that a person has named only: what an
-/// image names is never guessed.
-std::string format_of(host& on, const std::string& path);
+/// image names is never guessed. Throws failure with `exit_code`.
+std::string format_of(host& on, const std::string& path, int exit_code = 1);
 
 } // namespace gaur_img

@@ -6,6 +6,7 @@
 
 #include <gaur/async/sync_wait.hpp>
 #include <gaur/exec/run_loop.hpp>
+#include <gaur/qcow2/check.hpp>
 #include <gaur/qcow2/create.hpp>
 #include <gaur/qcow2/image.hpp>
 #include <gaur/qcow2/zlib.hpp>
@@ -54,6 +55,13 @@ class host_on final : public host {
     gaur::result<void> create(const std::string& path,
                               const gaur::qcow2::create_options& how) override {
         return wait_for(gaur::qcow2::create(*io_, loop_.get_executor(), path, how));
+    }
+
+    gaur::result<gaur::qcow2::check_report> check(const std::string& path,
+                                                  bool direct) override {
+        gaur::qcow2::check_options how;
+        how.direct = direct;
+        return wait_for(gaur::qcow2::check(*io_, loop_.get_executor(), path, how));
     }
 
     gaur::result<std::vector<std::byte>> read_file(const std::string& path, std::uint64_t at,

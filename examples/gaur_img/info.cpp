@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "command.hpp"
+#include "commands.hpp"
 #include "failure.hpp"
+#include "host.hpp"
 #include "size.hpp"
 
 #include <gaur/qcow2/layout/header.hpp>
@@ -21,22 +22,6 @@ namespace {
 
 namespace layout = gaur::qcow2::layout;
 using json = nlohmann::ordered_json;
-
-struct info_command {
-    common_options common;
-    std::string path;
-    std::string format;
-    std::string output = "human";
-    bool backing_chain = false;
-
-    void add_to(CLI::App& command) {
-        command.add_option("-f", format, "format of the image; looked at if not given");
-        command.add_option("--output", output, "human (default) or json")
-            ->check(CLI::IsMember({"human", "json"}));
-        command.add_flag("--backing-chain", backing_chain, "the backing files as well");
-        command.add_option("filename", path)->required();
-    }
-};
 
 /// What one file says of itself. An image is told about even where gaur could not open it.
 struct facts {
@@ -192,7 +177,7 @@ void print_human(const facts& f) {
 std::vector<facts> look_at_all(host& on, const info_command& asked) {
     constexpr std::size_t most_files = 64;
     std::vector<facts> files{look_at(on, asked.path, asked.format)};
-    while (asked.backing_chain && !asked.common.no_references) {
+    while (asked.backing_chain && !asked.no_references) {
         const auto& h = files.back().header;
         if (!h || h->backing_file.empty()) { break; }
         if (files.size() == most_files) { throw failure("The backing chain has no end"); }
@@ -204,8 +189,10 @@ std::vector<facts> look_at_all(host& on, const info_command& asked) {
     return files;
 }
 
+} // namespace
+
 int info(const info_command& asked) {
-    const auto on = make_host(asked.common.backend);
+    const auto on = make_host(asked.backend);
     const std::vector<facts> files = look_at_all(*on, asked);
     if (asked.output == "json") {
         json all;
@@ -220,12 +207,6 @@ int info(const info_command& asked) {
         print_human(f);
     }
     return 0;
-}
-
-} // namespace
-
-void add_info(CLI::App& program, int& exit_code) {
-    add_command(program, exit_code, "info", "Tells what an image is", &info);
 }
 
 } // namespace gaur_img

@@ -1,28 +1,161 @@
 // SPDX-License-Identifier: BSL-1.0
 // gaur-img: qemu-img's everyday commands, over gaur.
-#include "command.hpp"
+#include "commands.hpp"
 #include "failure.hpp"
+
+#include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <exception>
+#include <memory>
+#include <string>
 
-int main(int argc, char** argv) {
-    CLI::App program("Makes, inspects, converts and measures disk images, with qemu-img's syntax.",
-                     "gaur-img");
+namespace {
+
+using namespace gaur_img;
+
+const auto is_backend = CLI::IsMember({"uring", "posix_aio", "sync", "threads"});
+const auto is_output = CLI::IsMember({"human", "json"});
+constexpr const char* format_help = "format of the image: qcow2 or raw; looked at if not given";
+constexpr const char* cache_help = "cache mode: none (O_DIRECT) or writeback (default)";
+
+void add_options(CLI::App& to, bench_command& c) {
+    to.add_option("-c", c.how.count, "requests (default 75000)");
+    to.add_option("-d", c.how.depth, "in flight at a time (default 64)")
+        ->check(CLI::Range(1, 65536));
+    to.add_option("-f", c.format, format_help);
+    to.add_flag("-w", c.how.write, "write, not read: changes the image");
+    to.add_option("-s", c.size, "size of a request (default 4k)");
+    to.add_option("-S", c.step, "from one request's offset to the next (default: the size)");
+    to.add_option("-o", c.offset, "of the first request (default 0)");
+    to.add_option("-t", c.cache, cache_help);
+    to.add_option("--flush-interval", c.how.flush_interval,
+                  "after so many requests, let those in flight end and flush");
+    to.add_option("--pattern", c.how.pattern, "byte to write (default 0)");
+    to.add_option("-i", c.backend, "the same as --backend")->check(is_backend);
+    to.add_option("--ordering", c.ordering,
+                  "what a write does that meets another's allocation: serialize")
+        ->check(CLI::IsMember({"serialize"}));
+    to.add_flag("-q", c.quiet, "leave out the figures");
+    to.add_option("filename", c.path)->required();
+}
+
+void add_options(CLI::App& to, check_command& c) {
+    to.add_option("-f", c.format, format_help);
+    to.add_option("--output", c.output, "human (default) or json")->check(is_output);
+    to.add_option("-T", c.cache, cache_help);
+    to.add_flag("-q", c.quiet, "print nothing but errors: the exit code says it");
+    to.add_option("filename", c.path)->required();
+}
+
+void add_options(CLI::App& to, compare_command& c) {
+    to.add_option("-f", c.first_format, "format of the first image; looked at if not given");
+    to.add_option("-F", c.second_format, "format of the second one");
+    to.add_option("-T", c.cache, cache_help);
+    to.add_flag("-s", c.strict, "their sizes, and what is stored how, must be the same as well");
+    to.add_flag("-p", c.shows_progress, "show how far it is");
+    to.add_flag("-q", c.quiet, "print nothing: the exit code says it");
+    to.add_option("first", c.first)->required();
+    to.add_option("second", c.second)->required();
+}
+
+void add_target_options(CLI::App& to, target_options& c) {
+    to.add_option("-o", c.options, "name=value,…: cluster_size, refcount_bits, compat, "
+                                   "backing_file, backing_fmt, lazy_refcounts, size")
+        ->expected(1)
+        ->take_all();
+    to.add_option("-F", c.backing_format, "format of the backing file");
+    to.add_flag("-q", c.quiet, "print nothing");
+}
+
+void add_options(CLI::App& to, convert_command& c) {
+    add_target_options(to, c);
+    to.add_option("-f", c.source_format, "format of the source; looked at if not given");
+    to.add_option("-O", c.target_format, "format of the target: raw (default) or qcow2");
+    to.add_option("-b,-B", c.backing_file,
+                  "backing file of the target, with the content of the source's own: only what the "
+                  "source itself holds is copied");
+    to.add_flag("-n", c.no_create, "the target is there: write into it");
+    to.add_flag("--target-is-zero", c.target_is_zero, "with -n: it reads as zeroes");
+    to.add_option("-S", c.sparse, "zeroes in a row that become a hole (default 4k; 0: write all)");
+    to.add_option("-m", c.in_flight, "pieces in flight, 1 to 64 (default 16)");
+    to.add_flag("-W", c.out_of_order, "write out of order: always so");
+    to.add_option("-T", c.source_cache, "cache mode of the source: none or writeback (default)");
+    to.add_option("-t", c.target_cache, "cache mode of the target: none or writeback (default); "
+                                        "in either it is durable when the command ends");
+    to.add_flag("-p", c.shows_progress, "show how far it is");
+    to.add_option("source", c.source)->required();
+    to.add_option("target", c.target)->required();
+}
+
+void add_options(CLI::App& to, create_command& c) {
+    add_target_options(to, c);
+    to.add_option("-f", c.target_format, "format: raw (default) or qcow2");
+    to.add_option("-b", c.backing_file, "backing file");
+    to.add_flag("-u", c.unsafe, "do not look whether the backing file is there");
+    to.add_option("filename", c.target)->required();
+    to.add_option("size", c.size, "of the disk; the backing file's if not given");
+}
+
+void add_options(CLI::App& to, info_command& c) {
+    to.add_option("-f", c.format, format_help);
+    to.add_option("--output", c.output, "human (default) or json")->check(is_output);
+    to.add_flag("--backing-chain", c.backing_chain, "the backing files as well");
+    to.add_option("filename", c.path)->required();
+}
+
+void add_options(CLI::App& to, map_command& c) {
+    to.add_option("-f", c.format, format_help);
+    to.add_option("--output", c.output, "human (default) or json")->check(is_output);
+    to.add_option("-s,--start-offset", c.start, "where to begin (default 0)");
+    to.add_option("-l,--max-length", c.length, "how many bytes (default: to the end)");
+    to.add_option("filename", c.path)->required();
+}
+
+template <class Command>
+void add_command(CLI::App& program, int& exit_code, const std::string& name,
+                 const std::string& does, int (*run)(const Command&)) {
+    auto asked = std::make_shared<Command>();
+    CLI::App& command = *program.add_subcommand(name, does);
+    add_options(command, *asked);
+    command
+        .add_option("--backend", asked->backend,
+                    "uring, posix_aio, sync or threads (default: uring where the kernel allows it, "
+                    "else threads)")
+        ->check(is_backend);
+    command.add_flag("--no-references", asked->no_references,
+                     "refuse images that name a backing file. Without this it is followed: you "
+                     "named the image, so you are taken to trust what it names");
+    command.callback([asked, run, &exit_code] { exit_code = run(*asked); });
+}
+
+int parse_and_run(int argc, char** argv) {
+    CLI::App program("Makes, inspects, checks, converts and measures disk images, with qemu-img's "
+                     "syntax.", "gaur-img");
     program.require_subcommand(1);
     int exit_code = 0;
-    gaur_img::add_bench(program, exit_code);
-    gaur_img::add_compare(program, exit_code);
-    gaur_img::add_convert(program, exit_code);
-    gaur_img::add_create(program, exit_code);
-    gaur_img::add_info(program, exit_code);
-    gaur_img::add_map(program, exit_code);
+    add_command(program, exit_code, "bench", "Measures reads or writes of an image", &bench);
+    add_command(program, exit_code, "check", "Looks whether an image is consistent", &check);
+    add_command(program, exit_code, "compare", "Tells whether two disks hold the same", &compare);
+    add_command(program, exit_code, "convert", "Copies an image into another format", &convert);
+    add_command(program, exit_code, "create", "Makes an empty image", &create);
+    add_command(program, exit_code, "info", "Tells what an image is", &info);
+    add_command(program, exit_code, "map", "Tells where an image's bytes are stored", &map);
     try {
         program.parse(argc, argv);
     } catch (const CLI::ParseError& why) {
         // Help is no failure; CLI11's own codes would clash with the commands'.
         return program.exit(why) == 0 ? 0 : 1;
-    } catch (const gaur_img::failure& why) {
+    }
+    return exit_code;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return parse_and_run(argc, argv);
+    } catch (const failure& why) {
         std::fflush(stdout);
         std::fprintf(stderr, "gaur-img: %s\n", why.what());
         return why.exit_code();
@@ -30,5 +163,4 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "gaur-img: %s\n", why.what());
         return 1;
     }
-    return exit_code;
 }

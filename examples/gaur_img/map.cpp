@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "block_list.hpp"
-#include "command.hpp"
+#include "commands.hpp"
 #include "failure.hpp"
+#include "host.hpp"
 #include "size.hpp"
 
 #include <algorithm>
@@ -11,24 +12,6 @@
 namespace gaur_img {
 
 namespace {
-
-struct map_command {
-    common_options common;
-    std::string path;
-    std::string format;
-    std::string output = "human";
-    std::string start = "0";
-    std::string length;
-
-    void add_to(CLI::App& command) {
-        command.add_option("-f", format, "format of the image; looked at if not given");
-        command.add_option("--output", output, "human (default) or json")
-            ->check(CLI::IsMember({"human", "json"}));
-        command.add_option("-s,--start-offset", start, "where to begin");
-        command.add_option("-l,--max-length", length, "how many bytes; to the end if not given");
-        command.add_option("filename", path)->required();
-    }
-};
 
 const char* word(bool value) { return value ? "true" : "false"; }
 
@@ -42,7 +25,7 @@ void print_json(const std::vector<placed_block>& blocks) {
         std::printf("}");
         before = ",\n";
     }
-    std::printf("%s]\n", blocks.empty() ? "[" : "");
+    std::printf("]\n");
 }
 
 void print_human(const disk& image, const std::vector<placed_block>& blocks) {
@@ -57,32 +40,29 @@ void print_human(const disk& image, const std::vector<placed_block>& blocks) {
     }
 }
 
+} // namespace
+
 int map(const map_command& asked) {
-    const auto on = make_host(asked.common.backend);
+    const auto on = make_host(asked.backend);
     image_options how;
     how.path = asked.path;
     how.format = asked.format;
-    how.references = !asked.common.no_references;
+    how.references = !asked.no_references;
     const auto image = open_disk(*on, how);
     const std::uint64_t from = std::min(expect_size(asked.start, "start offset"), image->size());
     std::uint64_t length = image->size() - from;
     if (!asked.length.empty()) {
         length = std::min(length, expect_size(asked.length, "max length"));
     }
-    const auto blocks = expect(list_blocks(*on, *image, from, from + length),
+    auto blocks = expect(list_blocks(*on, *image, from, from + length),
                                "Failed to read image metadata");
+    if (blocks.empty()) { blocks.emplace_back(); } // an empty disk has one empty block
     if (asked.output == "json") {
         print_json(blocks);
     } else {
         print_human(*image, blocks);
     }
     return 0;
-}
-
-} // namespace
-
-void add_map(CLI::App& program, int& exit_code) {
-    add_command(program, exit_code, "map", "Tells where an image's bytes are stored", &map);
 }
 
 } // namespace gaur_img

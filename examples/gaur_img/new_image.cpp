@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <sstream>
 #include <string_view>
+#include <vector>
 
 namespace gaur_img {
 
@@ -58,8 +59,6 @@ void apply_option(new_image& image, const std::string& name, const std::string& 
     }
 }
 
-} // namespace
-
 void apply_options(new_image& image, const std::vector<std::string>& lists) {
     for (const std::string& list : lists) {
         std::istringstream items(list);
@@ -104,6 +103,19 @@ void check_options(const new_image& image) {
     if (!o.backing_format.empty() && o.backing_format != "raw" && o.backing_format != "qcow2") {
         refuse("Unknown backing file format '" + o.backing_format + "'");
     }
+}
+
+} // namespace
+
+new_image describe(const target_options& asked) {
+    new_image image;
+    image.path = asked.target;
+    image.format = asked.target_format;
+    apply_options(image, asked.options);
+    if (!asked.backing_file.empty()) { image.options.backing_file = asked.backing_file; }
+    if (!asked.backing_format.empty()) { image.options.backing_format = asked.backing_format; }
+    check_options(image);
+    return image;
 }
 
 void make_image(host& on, const new_image& image) {

@@ -53,7 +53,8 @@ std::string readable_size(std::uint64_t bytes) {
     std::frexp(static_cast<double>(bytes) / (1000.0 / 1024.0), &exponent);
     const int unit = exponent > 0 ? (exponent - 1) / 10 : 0;
     char text[32];
-    std::snprintf(text, sizeof text, "%0.3g %sB", std::ldexp(static_cast<double>(bytes), -10 * unit),
+    const double in_units = std::ldexp(static_cast<double>(bytes), -10 * unit);
+    std::snprintf(text, sizeof text, "%0.3g %sB", in_units,
                   suffixes[static_cast<std::size_t>(unit)]);
     return text;
 }

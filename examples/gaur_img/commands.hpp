@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// The commands: what each takes on its command line, and the function that runs it and gives the
+// program's exit code. main.cpp fills the options in; each command stands in the file of its name.
+
+#include "bench.hpp"
+
+#include <string>
+#include <vector>
+
+namespace gaur_img {
+
+/// What every command takes.
+struct common_options {
+    std::string backend; ///< empty: the best one that works here
+    bool no_references = false;
+};
+
+struct bench_command : common_options {
+    bench_options how;
+    std::string path;
+    std::string format;
+    std::string cache = "writeback";
+    std::string size = "4k";
+    std::string step; ///< empty: the size
+    std::string offset = "0";
+    std::string ordering = "serialize";
+    bool quiet = false;
+};
+int bench(const bench_command& asked);
+
+struct check_command : common_options {
+    std::string path;
+    std::string format;
+    std::string output = "human";
+    std::string cache = "writeback";
+    bool quiet = false;
+};
+int check(const check_command& asked);
+
+struct compare_command : common_options {
+    std::string first;
+    std::string first_format;
+    std::string second;
+    std::string second_format;
+    std::string cache = "writeback";
+    bool strict = false;
+    bool shows_progress = false;
+    bool quiet = false;
+};
+int compare(const compare_command& asked);
+
+/// What `create` and `convert` take for an image that is to be made.
+struct target_options : common_options {
+    std::string target;
+    std::string target_format = "raw";
+    std::string backing_file;
+    std::string backing_format;
+    std::vector<std::string> options; ///< each name=value,name=value
+    bool quiet = false;
+};
+
+struct convert_command : target_options {
+    std::string source;
+    std::string source_format;
+    std::string source_cache = "writeback";
+    std::string target_cache = "writeback";
+    std::string sparse = "4k";
+    unsigned in_flight = 16;
+    bool no_create = false;
+    bool target_is_zero = false;
+    bool out_of_order = false;
+    bool shows_progress = false;
+};
+int convert(const convert_command& asked);
+
+struct create_command : target_options {
+    std::string size; ///< empty: the backing file's
+    bool unsafe = false;
+};
+int create(const create_command& asked);
+
+struct info_command : common_options {
+    std::string path;
+    std::string format;
+    std::string output = "human";
+    bool backing_chain = false;
+};
+int info(const info_command& asked);
+
+struct map_command : common_options {
+    std::string path;
+    std::string format;
+    std::string output = "human";
+    std::string start = "0";
+    std::string length; ///< empty: to the end
+};
+int map(const map_command& asked);
+
+} // namespace gaur_img
