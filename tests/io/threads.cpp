@@ -14,6 +14,26 @@ struct threads_traits : host_traits {
 using threads_backends = ::testing::Types<threads_traits, direct<threads_traits>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(threads, backend_conformance, threads_backends);
 
+/// Workers signal from the first call of descriptor() on: what ended before must not be forgotten.
+TEST(threads, may_be_asked_for_its_descriptor_late) {
+    for (int i = 0; i < 100; ++i) {
+        auto io = io::threads::backend::make();
+        ASSERT_TRUE(io);
+        auto file = (*io)->open("/dev/zero", {});
+        ASSERT_TRUE(file);
+        tracked<io::threads::backend> op;
+        std::array<std::byte, 8> bytes{};
+        (*io)->submit(*file, op, io::request::read(0, bytes));
+        if ((*io)->poll() == 0) { ::sched_yield(); } // it may end now, or later
+        while ((*io)->in_flight() != 0) {
+            pollfd ready{(*io)->descriptor(), POLLIN, 0};
+            ASSERT_EQ(::poll(&ready, 1, 60'000), 1);
+            (*io)->poll();
+        }
+        EXPECT_EQ(op.ends, 1U);
+    }
+}
+
 TEST(threads, needs_a_worker) {
     const auto none = io::threads::backend::make({.workers = 0});
     ASSERT_FALSE(none);

@@ -190,10 +190,7 @@ class backend {
         control.aio_fildes = slot.fd;
         control.aio_sigevent.sigev_notify = SIGEV_NONE;
         if (what.code == opcode::flush) {
-            if (::aio_fsync(O_DSYNC, &control) != 0) {
-                // glibc refuses descriptors that are for reading only; fdatasync does not.
-                return errno == EBADF ? run_request(slot.fd, op.asks_, op.asked()) : errno;
-            }
+            if (::aio_fsync(O_DSYNC, &control) != 0) { return errno; }
         } else {
             const std::span<std::byte> part = next_part(what);
             control.aio_offset = static_cast<off_t>(what.offset);
