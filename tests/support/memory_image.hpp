@@ -19,6 +19,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -74,7 +75,7 @@ class memory_images {
         return load_be<std::uint64_t>(raw);
     }
     template <class T = std::uint64_t>
-    void set(const std::string& name, std::uint64_t at, T value) {
+    void set(const std::string& name, std::uint64_t at, std::type_identity_t<T> value) {
         std::byte raw[sizeof(T)];
         store_be<T>(raw, value);
         inner_.content(name).write(at, raw, sizeof raw);
