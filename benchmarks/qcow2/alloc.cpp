@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the choice of host clusters costs, over refcounts in plain memory: 16 bits each, in slices of
+// What the choice of host clusters costs, over refcounts in plain memory: 16 bits, in slices of
 // 4 KiB, 2^20 clusters (a host file of 64 GiB). Time is per decision, items are clusters taken.
 //
 //   qcow2/alloc/empty/<want>        <want> clusters at a time from an image that holds nothing

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the tracker costs with so many changes in flight: the ordered index (set) against the walk of
+// What the tracker costs with many changes in flight: the ordered index (set) against the walk of
 // the 2009 patch (list), one template for both. Names are track/in_flight/<index>/<what>/<changes>:
 //
 //   admit  ask, track and retire one change while <changes> others are in flight

@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: BSL-1.0
+// Speeds on a real disk, as ratios within one run: qcow2 images against a raw file over the same
+// backend, and against `qemu-img bench` on the same image. Seconds on a busy machine say little;
+// pairs measured in turn say more. See `help` below for what is printed.
+#include <gaur/gaur.hpp>
+#include <gaur/io/host_file.hpp>
+#include <gaur/io/threads.hpp>
+#include <gaur/io/uring.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <getopt.h>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace gaur;
+
+constexpr const char* help = R"(bench_disk_ratios [options]
+
+Prints a Markdown table of speeds with O_DIRECT: operations a second of two sides that took turns,
+and the ratio of each pair's speeds (median, least and greatest of all rounds; above 1: gaur's qcow2
+is the faster one). All 4 KiB, 64 in flight, on allocated clusters of one image:
+
+  random read, overwrite    gaur's qcow2 against gaur's raw, same backend, same places
+  stepped read, overwrite   gaur's qcow2 against `qemu-img bench -t none`, where it is installed:
+                            that has no random places, so both go on by 1 MiB + 4 KiB, and wrap
+Aims: 0.95 of raw or more, and no slower than qemu-img.
+
+With --allocating instead: writes into fresh images against a fresh sparse raw file, once until the
+last write has ended and once with the flush after it. It takes up to 8 times --size of disk for
+each round, since no file is removed before the end: removing one may slow the next down.
+
+  --dir D        for the files; they are removed at the end (default: here)
+  --size N       of a disk, in whole MiB; K, M or G may follow (default: 1G)
+  --count N      operations a run, at most (default: 100000)
+  --rounds N     pairs a row (default: 5)
+  --backend B    uring or threads (default: uring; threads where io_uring is forbidden)
+  --allocating   see above
+)";
+
+constexpr std::uint64_t mebi = std::uint64_t{1} << 20;
+
+struct options {
+    std::string dir = ".";
+    std::uint64_t size = 1024 * mebi;
+    std::uint64_t count = 100000;
+    std::uint64_t rounds = 5;
+    std::string backend;
+    bool allocating = false;
+};
+
+/// The value, or an exception that says why not.
+template <class T>
+T expect(result<T> outcome, const std::string& what) {
+    if (!outcome) { throw std::runtime_error(what + ": " + outcome.error().message()); }
+    if constexpr (!std::is_void_v<T>) { return *std::move(outcome); }
+}
+
+struct pattern {
+    device::verb what = device::verb::read;
+    std::size_t block = 4096;
+    std::uint64_t step = 0; ///< from one operation to the next; 0: at random
+    unsigned depth = 64;
+    std::uint64_t count = 0;
+};
+
+/// Keeps `depth` operations of a disk in flight until all have ended.
+template <class Disk>
+class load : exec::work {
+  public:
+    load(Disk& disk, const pattern& how)
+        : exec::work(&on_begin), disk_(disk), how_(how),
+          memory_(pool_.take(how.block * how.depth)) {
+        if (!memory_.has_value()) { throw std::bad_alloc(); }
+        std::memset(memory_.data(), 0x5a, memory_.size());
+        for (unsigned i = 0; i < how.depth; ++i) {
+            slots_.emplace_back(*this, memory_.bytes().subspan(i * how.block, how.block));
+        }
+    }
+
+    /// Seconds it took.
+    double run() {
+        const auto begun = std::chrono::steady_clock::now();
+        const auto executor = disk_.executor();
+        executor.post(*this);
+        executor.block_on(disk_.backend(), [this] { return begun_ && in_flight_ == 0; });
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+        expect(status_, "an operation failed");
+        return took.count();
+    }
+
+  private:
+    struct slot {
+        slot(load& l, std::span<std::byte> b) : of(l), bytes(b) {}
+        load& of;
+        std::span<std::byte> bytes;
+        std::optional<typename Disk::request> asked;
+    };
+
+    static void on_begin(exec::work& w) noexcept {
+        auto& self = static_cast<load&>(w);
+        for (slot& s : self.slots_) { self.start(s); }
+        self.begun_ = true;
+    }
+    static void on_end(void* context, result<void> status) noexcept {
+        slot& s = *static_cast<slot*>(context);
+        --s.of.in_flight_;
+        if (!status) { s.of.status_ = status; }
+        s.of.start(s);
+    }
+
+    void start(slot& s) noexcept {
+        if (started_ == how_.count || !status_) { return; }
+        s.asked.emplace(disk_.engine(), how_.what, guest_offset{place(started_++)}, s.bytes);
+        ++in_flight_;
+        s.asked->start(&on_end, &s);
+    }
+
+    std::uint64_t place(std::uint64_t i) noexcept {
+        if (how_.step != 0) { return i * how_.step % disk_.size(); }
+        random_ = random_ * 6364136223846793005U + 1442695040888963407U;
+        return (random_ >> 20) % (disk_.size() / how_.block) * how_.block;
+    }
+
+    Disk& disk_;
+    pattern how_;
+    buffer_pool pool_;
+    buffer memory_;
+    std::deque<slot> slots_;
+    std::uint64_t started_ = 0;
+    std::uint64_t in_flight_ = 0;
+    std::uint64_t random_ = 1;
+    result<void> status_;
+    bool begun_ = false;
+};
+
+/// The files of a run: new names, removed together.
+class scratch {
+  public:
+    explicit scratch(const std::string& dir)
+        : stem_(dir + "/bench_disk_ratios." + std::to_string(::getpid()) + ".") {}
+    scratch(const scratch&) = delete;
+    scratch& operator=(const scratch&) = delete;
+    ~scratch() {
+        for (const std::string& path : paths_) { ::unlink(path.c_str()); }
+    }
+    std::string add(const std::string& suffix) {
+        paths_.push_back(stem_ + std::to_string(paths_.size()) + suffix);
+        return paths_.back();
+    }
+
+  private:
+    std::string stem_;
+    std::vector<std::string> paths_;
+};
+
+/// Two sides of one row, a pair a round.
+struct row {
+    std::string what;
+    std::uint64_t count = 0;
+    std::vector<double> theirs{}; ///< seconds
+    std::vector<double> ours{};
+
+    void add(double their_seconds, double our_seconds) {
+        theirs.push_back(their_seconds);
+        ours.push_back(our_seconds);
+    }
+};
+
+double median(std::vector<double> of) {
+    std::ranges::sort(of);
+    const std::size_t half = of.size() / 2;
+    return of.size() % 2 == 1 ? of[half] : (of[half - 1] + of[half]) / 2;
+}
+
+void print(const row& r) {
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < r.ours.size(); ++i) { ratios.push_back(r.theirs[i] / r.ours[i]); }
+    const auto [least, greatest] = std::ranges::minmax(ratios);
+    const auto rate = [&](const std::vector<double>& seconds) {
+        return static_cast<double>(r.count) / median(seconds);
+    };
+    std::printf("| %s | %.0f | %.0f | %.2f | %.2f | %.2f |\n", r.what.c_str(), rate(r.theirs),
+                rate(r.ours), median(ratios), least, greatest);
+    std::fflush(stdout);
+}
+
+void print_heading(const char* what) {
+    std::array<double, 1> busy{};
+    ::getloadavg(busy.data(), 1);
+    std::printf("\n%s; load average %.1f\n\n"
+                "| 4 KiB unless said | theirs, op/s | gaur qcow2, op/s | ratio | min | max |\n"
+                "|---|---|---|---|---|---|\n",
+                what, busy[0]);
+}
+
+/// Seconds of one `qemu-img bench`; nothing, and a word why, where there is none.
+std::optional<double> qemu_bench(const std::string& path, const pattern& how, const char* aio) {
+    const std::string command =
+        std::string("qemu-img bench -t none -f qcow2 -i ") + aio + " -c " +
+        std::to_string(how.count) + " -d " + std::to_string(how.depth) + " -s " +
+        std::to_string(how.block) + " -S " + std::to_string(how.step) +
+        (how.what == device::verb::write ? " -w" : "") + " '" + path + "' 2>&1";
+    std::FILE* const out = ::popen(command.c_str(), "r");
+    if (out == nullptr) { return std::nullopt; }
+    std::array<char, 512> line{};
+    std::string last;
+    double seconds = 0;
+    bool found = false;
+    while (std::fgets(line.data(), static_cast<int>(line.size()), out) != nullptr) {
+        found = std::sscanf(line.data(), "Run completed in %lf seconds.", &seconds) == 1 || found;
+        last = line.data();
+    }
+    if (::pclose(out) == 0 && found) { return seconds; }
+    std::printf("no figures of qemu-img bench: %s", last.empty() ? "\n" : last.c_str());
+    return std::nullopt;
+}
+
+template <class B>
+class bench {
+  public:
+    bench(std::unique_ptr<B> io, const options& how)
+        : how_(how), files_(how.dir), io_(std::move(io)), loop_(*io_) {}
+
+    void run() {
+        find_direct();
+        std::printf("backend %s, %s, disks of %ju MiB, %ju rounds\n", B::name.data(),
+                    direct_ ? "O_DIRECT" : "through the page cache (no O_DIRECT here)",
+                    std::uintmax_t{how_.size / mebi}, std::uintmax_t{how_.rounds});
+        if (how_.allocating) { return compare_allocating(); }
+        prepare();
+        compare_with_raw();
+        compare_with_qemu();
+    }
+
+  private:
+    using executor = typename exec::run_loop<B>::executor;
+
+    /// Seconds of the operations, and with a flush after them.
+    struct times {
+        double bare = 0;
+        double flushed = 0;
+    };
+
+    void find_direct() {
+        const std::string path = files_.add(".probe");
+        const auto opened = io::host_file::open(path, {true, true, false, true});
+        if (!opened && opened.error() != error::from_errno(EINVAL)) {
+            expect(result<void>(opened.error()), path);
+        }
+        direct_ = opened.has_value();
+    }
+
+    template <class T>
+    T wait(async::task<T> task, const std::string& what) {
+        return expect(sync_wait(*io_, loop_.get_executor(), std::move(task)), what);
+    }
+
+    template <class Disk>
+    times timed(Disk disk, const pattern& how, const std::string& path) {
+        times t;
+        {
+            load<Disk> all(disk, how);
+            t.bare = all.run();
+        }
+        if (how.what == device::verb::write) {
+            const auto begun = std::chrono::steady_clock::now();
+            auto flush = disk.flush();
+            expect(sync_wait(flush), path);
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+            t.flushed = t.bare + took.count();
+        }
+        wait(disk.close(), path);
+        return t;
+    }
+
+    times on_raw(const std::string& path, const pattern& how, bool create = false) {
+        return timed(wait(raw::open(*io_, loop_.get_executor(), path,
+                                    {true, direct_, create, how_.size}),
+                          path),
+                     how, path);
+    }
+
+    template <track::Ordering Order = track::serialize>
+    times on_qcow2(const std::string& path, const pattern& how, bool create = false) {
+        if (create) {
+            wait(qcow2::create(*io_, loop_.get_executor(), path, {.size = how_.size}), path);
+        }
+        return timed(wait(qcow2::open<Order>(*io_, loop_.get_executor(), path,
+                                             {.write = true, .direct = direct_}),
+                          path),
+                     how, path);
+    }
+
+    /// Writes both disks full, once, in large pieces one behind the other: host files of few
+    /// extents, which cost the file system nothing later.
+    void prepare() {
+        raw_ = files_.add(".raw");
+        qcow2_ = files_.add(".qcow2");
+        const pattern full{device::verb::write, mebi, mebi, 4, how_.size / mebi};
+        on_raw(raw_, full, true);
+        on_qcow2(qcow2_, full, true);
+    }
+
+    void compare_with_raw() {
+        print_heading("Against raw");
+        for (const device::verb what : {device::verb::read, device::verb::write}) {
+            const pattern how{.what = what, .count = how_.count};
+            row r{what == device::verb::read ? "random read" : "random overwrite", how.count};
+            for (std::uint64_t i = 0; i < how_.rounds; ++i) {
+                // Each side goes first in turn.
+                const double early = i % 2 == 1 ? on_qcow2(qcow2_, how).bare : 0;
+                const double theirs = on_raw(raw_, how).bare;
+                r.add(theirs, i % 2 == 1 ? early : on_qcow2(qcow2_, how).bare);
+            }
+            print(r);
+        }
+    }
+
+    void compare_with_qemu() {
+        const char* const aio = B::name == std::string_view("uring") ? "io_uring" : "threads";
+        print_heading("Against qemu-img bench on the same image");
+        for (const device::verb what : {device::verb::read, device::verb::write}) {
+            const pattern how{.what = what, .step = mebi + 4096, .count = how_.count};
+            row r{what == device::verb::read ? "stepped read" : "stepped overwrite", how.count};
+            for (std::uint64_t i = 0; i < how_.rounds; ++i) {
+                const double early = i % 2 == 1 ? on_qcow2(qcow2_, how).bare : 0;
+                const std::optional<double> theirs = qemu_bench(qcow2_, how, aio);
+                if (!theirs) { return; }
+                r.add(*theirs, i % 2 == 1 ? early : on_qcow2(qcow2_, how).bare);
+            }
+            print(r);
+        }
+    }
+
+    void compare_allocating() {
+        print_heading("Allocating writes, against a sparse raw file");
+        const auto fitting = [&](std::uint64_t step) {
+            return std::min(how_.count, how_.size / step);
+        };
+        compare_allocating("every 64 KiB", {device::verb::write, 4096, 65536, 64, fitting(65536)});
+        compare_allocating("sequential 64 KiB, depth 16",
+                           {device::verb::write, 65536, 65536, 16, fitting(65536)});
+        compare_allocating("sequential", {device::verb::write, 4096, 4096, 64, fitting(4096)});
+    }
+
+    void compare_allocating(const std::string& what, const pattern& how) {
+        const std::uint64_t count = how.count;
+        std::array<row, 4> rows{row{what + ", serialize", count}, row{what + ", join", count},
+                                row{what + ", serialize, flushed", count},
+                                row{what + ", join, flushed", count}};
+        for (std::uint64_t i = 0; i < how_.rounds; ++i) {
+            const times theirs = on_raw(files_.add(".raw"), how, true);
+            const times serialize =
+                on_qcow2<track::serialize>(files_.add(".qcow2"), how, true);
+            const times join = on_qcow2<track::join>(files_.add(".qcow2"), how, true);
+            rows[0].add(theirs.bare, serialize.bare);
+            rows[1].add(theirs.bare, join.bare);
+            rows[2].add(theirs.flushed, serialize.flushed);
+            rows[3].add(theirs.flushed, join.flushed);
+        }
+        for (const row& r : rows) { print(r); }
+    }
+
+    const options& how_;
+    scratch files_;
+    std::unique_ptr<B> io_;
+    exec::run_loop<B> loop_;
+    bool direct_ = true;
+    std::string raw_;
+    std::string qcow2_;
+};
+
+/// A number with K, M or G behind it, perhaps.
+std::uint64_t parse_number(const char* text) {
+    char* end = nullptr;
+    const std::uint64_t value = std::strtoull(text, &end, 10);
+    const std::string unit = end;
+    if (end == text || value == 0) { throw std::runtime_error(std::string("no number: ") + text); }
+    if (unit.empty()) { return value; }
+    if (unit == "K") { return value << 10; }
+    if (unit == "M") { return value << 20; }
+    if (unit == "G") { return value << 30; }
+    throw std::runtime_error(std::string("no number: ") + text);
+}
+
+/// Nothing where help was asked for.
+std::optional<options> parse(int argc, char** argv) {
+    static constexpr std::array<option, 8> known{{{"dir", required_argument, nullptr, 'd'},
+                                                  {"size", required_argument, nullptr, 's'},
+                                                  {"count", required_argument, nullptr, 'c'},
+                                                  {"rounds", required_argument, nullptr, 'r'},
+                                                  {"backend", required_argument, nullptr, 'b'},
+                                                  {"allocating", no_argument, nullptr, 'a'},
+                                                  {"help", no_argument, nullptr, 'h'},
+                                                  {nullptr, 0, nullptr, 0}}};
+    options how;
+    for (int c = 0; (c = ::getopt_long(argc, argv, "", known.data(), nullptr)) != -1;) {
+        switch (c) {
+        case 'd': how.dir = optarg; break;
+        case 's': how.size = align_up(parse_number(optarg), mebi); break;
+        case 'c': how.count = parse_number(optarg); break;
+        case 'r': how.rounds = parse_number(optarg); break;
+        case 'b': how.backend = optarg; break;
+        case 'a': how.allocating = true; break;
+        case 'h': return std::nullopt;
+        default: throw std::runtime_error("see --help");
+        }
+    }
+    if (how.dir.find('\'') != std::string::npos) { throw std::runtime_error("--dir has a quote"); }
+    return how;
+}
+
+void run(const options& how) {
+    if (!how.backend.empty() && how.backend != "uring" && how.backend != "threads") {
+        throw std::runtime_error("no backend of that name: " + how.backend);
+    }
+    if (how.backend != "threads") {
+        auto io = io::uring::backend::make();
+        if (io) { return bench<io::uring::backend>(*std::move(io), how).run(); }
+        if (how.backend == "uring") { expect(std::move(io), "io_uring"); }
+        std::printf("no io_uring here: %s\n", io.error().message().c_str());
+    }
+    auto io = expect(io::threads::backend::make({.workers = 16}), "threads");
+    bench<io::threads::backend>(std::move(io), how).run();
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    try {
+        const std::optional<options> how = parse(argc, argv);
+        if (!how) { return std::fputs(help, stdout) < 0 ? 1 : 0; }
+        run(*how);
+        return 0;
+    } catch (const std::exception& why) {
+        std::fprintf(stderr, "bench_disk_ratios: %s\n", why.what());
+        return 1;
+    }
+}
