@@ -4,14 +4,17 @@
 #include "support/model_disk.hpp"
 #include "support/reference_image.hpp"
 
+#include <gaur/async/probe.hpp>
 #include <gaur/exec/inline.hpp>
 #include <gaur/io/memory.hpp>
 #include <gaur/io/seeded.hpp>
 #include <gaur/qcow2/create.hpp>
 #include <gaur/qcow2/image.hpp>
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
-#include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -47,6 +50,7 @@ struct scenario {
     std::vector<std::uint64_t> lower_sizes; ///< backing files, the nearest first
     std::vector<bool> lower_is_raw;
     std::size_t cache_bytes = 0;
+    std::uint64_t grow_ahead = 0;
     io::memory::options device;
     unsigned depth = 1;
     unsigned operations = 0;
@@ -66,7 +70,8 @@ struct scenario {
             text += lower_is_raw[i] ? ", over raw " : ", over qcow2 ";
             text += std::to_string(lower_sizes[i]);
         }
-        text += ", cache " + std::to_string(cache_bytes) + ", depth " + std::to_string(depth) +
+        text += ", cache " + std::to_string(cache_bytes) + ", ahead " +
+                std::to_string(grow_ahead) + ", depth " + std::to_string(depth) +
                 ", alignment " + std::to_string(device.limits.offset_alignment) + ", device " +
                 (device.seed != 0 ? "seeded" : device.deferred ? "deferred" : "at once") +
                 ", sessions " + std::to_string(sessions) + ", snapshots " +
@@ -107,6 +112,7 @@ inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
         s.top.backing_format = s.lower_is_raw[0] ? "raw" : "qcow2";
     }
     s.cache_bytes = one_of<std::size_t>(random, {0, 0, 6 * 512, 1 << 15, 1 << 20});
+    s.grow_ahead = one_of<std::uint64_t>(random, {0, 0, 4096, 8 * cluster});
     const std::uint32_t alignment = one_of<std::uint32_t>(random, {1, 1, 1, 512, 4096});
     s.device.limits.offset_alignment = alignment;
     s.device.limits.memory_alignment = alignment;
@@ -175,7 +181,9 @@ inline prepared_disk prepare(const scenario& s) {
         auto disk = simulation::must(sync_wait(
             io, executor,
             qcow2::open(io, executor, name,
-                        {.write = true, .references = qcow2::references::follow})));
+                        {.write = true,
+                         .references = qcow2::references::follow,
+                         .grow_ahead = 0})));
         made.content.resize(size);
         for (int pieces = 0; pieces < 6; ++pieces) {
             const std::uint64_t at = random.below(size);
@@ -343,7 +351,7 @@ class guest {
 
     void ended(slot& s, result<void> status) {
         ++figures_.ended;
-        figures_.failed += status ? 0 : 1;
+        figures_.failed += status || s.out_of_range ? 0 : 1;
         if (s.out_of_range) {
             if (status || !(status.error() == errc::out_of_range)) {
                 note("a request past the end was not refused");
@@ -392,6 +400,15 @@ class guest {
     figures figures_;
 };
 
+/// An image that is gone may have I/O in flight, which must end before the backend does.
+template <class Backend>
+struct drained_at_end {
+    Backend& io;
+    ~drained_at_end() {
+        while (io.in_flight() != 0) { io.wait(); }
+    }
+};
+
 /// Reads the whole disk through the engine.
 template <class Backend, class Image>
 result<std::vector<std::byte>> read_whole(Backend& io, Image& disk) {
@@ -406,5 +423,148 @@ result<std::vector<std::byte>> read_whole(Backend& io, Image& disk) {
     static_cast<void>(io);
     return all;
 }
+
+/// Opens "top" for writing, with its backing files.
+template <track::Ordering Order, class Backend>
+auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool write = true) {
+    const auto executor = loop.get_executor();
+    return sync_wait(io, executor,
+                     qcow2::open<Order>(io, executor, "top",
+                                        {.write = write,
+                                         .references = qcow2::references::follow,
+                                         .cache_bytes = s.cache_bytes,
+                                         .grow_ahead = s.grow_ahead}));
+}
+
+/// The image of a scenario between sessions, the model of its disk, and what snapshots must keep.
+class simulated_image {
+  public:
+    simulated_image(std::uint64_t seed, unsigned cluster_bits)
+        : scenario_(decide(seed, cluster_bits)) {
+        prepared_disk made = prepare(scenario_);
+        files_ = std::move(made.files);
+        below_ = made.content;
+        model_.emplace(std::move(made.content));
+    }
+
+    const memory_disk& files() const noexcept { return files_; }
+    void set_files(memory_disk files) { files_ = std::move(files); }
+    const scenario& decided() const noexcept { return scenario_; }
+    scenario& decided() noexcept { return scenario_; }
+    model_disk& model() noexcept { return *model_; }
+
+    void note(std::string what) {
+        if (wrong_.empty()) { wrong_ = std::move(what); }
+    }
+    bool good() const noexcept { return wrong_.empty(); }
+    std::string wrong() const {
+        return wrong_.empty() ? wrong_ : scenario_.describe() + ": " + wrong_;
+    }
+
+    /// Open, load, read everything, close, over a device without faults.
+    template <track::Ordering Order>
+    void clean_session(unsigned number) {
+        auto made = io::memory::backend::make(scenario_.device, files_);
+        io::memory::backend& io = **made;
+        exec::inline_loop loop;
+        const drained_at_end drained{io};
+        auto opened = open_top<Order>(io, loop, scenario_);
+        if (!opened) { return note("open: " + opened.error().message()); }
+        auto disk = *std::move(opened);
+        guest load(io, disk, *model_, scenario_, scenario_.seed * 31 + number);
+        if (!load.run(scenario_.operations)) { return note(load.wrong()); }
+        if (!disk.engine().changes().empty()) { return note("the tracker is not empty"); }
+        if (disk.in_flight() != 0) { return note("requests are counted that have ended"); }
+        auto all = read_whole(io, disk);
+        if (!all) { return note("reading all: " + all.error().message()); }
+        if (std::string bad = model_->settle(*all); !bad.empty()) {
+            return note("at the end of session " + std::to_string(number) + ": " + bad);
+        }
+        const result<void> closed = sync_wait(io, loop.get_executor(), disk.close());
+        if (!closed) { return note("close: " + closed.error().message()); }
+        files_ = io.snapshot();
+        count(disk.tracker_figures());
+    }
+
+    /// By the specification alone: what the file says of itself.
+    void check_structure(bool leaks_allowed) {
+        reference_image file(files_.at("top").bytes());
+        const reference_image::verdict v = file.check();
+        // With stale refcounts nothing can be said of them.
+        if (file.is_dirty()) { return; }
+        if (v.corruptions != 0) { return note("corruption: " + v.first); }
+        if (v.leaks != 0 && !leaks_allowed) {
+            note(std::to_string(v.leaks) + " clusters leak");
+        }
+    }
+    bool is_dirty() const { return reference_image(files_.at("top").bytes()).is_dirty(); }
+
+    /// What the guest reads, by the specification alone.
+    std::vector<std::byte> content_at_rest() const {
+        std::vector<std::byte> seen = below_;
+        reference_image(files_.at("top").bytes()).read_over(seen);
+        return seen;
+    }
+
+    void add_snapshot() {
+        reference_image file(files_.at("top").bytes());
+        if (!file.add_snapshot()) { return; }
+        files_.at("top") = io::sparse_bytes(file.bytes());
+        kept_.push_back(model_->base());
+        const reference_image::verdict v = file.check();
+        if (v.corruptions + v.leaks != 0) { note("the test's own snapshot: " + v.first); }
+    }
+    void check_snapshots() {
+        const reference_image file(files_.at("top").bytes());
+        if (file.snapshot_count() != kept_.size()) { return note("snapshots are lost"); }
+        for (std::size_t i = 0; i < kept_.size(); ++i) {
+            std::vector<std::byte> seen = below_;
+            file.read_snapshot_over(i, seen);
+            if (seen != kept_[i]) { note("snapshot " + std::to_string(i) + " has changed"); }
+        }
+    }
+
+    void count(const track::figures& f) noexcept {
+        met_.admitted += f.admitted;
+        met_.joined += f.joined;
+        met_.shortened += f.shortened;
+        met_.waited += f.waited;
+    }
+    const track::figures& met() const noexcept { return met_; }
+
+  private:
+    scenario scenario_;
+    memory_disk files_;
+    std::vector<std::byte> below_; ///< what the top layer lies on
+    std::optional<model_disk> model_;
+    std::vector<std::vector<std::byte>> kept_; ///< in snapshots
+    track::figures met_;
+    std::string wrong_;
+};
+
+/// Runs `one(seed)` for as many seeds as the environment says, else `otherwise`, and prints how fast
+/// that was. `one` gives what is wrong, or nothing.
+template <class F>
+void for_each_seed(std::uint64_t otherwise, F one) {
+    const std::uint64_t only = from_environment("GAUR_SEED", 0);
+    const std::uint64_t count = only != 0 ? 1 : from_environment("GAUR_SEEDS", otherwise);
+    const std::uint64_t first = only != 0 ? only : from_environment("GAUR_FIRST_SEED", 1);
+    const auto begin = std::chrono::steady_clock::now();
+    for (std::uint64_t seed = first; seed < first + count; ++seed) {
+        const std::string wrong = one(seed);
+        ASSERT_TRUE(wrong.empty()) << wrong << "\nagain: GAUR_SEED=" << seed;
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    std::printf("%llu seeds, %.0f a second\n", static_cast<unsigned long long>(count),
+                static_cast<double>(count) / took.count());
+}
+
+using orderings = ::testing::Types<track::serialize, track::join>;
+struct ordering_name {
+    template <class Order>
+    static std::string GetName(int) {
+        return std::string(Order::name);
+    }
+};
 
 } // namespace gaur::test
