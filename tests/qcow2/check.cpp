@@ -30,7 +30,8 @@ class check_test : public ::testing::Test {
         images.create("i", {.size = size, .cluster_bits = 12});
     }
     void write_some() {
-        auto disk = images.wait(qcow2::open(images.io, images.get_executor(), "i", {.write = true}));
+        auto disk =
+            images.wait(qcow2::open(images.io, images.get_executor(), "i", {.write = true}));
         ASSERT_TRUE(disk);
         const std::vector<std::byte> data(20'000, std::byte{7});
         auto w = disk->write({1000}, data);
@@ -57,9 +58,7 @@ TEST_F(check_test, figures_of_a_sound_image) {
 
 TEST_F(check_test, describes_only_so_many_findings) {
     create();
-    for (std::uint64_t c = 4; c < 20; ++c) {
-        images.set<std::uint16_t>("i", 2 * 4096 + c * 2, 1);
-    }
+    for (std::uint64_t c = 4; c < 20; ++c) { images.set<std::uint16_t>("i", 2 * 4096 + c * 2, 1); }
     images.set<std::uint64_t>("i", 20 * 4096 - 8, 0); // the file reaches so far
     const auto r = check({.max_findings = 3});
     ASSERT_TRUE(r);

@@ -14,8 +14,8 @@ constexpr cluster_geometry clusters{9};
 
 /// Of a file of ten clusters, the last half there; 8-bit refcounts: one block counts 512.
 reference_counts ten(unsigned order = 3) {
-    auto made = reference_counts::make(clusters, layout::refcount_width(order), 9 * 512 + 256, 64,
-                                       1 << 20);
+    auto made =
+        reference_counts::make(clusters, layout::refcount_width(order), 9 * 512 + 256, 64, 1 << 20);
     EXPECT_TRUE(made);
     return *std::move(made);
 }
@@ -84,7 +84,7 @@ TEST(reference_counts, compares_stored_with_counted) {
     counts.add({512}, 512, 1, report);
     counts.add({512 * 3}, 512, 1, report);
     counts.compare(true, report);
-    EXPECT_EQ(report.leaks, 2U); // 2 and 7
+    EXPECT_EQ(report.leaks, 2U);       // 2 and 7
     EXPECT_EQ(report.corruptions, 1U); // 3
     EXPECT_EQ(report.image_end_offset, 8U * 512);
     ASSERT_EQ(report.findings.size(), 3U);

@@ -69,8 +69,8 @@ TEST(zlib, writes_nothing_beyond_the_cluster) {
     std::vector<std::byte> to(4096, std::byte{0x5a});
     // More in the stream than the cluster holds: the rest is not there, and not asked for.
     EXPECT_TRUE(zlib_inflate(packed, std::span(to).first(1024)));
-    EXPECT_TRUE(std::all_of(to.begin() + 1024, to.end(),
-                            [](std::byte b) { return b == std::byte{0x5a}; }));
+    EXPECT_TRUE(
+        std::all_of(to.begin() + 1024, to.end(), [](std::byte b) { return b == std::byte{0x5a}; }));
 }
 
 } // namespace

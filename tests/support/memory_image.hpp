@@ -25,8 +25,8 @@
 
 namespace gaur::test {
 
-/// Images in memory, and what their parts need to be looked at one by one. Requests end at once, and
-/// may be made to fail.
+/// Images in memory, and what their parts need to be looked at one by one. Requests end at once,
+/// and may be made to fail.
 class memory_images {
   public:
     using backend = io::fault::backend<io::memory::backend>;

@@ -17,7 +17,9 @@ class few_refcounts {
     slice_answer slice_of(host_cluster c) noexcept {
         if (c.value >= 64) { return image_full{}; }
         const std::uint64_t slice = c.value / 16;
-        if (slice == missing) { return missing_block{slice, true, {slice * 4096}}; }
+        if (slice == missing) {
+            return missing_block{slice, true, {slice * 4096}};
+        }
         if (slice == broken) { return error(errc::refcount_entry, slice); }
         return refcount_slice{&counts[slice * 16], {slice * 16}, 16};
     }

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <gaur/qcow2/image.hpp>
+
+#include "support/memory_image.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace gaur::test {
+namespace {
+
+class image_test : public ::testing::Test {
+  protected:
+    using image = qcow2::image<memory_images::backend, memory_images::executor>;
+
+    void SetUp() override { images.create("i", {.size = 1 << 20, .cluster_bits = 12}); }
+    image open(const qcow2::open_options& how = {.write = true}) {
+        auto opened = images.wait(qcow2::open(images.io, images.get_executor(), "i", how));
+        EXPECT_TRUE(opened) << opened.error().message();
+        return *std::move(opened);
+    }
+    static result<void> write(image& disk, std::uint64_t at, std::vector<std::byte> bytes) {
+        auto r = disk.write({at}, bytes);
+        return async::sync_wait(r);
+    }
+    static result<void> flush(image& disk) {
+        auto r = disk.flush();
+        return async::sync_wait(r);
+    }
+    static std::vector<std::byte> read(image& disk, std::uint64_t at, std::size_t size) {
+        std::vector<std::byte> bytes(size, std::byte{0xee});
+        auto r = disk.read({at}, bytes);
+        EXPECT_TRUE(async::sync_wait(r));
+        return bytes;
+    }
+    static std::vector<std::byte> bytes_of(int value, std::size_t size) {
+        return std::vector<std::byte>(size, static_cast<std::byte>(value));
+    }
+
+    memory_images images;
+};
+
+TEST_F(image_test, what_was_written_is_there_after_close) {
+    {
+        image disk = open();
+        EXPECT_EQ(disk.size(), 1U << 20);
+        EXPECT_TRUE(disk.is_writable());
+        ASSERT_TRUE(write(disk, 5000, bytes_of(7, 10'000)));
+        EXPECT_EQ(read(disk, 5000, 10'000), bytes_of(7, 10'000));
+        EXPECT_EQ(read(disk, 4000, 1000), bytes_of(0, 1000));
+        ASSERT_TRUE(images.wait(disk.close()));
+    }
+    image disk = open({});
+    EXPECT_FALSE(disk.is_writable());
+    EXPECT_EQ(read(disk, 5000, 10'000), bytes_of(7, 10'000));
+    EXPECT_EQ(read(disk, 15'000, 5000), bytes_of(0, 5000));
+    const auto v = images.check("i");
+    EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
+}
+
+TEST_F(image_test, what_was_flushed_is_there_without_close) {
+    {
+        image disk = open();
+        ASSERT_TRUE(write(disk, 0, bytes_of(7, 100'000)));
+        ASSERT_TRUE(flush(disk));
+        ASSERT_TRUE(write(disk, 0, bytes_of(8, 50)));
+    }
+    EXPECT_EQ(images.check("i").corruptions, 0U);
+    image disk = open({});
+    EXPECT_EQ(read(disk, 50, 99'950), bytes_of(7, 99'950));
+}
+
+TEST_F(image_test, refuses_what_is_outside) {
+    image disk = open();
+    EXPECT_TRUE(write(disk, (1 << 20) - 1, bytes_of(1, 2)).error() == errc::out_of_range);
+    EXPECT_TRUE(write(disk, ~std::uint64_t{0}, bytes_of(1, 2)).error() == errc::out_of_range);
+    EXPECT_TRUE(write(disk, (1 << 20) - 1, bytes_of(1, 1)));
+    EXPECT_TRUE(write(disk, 1 << 20, {}));
+    ASSERT_TRUE(images.wait(disk.close()));
+    EXPECT_TRUE(write(disk, 0, bytes_of(1, 1)).error() == errc::closed);
+}
+
+TEST_F(image_test, read_only_never_writes) {
+    images.reset_counters();
+    image disk = open({});
+    EXPECT_TRUE(write(disk, 0, bytes_of(1, 1)).error() == errc::read_only);
+    EXPECT_TRUE(flush(disk));
+    EXPECT_EQ(read(disk, 0, 10), bytes_of(0, 10));
+    EXPECT_TRUE(images.wait(disk.close()));
+    EXPECT_EQ(images.counters().requests(io::opcode::write), 0U);
+}
+
+TEST_F(image_test, both_orderings_write_the_same) {
+    auto opened = images.wait(
+        qcow2::open<track::serialize>(images.io, images.get_executor(), "i", {.write = true}));
+    ASSERT_TRUE(opened);
+    const auto data = bytes_of(3, 20'000);
+    auto w = opened->write({777}, data);
+    ASSERT_TRUE(async::sync_wait(w));
+    ASSERT_TRUE(images.wait(opened->close()));
+    auto joined = images.wait(
+        qcow2::open<track::join>(images.io, images.get_executor(), "i", {.write = true}));
+    ASSERT_TRUE(joined);
+    auto again = joined->write({20'000}, data);
+    ASSERT_TRUE(async::sync_wait(again));
+    ASSERT_TRUE(images.wait(joined->close()));
+    image disk = open({});
+    EXPECT_EQ(read(disk, 777, 39'223), bytes_of(3, 39'223));
+}
+
+} // namespace
+} // namespace gaur::test

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <gaur/qcow2/mappings.hpp>
+
+#include "support/memory_image.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace gaur::test {
+namespace {
+
+using device::mapping;
+constexpr std::uint64_t kib = 1024;
+constexpr std::uint64_t copied = std::uint64_t{1} << 63;
+
+/// 16 MiB in clusters of 4 KiB: an L2 table has 512 entries and maps 2 MiB, one slice.
+class mappings_test : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        images.create("i", {.size = 16 << 20, .cluster_bits = 12});
+        open();
+    }
+    void open() {
+        auto loaded = images.load("i", {.write = true, .grow_ahead = 0});
+        ASSERT_TRUE(loaded) << loaded.error().message();
+        f = *std::move(loaded);
+    }
+    /// Puts L2 entries into the file, from the first of the disk on, and opens it again.
+    void reopen_with(const std::vector<std::uint64_t>& entries) {
+        f.reset();
+        const std::uint64_t table = align_up(images.bytes("i").size(), 4096);
+        for (std::uint64_t i = 0; i < 512; ++i) {
+            images.set("i", table + i * 8, i < entries.size() ? entries[i] : 0);
+        }
+        images.set("i", 0x200000, 0); // so that the file holds what the entries name
+        images.set("i", images.header("i").l1_table_offset, table | copied);
+        open();
+    }
+    device::located locate(std::uint64_t at, std::uint64_t n) {
+        return images.resolved(*f, [=, this] { return f->locate({at}, n); });
+    }
+    device::extent extent_at(std::uint64_t at, std::uint64_t n) {
+        const device::located l = locate(at, n);
+        EXPECT_TRUE(l.status) << l.status.error().message();
+        return l.what;
+    }
+    device::write_plan plan(std::uint64_t at, std::uint64_t n) {
+        return images.resolved(*f, [=, this] { return f->plan_write({at}, n); });
+    }
+    /// Maps `n` clusters at `at` to new ones.
+    device::grant map(std::uint64_t at, std::uint64_t n) {
+        EXPECT_TRUE(plan(at, n * 4096).status);
+        const auto g = images.resolved(*f, [=, this] { return f->take({n}); });
+        EXPECT_EQ(g.count.value, n);
+        const auto l = images.resolved(*f, [&] { return f->link({at}, g, true); });
+        EXPECT_TRUE(l.status);
+        return g;
+    }
+
+    memory_images images;
+    std::unique_ptr<memory_images::format_type> f;
+};
+
+TEST_F(mappings_test, without_a_table_nothing_is_allocated_as_far_as_it_reaches) {
+    const device::extent e = extent_at(5 * kib, 10 << 20);
+    EXPECT_EQ(e.kind, mapping::unallocated);
+    EXPECT_EQ(e.size, (2 << 20) - 5 * kib);
+    EXPECT_EQ(extent_at(5 * kib, 100).size, 100U);
+}
+
+TEST_F(mappings_test, neighbours_make_one_extent) {
+    reopen_with({0x10000 | copied, 0x11000 | copied, 0x13000 | copied, 0x14000, 0x15000});
+    const device::extent first = extent_at(100, 100 * kib);
+    EXPECT_EQ(first.kind, mapping::data);
+    EXPECT_EQ(first.host.value, 0x10000U + 100);
+    EXPECT_EQ(first.size, 8192U - 100);
+    EXPECT_TRUE(first.in_place);
+    // COPIED changes where the host's clusters go on.
+    EXPECT_EQ(extent_at(8192, 100 * kib).size, 4096U);
+    const device::extent shared = extent_at(12288, 100 * kib);
+    EXPECT_EQ(shared.size, 8192U);
+    EXPECT_FALSE(shared.in_place);
+    EXPECT_EQ(extent_at(20480, 100 * kib).kind, mapping::unallocated);
+}
+
+TEST_F(mappings_test, zero_clusters) {
+    reopen_with({1, 1, 0x10000 | 1 | copied, 0x11000 | copied});
+    const device::extent plain = extent_at(0, 100 * kib);
+    EXPECT_EQ(plain.kind, mapping::zero);
+    EXPECT_FALSE(plain.has_host);
+    EXPECT_EQ(plain.size, 8192U);
+    const device::extent kept = extent_at(8192, 100 * kib);
+    EXPECT_EQ(kept.kind, mapping::zero);
+    EXPECT_TRUE(kept.has_host);
+    EXPECT_FALSE(kept.in_place);
+    EXPECT_EQ(kept.size, 4096U);
+}
+
+TEST_F(mappings_test, compressed_clusters) {
+    const auto entry = qcow2::layout::l2_entry::compressed({0x10123}, 1000, 12);
+    reopen_with({0, entry.raw});
+    const device::extent e = extent_at(4096 + 50, 100 * kib);
+    EXPECT_EQ(e.kind, mapping::compressed);
+    EXPECT_EQ(e.host.value, 0x10123U);
+    EXPECT_EQ(e.within, 50U);
+    EXPECT_EQ(e.size, 4096U - 50);
+    EXPECT_FALSE(e.in_place);
+}
+
+TEST_F(mappings_test, refuses_entries_that_cannot_be) {
+    const auto refused = [&](std::uint64_t entry, errc why) {
+        reopen_with({0, entry});
+        const device::located l = locate(4096, 1);
+        EXPECT_FALSE(l.status);
+        EXPECT_FALSE(plan(4096, 1).status);
+        return !l.status && l.status.error() == why && l.status.error().where() == 4096;
+    };
+    EXPECT_TRUE(refused(0x10200, errc::l2_entry));
+    EXPECT_TRUE(refused(0x10002, errc::l2_entry));
+    EXPECT_TRUE(refused(copied, errc::l2_entry));
+    EXPECT_TRUE(refused(std::uint64_t{1} << 40, errc::l2_past_end));
+    EXPECT_TRUE(refused(std::uint64_t{1} << 62 | 0x100, errc::l2_entry));
+    EXPECT_TRUE(refused(std::uint64_t{1} << 62 | std::uint64_t{1} << 40, errc::l2_past_end));
+    f.reset();
+    const std::uint64_t l1 = images.header("i").l1_table_offset;
+    for (const std::uint64_t entry :
+         {std::uint64_t{0x10200}, std::uint64_t{1} << 40, copied, std::uint64_t{4}}) {
+        images.set("i", l1, entry);
+        open();
+        EXPECT_TRUE(locate(0, 1).status.error() == errc::l1_entry);
+        f.reset();
+    }
+}
+
+TEST_F(mappings_test, a_write_without_a_table_wants_one) {
+    const device::write_plan p = f->plan_write({0}, 4096);
+    EXPECT_EQ(p.first.kind, device::want::what::own_table);
+    const device::write_plan after = plan(100, 10'000);
+    EXPECT_EQ(after.in_place.size, 0U);
+    EXPECT_EQ(after.new_clusters.value, 3U);
+    // No further than the slice.
+    EXPECT_EQ(f->slice_left({100}), (2U << 20) - 100);
+}
+
+TEST_F(mappings_test, what_is_linked_is_found) {
+    const device::grant g = map(8192, 3);
+    const device::extent e = extent_at(8192, 100 * kib);
+    EXPECT_EQ(e.kind, mapping::data);
+    EXPECT_TRUE(e.in_place);
+    EXPECT_EQ(e.size, 3U * 4096);
+    EXPECT_EQ(e.host.value, g.first.value * 4096);
+    EXPECT_EQ(extent_at(0, 100 * kib).kind, mapping::unallocated);
+    const device::write_plan p = plan(8192, 100 * kib);
+    EXPECT_EQ(p.in_place.size, 3U * 4096);
+    // New clusters end where one's own begin.
+    EXPECT_EQ(plan(4096, 100 * kib).new_clusters.value, 1U);
+
+    ASSERT_TRUE(images.wait(f->close()));
+    f.reset();
+    const auto v = images.check("i");
+    EXPECT_EQ(v.corruptions, 0U) << v.first;
+    EXPECT_EQ(v.leaks, 0U);
+    open();
+    EXPECT_EQ(extent_at(8192, 100 * kib).host.value, g.first.value * 4096);
+}
+
+TEST_F(mappings_test, what_a_link_replaces_is_given_back) {
+    const device::grant first = map(0, 2);
+    ASSERT_TRUE(images.wait(f->close()));
+    f.reset();
+    // As after a snapshot: shared.
+    const std::uint64_t table = images.get("i", images.header("i").l1_table_offset) & ~copied;
+    images.set("i", table, images.get("i", table) & ~copied);
+    open();
+    const device::grant second = map(0, 1);
+    EXPECT_NE(second.first.value, first.first.value);
+    ASSERT_TRUE(images.wait(f->close()));
+    f.reset();
+    const auto v = images.check("i");
+    EXPECT_EQ(v.corruptions, 0U) << v.first;
+    EXPECT_EQ(v.leaks, 0U);
+}
+
+TEST_F(mappings_test, a_shared_table_is_copied) {
+    map(0, 1);
+    ASSERT_TRUE(images.wait(f->close()));
+    f.reset();
+    const std::uint64_t l1 = images.header("i").l1_table_offset;
+    const std::uint64_t old = images.get("i", l1) & ~copied;
+    images.set("i", l1, old);
+    open();
+    EXPECT_FALSE(extent_at(0, 4096).in_place) << "entries of a shared table are shared";
+    EXPECT_EQ(f->plan_write({0}, 4096).first.kind, device::want::what::own_table);
+    EXPECT_TRUE(plan(0, 4096).status);
+    EXPECT_NE(f->l1().get(0) & ~copied, old);
+    EXPECT_NE(f->l1().get(0) & copied, 0U);
+    EXPECT_EQ(extent_at(0, 4096).kind, mapping::data);
+    ASSERT_TRUE(images.wait(f->close()));
+}
+
+} // namespace
+} // namespace gaur::test
