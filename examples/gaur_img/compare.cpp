@@ -4,6 +4,7 @@
 #include "failure.hpp"
 #include "host.hpp"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace gaur_img {
@@ -50,7 +51,11 @@ int compare(const compare_command& asked) {
         throw failure(comparing.failed() + ": " + status.error().message(),
                       reading ? cannot_read : cannot_look);
     }
-    if (other_size) { say("Warning: Image size mismatch!"); }
+    // Said where the rest of the longer one had to be looked at.
+    const std::uint64_t common = std::min(a->size(), b->size());
+    if (other_size && comparing.differs_at().value_or(common) >= common) {
+        say("Warning: Image size mismatch!");
+    }
     if (comparing.differs_at()) {
         say("Content mismatch at offset " + std::to_string(*comparing.differs_at()) + "!");
         return differ;

@@ -53,7 +53,7 @@ int create(const create_command& asked) {
         if (!image.size) { image.size = size; }
     }
     if (!image.size) { throw failure(image.path + ": Image creation needs a size parameter"); }
-    image.options.size = gaur::align_up(*image.size, 512);
+    image.options.size = *image.size;
     if (!asked.quiet) { print_plan(image); }
     make_image(*on, image);
     return 0;

@@ -62,8 +62,7 @@ void add_options(CLI::App& to, compare_command& c) {
 void add_target_options(CLI::App& to, target_options& c) {
     to.add_option("-o", c.options, "name=value,…: cluster_size, refcount_bits, compat, "
                                    "backing_file, backing_fmt, lazy_refcounts, size")
-        ->expected(1)
-        ->take_all();
+        ->allow_extra_args(false); // one list after each -o
     to.add_option("-F", c.backing_format, "format of the backing file");
     to.add_flag("-q", c.quiet, "print nothing");
 }

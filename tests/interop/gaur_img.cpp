@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: BSL-1.0
+// The program gaur-img against qemu-img: the same command lines, the same images, the same words.
+#include "support/qemu_img.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <sstream>
+#include <string>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <vector>
+
+namespace {
+
+struct said {
+    int exit_code;
+    std::string text; // standard output and error
+    friend bool operator==(const said&, const said&) = default;
+    friend std::ostream& operator<<(std::ostream& to, const said& s) {
+        return to << "exit code " << s.exit_code << ":\n" << s.text;
+    }
+};
+
+/// In no order: JSON objects have none.
+said sorted(said s) {
+    std::vector<std::string> lines;
+    std::istringstream from(s.text);
+    for (std::string line; std::getline(from, line);) {
+        if (line.ends_with(',')) { line.pop_back(); }
+        lines.push_back(line);
+    }
+    std::ranges::sort(lines);
+    s.text.clear();
+    for (const std::string& line : lines) { s.text += line + '\n'; }
+    return s;
+}
+
+std::string last_line(const std::string& text) {
+    const std::size_t end = text.find_last_not_of('\n') + 1;
+    const std::size_t before = text.find_last_of('\n', end - 1);
+    return text.substr(before + 1, end - before - 1);
+}
+
+/// Both programs, in a folder of the test's own.
+class gaur_img : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        GAUR_NEEDS_QEMU_IMG();
+        if (!std::filesystem::exists(program_)) { GTEST_SKIP() << "gaur-img was not built"; }
+    }
+
+    said shell(const std::string& command) const {
+        std::string text;
+        const int status = gaur::test::run("cd " + folder_.file("") + " && { " + command + "; }",
+                                           &text);
+        return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text};
+    }
+    said ours(const std::string& arguments) const { return shell(program_ + " " + arguments); }
+    /// Under our name, so that what both say can be compared.
+    said qemu(const std::string& arguments) const {
+        said s = shell("qemu-img " + arguments);
+        for (std::size_t at = 0; (at = s.text.find("qemu-img:", at)) != std::string::npos;) {
+            s.text.replace(at, 4, "gaur");
+        }
+        return s;
+    }
+    void prepare(const std::string& command) const {
+        const said s = shell(command);
+        ASSERT_EQ(s.exit_code, 0) << command << '\n' << s.text;
+    }
+    /// Data, a large hole, zeroes that are no hole, and half a cluster at the end.
+    void make_raw(const std::string& name) const {
+        prepare("head -c 3333333 /dev/urandom > " + name + " && truncate -s 40M " + name +
+                " && head -c 1M /dev/zero >> " + name + " && head -c 98304 /dev/urandom >> " +
+                name);
+    }
+    std::uint64_t disk_bytes(const std::string& name) const {
+        struct stat status {};
+        EXPECT_EQ(::stat(folder_.file(name).c_str(), &status), 0);
+        return static_cast<std::uint64_t>(status.st_blocks) * 512;
+    }
+
+  private:
+    gaur::test::scratch_folder folder_;
+    // build/<preset>/tests/test_interop and build/<preset>/examples/gaur-img
+    std::string program_ =
+        (std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "examples" /
+         "gaur-img")
+            .string();
+};
+
+TEST_F(gaur_img, creates_what_qemu_img_creates) {
+    prepare("truncate -s 5M base.raw");
+    for (const std::string options : {
+             "-f raw x 3M", "-f qcow2 x 1G", "-f qcow2 -o cluster_size=512 x 10M",
+             "-f qcow2 -o cluster_size=2M,refcount_bits=1,lazy_refcounts=on x 1T",
+             "-f qcow2 -o compat=0.10 x 12345", "-f qcow2 -b base.raw -F raw x",
+             "-f qcow2 -o backing_file=base.raw,backing_fmt=raw x 9M",
+             "-f qcow2 -u -b nowhere -F qcow2 x 1.5k", "-q -f qcow2 -o size=64k x"}) {
+        SCOPED_TRACE(options);
+        const said a = ours("create " + options);
+        const said info = shell("qemu-img info -U x | grep -v 'disk size'");
+        if (options.find("qcow2") != std::string::npos && options.find("nowhere") == options.npos) {
+            EXPECT_EQ(qemu("check x").exit_code, 0);
+        }
+        prepare("rm x");
+        EXPECT_EQ(a, qemu("create " + options));
+        EXPECT_EQ(info, shell("qemu-img info -U x | grep -v 'disk size'"));
+        prepare("rm x");
+    }
+}
+
+TEST_F(gaur_img, refuses_what_qemu_img_refuses) {
+    prepare("truncate -s 1M a.raw && qemu-img create -q -f qcow2 a.qcow2 1M");
+    for (const std::string arguments : {
+             "create -f qcow2 x", "create -f zork x 1M", "create -f qcow2 -o foo=1 x 1M",
+             "create -f qcow2 -o cluster_size=100 x 1M", "create -f qcow2 -o refcount_bits=5 x 1M",
+             "create -f qcow2 -o compat=5 x 1M", "create -f qcow2 -o lazy_refcounts=5 x 1M",
+             "create -f qcow2 -o compat=0.10,refcount_bits=8 x 1M",
+             "create -f qcow2 -F raw x 1M", "create -f raw -b a.raw -F raw x 1M",
+             "create -f qcow2 nowhere/x 1M", "check a.raw", "info -f zork a.raw",
+             "convert -S 3 a.raw x", "convert -n -O raw a.qcow2 /dev/null"}) {
+        SCOPED_TRACE(arguments);
+        const said a = ours(arguments);
+        const said b = qemu(arguments);
+        EXPECT_EQ(a.exit_code, b.exit_code) << a.text << b.text;
+        EXPECT_EQ(last_line(a.text), last_line(b.text));
+        EXPECT_FALSE(std::filesystem::exists("x"));
+    }
+    // Where the words are our own.
+    for (const std::string arguments :
+         {"info nowhere", "check nowhere", "map nowhere", "bench nowhere", "compare nowhere a.raw",
+          "convert nowhere x", "info -f qcow2 a.raw", "zork"}) {
+        SCOPED_TRACE(arguments);
+        EXPECT_EQ(ours(arguments).exit_code, qemu(arguments).exit_code) << ours(arguments).text;
+    }
+}
+
+TEST_F(gaur_img, converts_there_and_back_over_every_backend) {
+    make_raw("a.raw");
+    for (const std::string backend : {"sync", "posix_aio", "threads", "uring"}) {
+        SCOPED_TRACE(backend);
+        const std::string with = "convert --backend " + backend;
+        const said there = ours(with + " -f raw -O qcow2 a.raw b.qcow2");
+        if (backend == "uring" && there.exit_code == 1 &&
+            there.text.find("Could not start the backend") != std::string::npos) {
+            GTEST_SKIP() << there.text;
+        }
+        ASSERT_EQ(there, (said{0, ""}));
+        EXPECT_EQ(qemu("check -q b.qcow2"), (said{0, ""}));
+        EXPECT_EQ(qemu("compare -q a.raw b.qcow2"), (said{0, ""}));
+        ASSERT_EQ(ours(with + " -p -f qcow2 -O raw -t none b.qcow2 c.raw").exit_code, 0);
+        EXPECT_EQ(shell("cmp a.raw c.raw"), (said{0, ""}));
+        // Holes stay holes, and zeroes become one.
+        EXPECT_LE(disk_bytes("b.qcow2"), 3333333 + 98304 + 7 * 65536U);
+        EXPECT_LE(disk_bytes("c.raw"), 3333333 + 98304 + 7 * 65536U);
+    }
+}
+
+TEST_F(gaur_img, converts_in_every_way) {
+    make_raw("a.raw");
+    for (const std::string options :
+         {"-O qcow2 -m 1 -W", "-O qcow2 -o cluster_size=512,refcount_bits=1",
+          "-O qcow2 -o cluster_size=2M -S 0", "-O raw -S 64k", "-O qcow2 -o compat=v2 -T none"}) {
+        SCOPED_TRACE(options);
+        prepare("rm -f x");
+        ASSERT_EQ(ours("convert " + options + " a.raw x"), (said{0, ""}));
+        EXPECT_EQ(qemu("compare -q -f raw a.raw x"), (said{0, ""}));
+        if (options.starts_with("-O qcow2")) { EXPECT_EQ(qemu("check -q x"), (said{0, ""})); }
+    }
+    // -S 0 allocates everything.
+    ASSERT_EQ(ours("convert -O raw -S 0 a.raw x"), (said{0, ""}));
+    EXPECT_GE(disk_bytes("x"), 40U << 20);
+
+    // Into an image that is there, and holds other things.
+    prepare("qemu-img create -q -f qcow2 y 64M && qemu-io -c 'write -P 9 0 50M' y");
+    ASSERT_EQ(ours("convert -n -O qcow2 a.raw y"), (said{0, ""}));
+    EXPECT_EQ(qemu("compare -q -f raw a.raw y").exit_code, 1) << "y was 9 beyond the end of a.raw";
+    prepare("cat a.raw > z.raw; truncate -s 64M z.raw");
+    EXPECT_EQ(shell("qemu-img dd -f qcow2 -O raw bs=65536 count=657 if=y of=y.raw && "
+                    "cmp -n 43057152 y.raw a.raw"), (said{0, ""}));
+}
+
+TEST_F(gaur_img, converts_onto_a_backing_file) {
+    make_raw("base.raw");
+    prepare("qemu-img create -q -f qcow2 -b base.raw -F raw top.qcow2 && "
+            "qemu-io -c 'write -P 1 100k 10k' -c 'write -z 1M 1M' top.qcow2 && "
+            "cp base.raw copy.raw");
+    ASSERT_EQ(ours("convert -O qcow2 -B copy.raw -F raw top.qcow2 x.qcow2"), (said{0, ""}));
+    EXPECT_EQ(qemu("check -q x.qcow2"), (said{0, ""}));
+    EXPECT_EQ(qemu("compare -q top.qcow2 x.qcow2"), (said{0, ""}));
+    EXPECT_LT(disk_bytes("x.qcow2"), 2U << 20) << "more was copied than the overlay holds";
+    // Flattened.
+    ASSERT_EQ(ours("convert -O qcow2 top.qcow2 flat.qcow2"), (said{0, ""}));
+    EXPECT_EQ(qemu("compare -q top.qcow2 flat.qcow2"), (said{0, ""}));
+    EXPECT_EQ(ours("convert --no-references -O raw top.qcow2 y").exit_code, 1);
+}
+
+TEST_F(gaur_img, maps_compares_and_describes_as_qemu_img_does) {
+    make_raw("a.raw");
+    prepare("qemu-img create -q -f qcow2 new.qcow2 100M && "
+            "qemu-img create -q -f qcow2 -o compat=0.10 old.qcow2 100M && "
+            "qemu-img convert -O qcow2 a.raw full.qcow2 && cp full.qcow2 holes.qcow2 && "
+            "qemu-io -c 'write -P 3 1M 100k' -c 'write -z 2M 1M' -c 'discard 0 256k' "
+            "holes.qcow2 && "
+            "qemu-img convert -c -O qcow2 a.raw packed.qcow2 && "
+            // Without holes in the file: QEMU tells them where it takes the image for one whose
+            // metadata were preallocated, which is a guess.
+            "qemu-img create -q -f qcow2 snap.qcow2 10M && qemu-io -c 'write 0 3M' snap.qcow2 && "
+            "qemu-img snapshot -c first snap.qcow2 && qemu-io -c 'write 0 1M' snap.qcow2 && "
+            "qemu-img snapshot -c second snap.qcow2 && mkdir sub && "
+            "qemu-img create -q -f qcow2 -b ../holes.qcow2 -F qcow2 sub/mid.qcow2 60M && "
+            "qemu-io -c 'write -P 5 50M 3M' -c 'write -P 6 70k 1k' sub/mid.qcow2 && "
+            "qemu-img create -q -f qcow2 -o cluster_size=4k -b sub/mid.qcow2 -F qcow2 top.qcow2 "
+            "80M && "
+            "qemu-io -c 'write -z 3M 3M' -c 'write -P 6 1k 1k' top.qcow2 && : > empty.raw");
+    const std::vector<std::string> images{"a.raw", "new.qcow2", "old.qcow2", "full.qcow2",
+                                          "holes.qcow2", "packed.qcow2", "snap.qcow2",
+                                          "sub/mid.qcow2", "top.qcow2", "empty.raw"};
+    for (const std::string& image : images) {
+        SCOPED_TRACE(image);
+        EXPECT_EQ(ours("map --output=json " + image), qemu("map --output=json " + image));
+        EXPECT_EQ(ours("map " + image).exit_code, qemu("map " + image).exit_code);
+        if (image != "empty.raw") {
+            EXPECT_EQ(ours("map -s 1M -l 7M --output=json " + image),
+                      qemu("map -s 1M -l 7M --output=json " + image));
+        }
+        EXPECT_EQ(ours("info --backing-chain " + image), qemu("info --backing-chain " + image));
+        EXPECT_EQ(sorted(ours("info --output=json " + image)),
+                  sorted(qemu("info --output=json " + image)));
+        EXPECT_EQ(sorted(ours("info --backing-chain --output=json " + image)),
+                  sorted(qemu("info --backing-chain --output=json " + image)));
+        for (const std::string other : {"a.raw", "new.qcow2", "top.qcow2"}) {
+            const std::string both = image + " " + other;
+            EXPECT_EQ(ours("compare " + both), qemu("compare " + both)) << both;
+        }
+    }
+    EXPECT_EQ(ours("compare -q full.qcow2 new.qcow2"), (said{1, ""}));
+    EXPECT_EQ(ours("compare -s full.qcow2 new.qcow2"), qemu("compare -s full.qcow2 new.qcow2"));
+    EXPECT_EQ(ours("compare -s full.qcow2 holes.qcow2"), qemu("compare -s full.qcow2 holes.qcow2"));
+    EXPECT_EQ(ours("compare a.raw nowhere").exit_code, 2);
+    EXPECT_EQ(ours("map --no-references top.qcow2").exit_code, 1);
+}
+
+TEST_F(gaur_img, checks_as_qemu_img_does) {
+    // With 64 KiB clusters the refcounts, two bytes each, begin at the third cluster: the 10th to
+    // 26th are those of the data.
+    prepare("qemu-img create -q -f qcow2 clean 10M && qemu-io -c 'write 0 1M' clean && "
+            "cp clean lost && cp clean leak && qemu-img convert -c -O qcow2 clean packed");
+    prepare("printf '\\0\\0' | dd of=lost bs=1 seek=$((131072+20)) conv=notrunc status=none");
+    // One more cluster in use than there are references.
+    prepare("truncate -s 2M leak && "
+            "printf '\\0\\1' | dd of=leak bs=1 seek=$((131072+60)) conv=notrunc status=none");
+    const std::vector<std::pair<std::string, int>> images{
+        {"clean", 0}, {"packed", 0}, {"lost", 2}, {"leak", 3}};
+    for (const auto& [image, code] : images) {
+        SCOPED_TRACE(image);
+        const said a = ours("check " + image);
+        EXPECT_EQ(a.exit_code, code) << a.text;
+        // Findings come in another order.
+        EXPECT_EQ(sorted(a), sorted(qemu("check " + image)));
+        EXPECT_EQ(sorted(ours("check --output=json " + image + " 2>&-")),
+                  sorted(qemu("check --output=json " + image + " 2>&-")));
+        EXPECT_EQ(ours("check -q " + image + " 2>&-"), qemu("check -q " + image + " 2>&-"));
+    }
+}
+
+TEST_F(gaur_img, benches_as_qemu_img_does) {
+    prepare("qemu-img create -q -f qcow2 a 1M && qemu-img create -q -f qcow2 b 1M && "
+            "truncate -s 1M r");
+    const std::string how =
+        "bench -w -c 100 -d 7 -s 3k -S 5k -o 60k --pattern 77 --flush-interval 10 ";
+    for (const std::string backend : {"sync", "posix_aio", "threads"}) {
+        SCOPED_TRACE(backend);
+        prepare("qemu-img create -q -f qcow2 a 1M");
+        const said wrote = ours(how + "-f qcow2 -i " + backend + " a");
+        const said theirs = qemu(how + "-f qcow2 b");
+        ASSERT_EQ(wrote.exit_code, 0) << wrote.text;
+        const std::string begin = theirs.text.substr(0, theirs.text.find("Run completed"));
+        EXPECT_TRUE(wrote.text.starts_with(begin)) << wrote.text;
+        EXPECT_TRUE(last_line(wrote.text).starts_with("Run completed in ")) << wrote.text;
+        EXPECT_TRUE(last_line(wrote.text).ends_with(" seconds.")) << wrote.text;
+        // The same requests, wrapped round the end in the same way.
+        EXPECT_EQ(qemu("compare a b"), (said{0, "Images are identical.\n"}));
+        EXPECT_EQ(qemu("check -q a"), (said{0, ""}));
+        EXPECT_EQ(ours("bench -c 50 -t none -f qcow2 -i " + backend + " a").exit_code, 0);
+        EXPECT_EQ(ours("bench -w -c 50 -t none -f raw -i " + backend + " r").exit_code, 0);
+    }
+    EXPECT_EQ(ours("bench -f qcow2 -o 2M a").exit_code, qemu("bench -f qcow2 -o 2M a").exit_code);
+}
+
+} // namespace
