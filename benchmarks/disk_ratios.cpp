@@ -24,6 +24,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <sys/resource.h>
 #include <type_traits>
 #include <unistd.h>
 #include <utility>
@@ -37,7 +38,8 @@ constexpr const char* help = R"(bench_disk_ratios [options]
 
 Prints a Markdown table of speeds with O_DIRECT: operations a second of two sides that took turns,
 and the ratio of each pair's speeds (median, least and greatest of all rounds; above 1: gaur's qcow2
-is the faster one). All 4 KiB, 64 in flight, on allocated clusters of one image:
+is the faster one). Beside them the processor time of an operation, the kernel's part with it, which
+other programs disturb less. All 4 KiB, 64 in flight, on allocated clusters of one image:
 
   random read, overwrite    gaur's qcow2 against gaur's raw, same backend, same places
   stepped read, overwrite   gaur's qcow2 against `qemu-img bench -t none`, where it is installed:
@@ -50,8 +52,8 @@ each round, since no file is removed before the end: removing one may slow the n
 
   --dir D        for the files; they are removed at the end (default: here)
   --size N       of a disk, in whole MiB; K, M or G may follow (default: 1G)
-  --count N      operations a run, at most (default: 100000)
-  --rounds N     pairs a row (default: 5)
+  --count N      operations a run, at most (default: 20000)
+  --rounds N     pairs a row (default: 11)
   --backend B    uring or threads (default: uring; threads where io_uring is forbidden)
   --allocating   see above
 )";
@@ -61,8 +63,8 @@ constexpr std::uint64_t mebi = std::uint64_t{1} << 20;
 struct options {
     std::string dir = ".";
     std::uint64_t size = 1024 * mebi;
-    std::uint64_t count = 100000;
-    std::uint64_t rounds = 5;
+    std::uint64_t count = 20000;
+    std::uint64_t rounds = 11; ///< many short pairs: what disturbs one is seldom all of them
     std::string backend;
     bool allocating = false;
 };
@@ -72,6 +74,27 @@ template <class T>
 T expect(result<T> outcome, const std::string& what) {
     if (!outcome) { throw std::runtime_error(what + ": " + outcome.error().message()); }
     if constexpr (!std::is_void_v<T>) { return *std::move(outcome); }
+}
+
+/// What a run took, or what had been taken when it began.
+struct spent {
+    double seconds = 0;
+    double cpu_seconds = 0;
+
+    friend spent operator-(spent a, spent b) {
+        return {a.seconds - b.seconds, a.cpu_seconds - b.cpu_seconds};
+    }
+};
+
+/// `who`: RUSAGE_SELF, or RUSAGE_CHILDREN that have ended.
+spent spent_so_far(int who) {
+    rusage used{};
+    ::getrusage(who, &used);
+    const auto seconds = [](const timeval& t) {
+        return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+    };
+    const std::chrono::duration<double> now = std::chrono::steady_clock::now().time_since_epoch();
+    return {now.count(), seconds(used.ru_utime) + seconds(used.ru_stime)};
 }
 
 struct pattern {
@@ -96,15 +119,14 @@ class load : exec::work {
         }
     }
 
-    /// Seconds it took.
-    double run() {
-        const auto begun = std::chrono::steady_clock::now();
+    spent run() {
+        const spent before = spent_so_far(RUSAGE_SELF);
         const auto executor = disk_.executor();
         executor.post(*this);
         executor.block_on(disk_.backend(), [this] { return begun_ && in_flight_ == 0; });
-        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+        const spent all = spent_so_far(RUSAGE_SELF) - before;
         expect(status_, "an operation failed");
-        return took.count();
+        return all;
     }
 
   private:
@@ -176,12 +198,12 @@ class scratch {
 struct row {
     std::string what;
     std::uint64_t count = 0;
-    std::vector<double> theirs{}; ///< seconds
-    std::vector<double> ours{};
+    std::vector<spent> theirs{};
+    std::vector<spent> ours{};
 
-    void add(double their_seconds, double our_seconds) {
-        theirs.push_back(their_seconds);
-        ours.push_back(our_seconds);
+    void add(spent they, spent we) {
+        theirs.push_back(they);
+        ours.push_back(we);
     }
 };
 
@@ -191,15 +213,24 @@ double median(std::vector<double> of) {
     return of.size() % 2 == 1 ? of[half] : (of[half - 1] + of[half]) / 2;
 }
 
+double median(const std::vector<spent>& all, double spent::*what) {
+    std::vector<double> of;
+    for (const spent& s : all) { of.push_back(s.*what); }
+    return median(std::move(of));
+}
+
 void print(const row& r) {
     std::vector<double> ratios;
-    for (std::size_t i = 0; i < r.ours.size(); ++i) { ratios.push_back(r.theirs[i] / r.ours[i]); }
+    for (std::size_t i = 0; i < r.ours.size(); ++i) {
+        ratios.push_back(r.theirs[i].seconds / r.ours[i].seconds);
+    }
     const auto [least, greatest] = std::ranges::minmax(ratios);
-    const auto rate = [&](const std::vector<double>& seconds) {
-        return static_cast<double>(r.count) / median(seconds);
-    };
-    std::printf("| %s | %.0f | %.0f | %.2f | %.2f | %.2f |\n", r.what.c_str(), rate(r.theirs),
-                rate(r.ours), median(ratios), least, greatest);
+    const double n = static_cast<double>(r.count);
+    std::printf("| %s | %.0f | %.0f | %.2f | %.2f | %.2f | %.1f | %.1f |\n", r.what.c_str(),
+                n / median(r.theirs, &spent::seconds), n / median(r.ours, &spent::seconds),
+                median(ratios), least, greatest,
+                median(r.theirs, &spent::cpu_seconds) / n * 1e6,
+                median(r.ours, &spent::cpu_seconds) / n * 1e6);
     std::fflush(stdout);
 }
 
@@ -207,29 +238,33 @@ void print_heading(const char* what) {
     std::array<double, 1> busy{};
     ::getloadavg(busy.data(), 1);
     std::printf("\n%s; load average %.1f\n\n"
-                "| 4 KiB unless said | theirs, op/s | gaur qcow2, op/s | ratio | min | max |\n"
-                "|---|---|---|---|---|---|\n",
+                "| 4 KiB unless said | theirs, op/s | gaur qcow2, op/s | ratio | min | max "
+                "| theirs, CPU µs | gaur, CPU µs |\n|---|---|---|---|---|---|---|---|\n",
                 what, busy[0]);
 }
 
-/// Seconds of one `qemu-img bench`; nothing, and a word why, where there is none.
-std::optional<double> qemu_bench(const std::string& path, const pattern& how, const char* aio) {
+/// One `qemu-img bench`, with the processor time of its start; nothing, and a word why, where there
+/// is none.
+std::optional<spent> qemu_bench(const std::string& path, const pattern& how, const char* aio) {
     const std::string command =
         std::string("qemu-img bench -t none -f qcow2 -i ") + aio + " -c " +
         std::to_string(how.count) + " -d " + std::to_string(how.depth) + " -s " +
         std::to_string(how.block) + " -S " + std::to_string(how.step) +
         (how.what == device::verb::write ? " -w" : "") + " '" + path + "' 2>&1";
+    const spent before = spent_so_far(RUSAGE_CHILDREN);
     std::FILE* const out = ::popen(command.c_str(), "r");
     if (out == nullptr) { return std::nullopt; }
     std::array<char, 512> line{};
     std::string last;
-    double seconds = 0;
+    double seconds = 0; // its own count: without its start and end
     bool found = false;
     while (std::fgets(line.data(), static_cast<int>(line.size()), out) != nullptr) {
         found = std::sscanf(line.data(), "Run completed in %lf seconds.", &seconds) == 1 || found;
         last = line.data();
     }
-    if (::pclose(out) == 0 && found) { return seconds; }
+    if (::pclose(out) == 0 && found) {
+        return spent{seconds, (spent_so_far(RUSAGE_CHILDREN) - before).cpu_seconds};
+    }
     std::printf("no figures of qemu-img bench: %s", last.empty() ? "\n" : last.c_str());
     return std::nullopt;
 }
@@ -254,10 +289,10 @@ class bench {
   private:
     using executor = typename exec::run_loop<B>::executor;
 
-    /// Seconds of the operations, and with a flush after them.
+    /// For the operations, and with a flush after them.
     struct times {
-        double bare = 0;
-        double flushed = 0;
+        spent bare;
+        spent flushed;
     };
 
     void find_direct() {
@@ -277,16 +312,15 @@ class bench {
     template <class Disk>
     times timed(Disk disk, const pattern& how, const std::string& path) {
         times t;
+        const spent before = spent_so_far(RUSAGE_SELF);
         {
             load<Disk> all(disk, how);
             t.bare = all.run();
         }
         if (how.what == device::verb::write) {
-            const auto begun = std::chrono::steady_clock::now();
             auto flush = disk.flush();
             expect(sync_wait(flush), path);
-            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
-            t.flushed = t.bare + took.count();
+            t.flushed = spent_so_far(RUSAGE_SELF) - before;
         }
         wait(disk.close(), path);
         return t;
@@ -327,8 +361,8 @@ class bench {
             row r{what == device::verb::read ? "random read" : "random overwrite", how.count};
             for (std::uint64_t i = 0; i < how_.rounds; ++i) {
                 // Each side goes first in turn.
-                const double early = i % 2 == 1 ? on_qcow2(qcow2_, how).bare : 0;
-                const double theirs = on_raw(raw_, how).bare;
+                const spent early = i % 2 == 1 ? on_qcow2(qcow2_, how).bare : spent{};
+                const spent theirs = on_raw(raw_, how).bare;
                 r.add(theirs, i % 2 == 1 ? early : on_qcow2(qcow2_, how).bare);
             }
             print(r);
@@ -342,8 +376,8 @@ class bench {
             const pattern how{.what = what, .step = mebi + 4096, .count = how_.count};
             row r{what == device::verb::read ? "stepped read" : "stepped overwrite", how.count};
             for (std::uint64_t i = 0; i < how_.rounds; ++i) {
-                const double early = i % 2 == 1 ? on_qcow2(qcow2_, how).bare : 0;
-                const std::optional<double> theirs = qemu_bench(qcow2_, how, aio);
+                const spent early = i % 2 == 1 ? on_qcow2(qcow2_, how).bare : spent{};
+                const std::optional<spent> theirs = qemu_bench(qcow2_, how, aio);
                 if (!theirs) { return; }
                 r.add(*theirs, i % 2 == 1 ? early : on_qcow2(qcow2_, how).bare);
             }
