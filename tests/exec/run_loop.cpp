@@ -37,7 +37,7 @@ struct run_loop_test : ::testing::Test {
     void submit(backend::operation& op) {
         EXPECT_EQ(io.submit(*file, op, io::request::flush()), io::submit_status::pending);
     }
-    backend io{io::memory::options{.deferred = true}};
+    backend io{io::memory::options{.latency = 10}}; // polls end nothing at first
     result<backend::file> file = io.open("a", {.write = true, .create = true});
     run_loop loop{io};
 };

@@ -140,22 +140,33 @@ TEST(strand, the_destructor_waits_for_work_and_io) {
     }
 }
 
-TEST(strand, block_on_returns_after_the_work_that_it_waits_for) {
-    // `done` is no atomic here, and the work goes on after setting it: neither may be seen.
+TEST(strand, block_on_asks_between_pieces_of_work) {
+    // `done` is asked while the work that sets it goes on, held up by a third thread: never then.
     exec::thread_pool pool(2);
     no_io io;
     exec::strand<no_io> serial(pool, io);
-    for (int round = 0; round < 200; ++round) {
-        bool done = false;
-        int after = 0;
-        job one([&](job&) {
-            done = true;
-            for (int i = 0; i < 100; ++i) { after = after + 1; }
-        });
-        serial.get_executor().post(one);
-        serial.get_executor().block_on(io, [&done] { return done; });
-        ASSERT_EQ(after, 100);
-    }
+    bool running = false; // no atomic: TSan would see it asked beside the work
+    std::atomic<bool> started = false;
+    std::atomic<bool> go_on = false;
+    job one([&](job&) {
+        running = true;
+        started = true;
+        started.notify_one();
+        go_on.wait(false);
+        running = false;
+    });
+    serial.get_executor().post(one);
+    started.wait(false);
+    std::thread third([&go_on] {
+        for (int i = 0; i < 1000; ++i) { std::this_thread::yield(); }
+        go_on = true;
+        go_on.notify_one();
+    });
+    serial.get_executor().block_on(io, [&running] {
+        EXPECT_FALSE(running);
+        return true;
+    });
+    third.join();
 }
 
 TEST(strand, many_threads_block_on_one) {

@@ -106,6 +106,17 @@ TEST_F(memory, deferred_takes_effect_at_its_end) {
     EXPECT_EQ(io->now(), 0U);
 }
 
+TEST_F(memory, a_poll_leaves_alone_what_callbacks_submit) {
+    start({.deferred = true});
+    operation first;
+    operation second;
+    first.then = [&] { io->submit(*file, second, request::flush()); };
+    io->submit(*file, first, request::flush());
+    EXPECT_EQ(io->poll(), 1U);
+    EXPECT_EQ(io->in_flight(), 1U);
+    EXPECT_EQ(io->poll(), 1U);
+}
+
 TEST_F(memory, the_clock_counts_latency_and_depth) {
     for (const unsigned depth : {0U, 1U, 4U}) {
         start({.latency = 1000, .depth = depth});
@@ -154,8 +165,9 @@ TEST_F(memory, space_runs_out) {
     EXPECT_EQ(run(request::truncate(1 << 30)), 0) << "holes are free";
     EXPECT_EQ(run(request::range(opcode::discard, 0, 4096)), 0);
     EXPECT_EQ(run(request::write(1 << 20, std::span(bytes).first(1))), 0);
+    EXPECT_EQ(run(request::truncate(0)), 0);
     io->set_content("b", io::sparse_bytes(bytes)); // other files' space counts
-    EXPECT_EQ(run(request::write(2 << 20, std::span(bytes).first(1))), ENOSPC);
+    EXPECT_EQ(run(request::write(0, std::span(bytes).first(1))), ENOSPC);
 }
 
 TEST_F(memory, a_file_ends_at_16_tib) {

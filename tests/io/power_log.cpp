@@ -41,6 +41,15 @@ struct power_log_test : ::testing::Test {
         return found;
     }
 
+    std::set<std::vector<int>> states_if_all_is_kept() const {
+        const auto kept = [](auto...) { return fate::kept; };
+        std::set<std::vector<int>> found;
+        for (std::uint64_t seed = 0; seed < 100; ++seed) {
+            found.insert(sectors_of(log.survivors(seeded(seed), kept).at("a")));
+        }
+        return found;
+    }
+
     std::deque<std::vector<std::byte>> lent;
     power_log log;
     std::size_t file = log.track("a", {});
@@ -63,8 +72,7 @@ TEST_F(power_log_test, later_writes_of_one_place_win) {
     done(write(0, 1, 1));
     done(write(0, 1, 2));
     EXPECT_EQ(states(), set({{}, {0}, {1}, {2}}));
-    const auto all = log.survivors(seeded(0), [](auto...) { return fate::kept; });
-    EXPECT_EQ(sectors_of(all.at("a")), std::vector<int>{2});
+    EXPECT_EQ(states_if_all_is_kept(), set({{2}}));
 }
 
 TEST_F(power_log_test, size_and_data_of_a_growing_write_survive_apart) {
@@ -110,17 +118,18 @@ TEST_F(power_log_test, what_is_in_flight_may_survive_in_any_order) {
     done(write(0, 1, 3)); // ends, while `early` has not
     done(write(0, 1, 4));
     EXPECT_EQ(log.unflushed(), 3U);
-    const auto kept = [](auto...) { return fate::kept; };
-    std::set<std::vector<int>> found;
-    for (std::uint64_t seed = 0; seed < 100; ++seed) {
-        found.insert(sectors_of(log.survivors(seeded(seed), kept).at("a")));
-    }
-    EXPECT_EQ(found, set({{2}, {4}})) << "3 is always overwritten by 4";
-    // What begins after another has ended comes after it.
+    EXPECT_EQ(states_if_all_is_kept(), set({{2}, {4}})) << "3 is always overwritten by 4";
     log.end(file, early, true);
-    done(request::flush());
+    EXPECT_EQ(states_if_all_is_kept(), set({{2}})) << "the last to end";
     log.begin(file, write(0, 1, 5));
-    EXPECT_EQ(states(), set({{2}, {5}}));
+    EXPECT_EQ(states_if_all_is_kept(), set({{5}})) << "it began after the others had ended";
+}
+
+TEST_F(power_log_test, a_flush_in_flight_hides_nothing) {
+    log.begin(file, request::flush());
+    log.begin(file, write(0, 1, 1));
+    EXPECT_EQ(log.unflushed(), 1U);
+    EXPECT_EQ(states(), set({{}, {0}, {1}}));
 }
 
 TEST_F(power_log_test, ranges_survive_too) {
@@ -128,8 +137,10 @@ TEST_F(power_log_test, ranges_survive_too) {
     done(request::flush());
     done(request::range(opcode::discard, 0, sector));
     EXPECT_EQ(states(), set({{1, 1}, {0, 1}}));
+    EXPECT_EQ(states_if_all_is_kept(), set({{0, 1}}));
     done(request::range(opcode::zero, 0, 2 * sector));
     EXPECT_EQ(states(), set({{1, 1}, {0, 1}, {1, 0}, {0, 0}}));
+    EXPECT_EQ(states_if_all_is_kept(), set({{0, 0}}));
     done(request::flush());
     EXPECT_EQ(states(), set({{0, 0}}));
     done(request::range(opcode::extend, 0, 3 * sector));

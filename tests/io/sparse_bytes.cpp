@@ -88,6 +88,17 @@ TEST(sparse_bytes, what_was_cut_off_reads_as_zeroes_when_the_file_grows_again) {
     EXPECT_EQ(file.bytes(), expected);
 }
 
+TEST(sparse_bytes, ranges_reach_across_large_holes) {
+    sparse_bytes file;
+    constexpr std::uint64_t step = 16 << 20; // where the next table of chunks begins
+    for (const std::uint64_t at : {std::uint64_t{0}, 2 * step, 5 * step}) { put(file, at, 1, 7); }
+    file.zero(0, 3 * step);
+    EXPECT_EQ(get(file, 2 * step, 1), filled(1, 0));
+    EXPECT_EQ(get(file, 5 * step, 1), filled(1, 7));
+    file.discard(0, ~std::uint64_t{0});
+    EXPECT_EQ(file.allocated(), 0U);
+}
+
 /// Against a plain vector, with random operations round the borders of pages, chunks and leaves.
 TEST(sparse_bytes, behaves_like_plain_memory) {
     constexpr std::uint64_t leaf = 256 * chunk;
