@@ -74,7 +74,7 @@ struct faults : ::testing::Test {
         simulated_image image(seed, cluster_bits);
         if (image.decided().sessions > 1) {
             image.clean_session<Order>(0);
-            if (image.good() && image.decided().snapshots > 0) { image.add_snapshot(); }
+            if (image.good()) { image.between_sessions(0); }
         }
         for (std::uint64_t session = 1; session <= 2 && image.good(); ++session) {
             faulty_session(image, session);

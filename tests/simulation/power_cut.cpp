@@ -84,7 +84,7 @@ struct power_cut : ::testing::Test {
         simulated_image image(seed, cluster_bits);
         if (image.decided().sessions > 1) {
             image.clean_session<Order>(0);
-            if (image.good() && image.decided().snapshots > 0) { image.add_snapshot(); }
+            if (image.good()) { image.between_sessions(0); }
         }
         // The survivor of one cut is what the next session begins with.
         for (std::uint64_t session = 1; session <= 3 && image.good(); ++session) {

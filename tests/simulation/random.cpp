@@ -20,7 +20,7 @@ struct random_load : ::testing::Test {
             if (image.content_at_rest() != image.model().base()) {
                 image.note("the file at rest reads differently");
             }
-            if (session < image.decided().snapshots) { image.add_snapshot(); }
+            image.between_sessions(session);
         }
         if (image.good()) { image.check_snapshots(); }
     }

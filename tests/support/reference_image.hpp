@@ -53,7 +53,7 @@ class reference_image {
     }
 
     /// What the guest reads, from the active tables; `below` fills what this image does not hold.
-    /// Compressed clusters are left as they are in `below`.
+    /// Of compressed clusters only those that compress() made.
     void read_over(std::span<std::byte> below) const { read_over(below, l1_, l1_size_); }
     void read_snapshot_over(std::size_t index, std::span<std::byte> below) const {
         const snapshot_place s = snapshots()[index];
@@ -74,6 +74,46 @@ class reference_image {
         write_snapshot_table(all);
         write_refcounts();
         return true;
+    }
+
+    /// Turns the clusters for which `chosen()` says so, of those that nothing shares, into compressed
+    /// ones, packed one behind the other: host clusters hold parts of several.
+    template <class F>
+    void compress(F chosen) {
+        count_references();
+        std::uint64_t end = append(1);
+        for (std::uint64_t i = 0; i < l1_size_; ++i) {
+            const std::uint64_t table = get64(l1_ + i * 8) & offset_bits;
+            if (table == 0 || references_[table / cluster_] != 1) { continue; }
+            for (std::uint64_t o = 0; o < cluster_; o += 8) {
+                const std::uint64_t entry = get64(table + o);
+                const std::uint64_t host = entry & offset_bits;
+                if ((entry & (compressed | 1)) != 0 || host == 0) { continue; }
+                if (host / cluster_ >= references_.size() || references_[host / cluster_] != 1 ||
+                    !chosen()) {
+                    continue;
+                }
+                put64(table + o, pack(host, end));
+            }
+        }
+        bytes_.resize((bytes_.size() + cluster_ - 1) / cluster_ * cluster_);
+        write_refcounts();
+    }
+
+    /// Inflates what compress() makes: deflate's stored blocks. For open_options::inflate.
+    static bool inflate_stored(std::span<const std::byte> from, std::span<std::byte> to) {
+        for (std::size_t at = 0, filled = 0; at + 5 <= from.size();) {
+            const auto size = std::to_integer<std::size_t>(from[at + 1]) |
+                              std::to_integer<std::size_t>(from[at + 2]) << 8;
+            const bool last = from[at] == std::byte{1};
+            at += 5;
+            if (size > from.size() - at || size > to.size() - filled) { return false; }
+            std::memcpy(to.data() + filled, from.data() + at, size);
+            at += size;
+            filled += size;
+            if (last) { return filled == to.size(); }
+        }
+        return false;
     }
 
   private:
@@ -118,6 +158,34 @@ class reference_image {
         table_clusters_ = get(56, 4);
         incompatible_ = version >= 3 ? get64(72) : 0;
         order_ = version >= 3 ? static_cast<unsigned>(get(96, 4)) : 4;
+    }
+
+    unsigned split() const { return 62 - (bits_ - 8); }
+
+    /// The entry of the cluster at `host`, stored from `end` on.
+    std::uint64_t pack(std::uint64_t host, std::uint64_t& end) {
+        std::vector<std::byte> packed;
+        for (std::uint64_t done = 0; done < cluster_;) {
+            const std::uint64_t n = std::min<std::uint64_t>(cluster_ - done, 0xffff);
+            const auto low = static_cast<std::byte>(n);
+            const auto high = static_cast<std::byte>(n >> 8);
+            const auto last = static_cast<std::byte>(done + n == cluster_ ? 1 : 0);
+            packed.insert(packed.end(), {last, low, high, ~low, ~high});
+            for (std::uint64_t b = host + done; b < host + done + n; ++b) {
+                packed.push_back(b < bytes_.size() ? bytes_[b] : std::byte{0});
+            }
+            done += n;
+        }
+        // Narrow refcounts cannot count several to a cluster, nor those again for a snapshot.
+        if (order_ <= 2) { end = (end + cluster_ - 1) / cluster_ * cluster_; }
+        // An entry counts as many further sectors as a cluster has, and no more.
+        if (end % 512 + packed.size() > cluster_ + 512) { end = (end + 511) / 512 * 512; }
+        const std::uint64_t sectors = (end % 512 + packed.size() - 1) / 512;
+        if (bytes_.size() < end + packed.size()) { bytes_.resize(end + packed.size()); }
+        std::memcpy(bytes_.data() + end, packed.data(), packed.size());
+        const std::uint64_t entry = compressed | sectors << split() | end;
+        end += packed.size();
+        return entry;
     }
 
     std::uint64_t clusters() const { return (bytes_.size() + cluster_ - 1) / cluster_; }
@@ -191,9 +259,8 @@ class reference_image {
     }
     void refer_cluster(std::uint64_t entry) {
         if ((entry & compressed) != 0) {
-            const unsigned split = 62 - (bits_ - 8);
-            const std::uint64_t at = entry & ((std::uint64_t{1} << split) - 1);
-            const std::uint64_t sectors = ((entry & (compressed - 1)) >> split) + 1;
+            const std::uint64_t at = entry & ((std::uint64_t{1} << split()) - 1);
+            const std::uint64_t sectors = ((entry & (compressed - 1)) >> split()) + 1;
             const std::uint64_t end = std::min(at / 512 * 512 + sectors * 512, bytes_.size());
             refer_bytes(at, end - at);
         } else if ((entry & offset_bits) != 0) {
@@ -245,11 +312,18 @@ class reference_image {
             const std::uint64_t i = c / per_table;
             const std::uint64_t table = i < l1_size ? get64(l1 + i * 8) & offset_bits : 0;
             const std::uint64_t entry = table != 0 ? get64(table + c % per_table * 8) : 0;
-            if (entry == 0 || (entry & compressed) != 0) { continue; }
+            if (entry == 0) { continue; }
             const std::uint64_t at = entry & offset_bits;
             const auto part = to.subspan(c * cluster_).first(
                 std::min<std::size_t>(cluster_, to.size() - c * cluster_));
             std::memset(part.data(), 0, part.size());
+            if ((entry & compressed) != 0) {
+                const std::uint64_t packed = entry & ((std::uint64_t{1} << split()) - 1);
+                std::vector<std::byte> whole(cluster_);
+                inflate_stored(std::span(bytes_).subspan(packed), whole);
+                std::memcpy(part.data(), whole.data(), part.size());
+                continue;
+            }
             if ((entry & 1) != 0 || at >= bytes_.size()) { continue; }
             std::memcpy(part.data(), bytes_.data() + at,
                         std::min<std::size_t>(part.size(), bytes_.size() - at));

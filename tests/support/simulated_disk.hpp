@@ -56,6 +56,7 @@ struct scenario {
     unsigned operations = 0;
     unsigned sessions = 1;
     unsigned snapshots = 0;      ///< between sessions
+    unsigned compressed = 0;     ///< of 4 clusters, between sessions
     bool overlaps = false;       ///< writes in flight may overlap each other
     std::uint64_t hot_bytes = 0; ///< most requests go here
     std::uint64_t most_bytes = 0; ///< of one request
@@ -75,7 +76,8 @@ struct scenario {
                 ", alignment " + std::to_string(device.limits.offset_alignment) + ", device " +
                 (device.seed != 0 ? "seeded" : device.deferred ? "deferred" : "at once") +
                 ", sessions " + std::to_string(sessions) + ", snapshots " +
-                std::to_string(snapshots) + (overlaps ? ", overlaps" : "");
+                std::to_string(snapshots) + ", compressed " + std::to_string(compressed) +
+                (overlaps ? ", overlaps" : "");
         return text;
     }
 };
@@ -123,6 +125,7 @@ inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
     s.sessions = one_of(random, {1U, 2U, 3U});
     s.operations = 200 / s.sessions;
     s.snapshots = random.coin() ? s.sessions - 1 : 0;
+    s.compressed = one_of(random, {0U, 1U, 3U});
     s.overlaps = random.below(3) == 0;
     s.flush_weight = one_of(random, {0U, 2U, 10U, 30U});
     return s;
@@ -433,7 +436,8 @@ auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool writ
                                         {.write = write,
                                          .references = qcow2::references::follow,
                                          .cache_bytes = s.cache_bytes,
-                                         .grow_ahead = s.grow_ahead}));
+                                         .grow_ahead = s.grow_ahead,
+                                         .inflate = &reference_image::inflate_stored}));
 }
 
 /// The image of a scenario between sessions, the model of its disk, and what snapshots must keep.
@@ -506,6 +510,17 @@ class simulated_image {
         return seen;
     }
 
+    /// What happens to the image between sessions: clusters are compressed, a snapshot is made.
+    void between_sessions(unsigned number) {
+        if (scenario_.compressed > 0) {
+            io::seeded random(scenario_.seed * 5 + number);
+            reference_image file(files_.at("top").bytes());
+            file.compress([&] { return random.below(4) < scenario_.compressed; });
+            files_.at("top") = io::sparse_bytes(file.bytes());
+            if (content_at_rest() != model_->base()) { note("the test's own compression"); }
+        }
+        if (number < scenario_.snapshots) { add_snapshot(); }
+    }
     void add_snapshot() {
         reference_image file(files_.at("top").bytes());
         if (!file.add_snapshot()) { return; }

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <gaur/track/in_flight.hpp>
+
+#include <gaur/base/error.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace gaur::test {
+namespace {
+
+using track::change;
+using track::companion;
+using track::door;
+using track::verdict;
+using track::waiter;
+
+guest_range clusters(std::uint64_t first, std::uint64_t count) { return {{first}, {count}}; }
+
+/// A waiter that writes down when it was woken.
+struct sleeper : waiter {
+    sleeper(std::vector<int>& list, int n) : waiter(&on_wake), woken(list), number(n) {}
+    static void on_wake(waiter& w) noexcept {
+        auto& self = static_cast<sleeper&>(w);
+        self.woken.push_back(self.number);
+        if (self.then) { self.then(); }
+    }
+    std::vector<int>& woken;
+    int number;
+    std::function<void()> then;
+};
+
+struct rider : companion {
+    rider(std::vector<int>& list, int n) : companion(&on_retired, {0}, {}), told(list), number(n) {}
+    static void on_retired(companion& c) noexcept {
+        auto& self = static_cast<rider&>(c);
+        self.told.push_back(self.state() == outcome::linked ? self.number : -self.number);
+    }
+    std::vector<int>& told;
+    int number;
+};
+
+template <class Tracker>
+struct tracker : ::testing::Test {
+    using tracked = track::tracked<Tracker>;
+
+    /// What `asked` meets while clusters 10 to 19 are being changed: how many are clear.
+    std::uint64_t clear_beside(guest_range asked) {
+        tracked other(in_flight, clusters(10, 10), {100});
+        const verdict v = in_flight.ask(asked);
+        EXPECT_EQ(v.meets == nullptr, v.clear == asked.count);
+        EXPECT_EQ(in_flight.meets(asked), v.meets != nullptr);
+        if (v.meets != nullptr) { EXPECT_EQ(v.meets, &other.node()); }
+        return v.clear.value;
+    }
+
+    Tracker in_flight;
+    std::vector<int> woken;
+};
+using indices = ::testing::Types<track::in_flight<track::ordered_index>,
+                                 track::in_flight<track::list_index>>;
+struct index_name {
+    template <class T>
+    static std::string GetName(int) {
+        return std::is_same_v<T, track::in_flight<track::list_index>> ? "list" : "ordered";
+    }
+};
+TYPED_TEST_SUITE(tracker, indices, index_name);
+
+TYPED_TEST(tracker, overlaps) {
+    EXPECT_EQ(this->clear_beside(clusters(5, 10)), 5U) << "its tail: stop short";
+    EXPECT_EQ(this->clear_beside(clusters(15, 10)), 0U) << "its head: wait";
+    EXPECT_EQ(this->clear_beside(clusters(19, 1)), 0U);
+    EXPECT_EQ(this->clear_beside(clusters(12, 3)), 0U) << "inside";
+    EXPECT_EQ(this->clear_beside(clusters(5, 30)), 5U) << "containing";
+    EXPECT_EQ(this->clear_beside(clusters(10, 10)), 0U) << "identical";
+    EXPECT_EQ(this->clear_beside(clusters(10, 30)), 0U);
+    EXPECT_EQ(this->clear_beside(clusters(9, 2)), 1U);
+    EXPECT_EQ(this->in_flight.figures().shortened, 3U);
+}
+
+TYPED_TEST(tracker, neighbours_do_not_meet) {
+    EXPECT_EQ(this->clear_beside(clusters(5, 5)), 5U);
+    EXPECT_EQ(this->clear_beside(clusters(20, 5)), 5U);
+    EXPECT_EQ(this->in_flight.figures().shortened, 0U);
+    EXPECT_EQ(this->in_flight.figures().waited, 0U);
+}
+
+TYPED_TEST(tracker, three_way_split) {
+    typename TestFixture::tracked left(this->in_flight, clusters(0, 4), {100});
+    typename TestFixture::tracked right(this->in_flight, clusters(8, 4), {200});
+    const verdict at_left = this->in_flight.ask(clusters(2, 8));
+    EXPECT_EQ(at_left.clear.value, 0U);
+    EXPECT_EQ(at_left.meets, &left.node());
+    const verdict middle = this->in_flight.ask(clusters(4, 6));
+    EXPECT_EQ(middle.clear.value, 4U);
+    EXPECT_EQ(middle.meets, &right.node());
+    typename TestFixture::tracked between(this->in_flight, clusters(4, 4), {300});
+    EXPECT_EQ(this->in_flight.ask(clusters(0, 12)).meets, &left.node()) << "the lowest";
+    EXPECT_EQ(this->in_flight.size(), 3U);
+}
+
+TYPED_TEST(tracker, finds_the_lowest_whatever_the_order_of_admission) {
+    std::deque<typename TestFixture::tracked> all;
+    for (const std::uint64_t first : {40U, 0U, 80U, 20U, 60U}) {
+        all.emplace_back(this->in_flight, clusters(first, 5), host_cluster{first});
+    }
+    for (std::uint64_t from = 0; from < 90; ++from) {
+        const verdict v = this->in_flight.ask(clusters(from, 100));
+        const std::uint64_t within = from % 20;
+        const std::uint64_t next = within < 5 ? from : from - within + 20;
+        ASSERT_EQ(v.meets != nullptr, next < 85) << from;
+        if (v.meets != nullptr) { EXPECT_EQ(v.clear.value, next - from) << from; }
+    }
+}
+
+TYPED_TEST(tracker, wakes_in_the_order_of_arrival) {
+    constexpr int count = 1000;
+    std::deque<sleeper> waiting;
+    {
+        typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
+        for (int i = 0; i < count; ++i) {
+            waiting.emplace_back(this->woken, i);
+            this->in_flight.wait_for(mine.node(), waiting.back());
+        }
+        EXPECT_TRUE(mine.node().has_waiters());
+        EXPECT_TRUE(this->woken.empty());
+    }
+    ASSERT_EQ(this->woken.size(), static_cast<std::size_t>(count));
+    EXPECT_TRUE(std::is_sorted(this->woken.begin(), this->woken.end()));
+    EXPECT_EQ(this->in_flight.figures().waited, static_cast<std::uint64_t>(count));
+    EXPECT_EQ(this->in_flight.figures().woken, static_cast<std::uint64_t>(count));
+    EXPECT_EQ(this->in_flight.figures().longest_queue, static_cast<std::uint32_t>(count));
+}
+
+TYPED_TEST(tracker, a_chain_of_waiters) {
+    // Each becomes the owner in its turn, and the others queue behind it again.
+    std::deque<sleeper> waiting;
+    std::deque<int> queue;
+    auto owner = std::make_unique<typename TestFixture::tracked>(this->in_flight, clusters(0, 1),
+                                                                 host_cluster{0});
+    for (int i = 0; i < 50; ++i) {
+        waiting.emplace_back(this->woken, i);
+        this->in_flight.wait_for(owner->node(), waiting.back());
+    }
+    std::vector<int> owners;
+    while (!waiting.empty()) {
+        this->woken.clear();
+        owner.reset();
+        ASSERT_FALSE(this->woken.empty());
+        owners.push_back(this->woken.front());
+        owner = std::make_unique<typename TestFixture::tracked>(this->in_flight, clusters(0, 1),
+                                                                host_cluster{0});
+        waiting.pop_front();
+        for (sleeper& s : waiting) { this->in_flight.wait_for(owner->node(), s); }
+    }
+    owner.reset();
+    EXPECT_EQ(owners.size(), 50U);
+    EXPECT_TRUE(std::is_sorted(owners.begin(), owners.end()));
+    EXPECT_TRUE(this->in_flight.empty());
+}
+
+TYPED_TEST(tracker, an_owner_that_fails_retires) {
+    sleeper waiting(this->woken, 1);
+    const auto attempt = [&]() -> result<void> {
+        typename TestFixture::tracked mine(this->in_flight, clusters(3, 2), {100});
+        this->in_flight.wait_for(mine.node(), waiting);
+        return error::from_errno(EIO);
+    };
+    EXPECT_FALSE(attempt());
+    EXPECT_EQ(this->woken, std::vector<int>{1});
+    EXPECT_TRUE(this->in_flight.empty());
+    EXPECT_EQ(this->in_flight.ask(clusters(0, 10)).clear.value, 10U) << "and is not met again";
+}
+
+TYPED_TEST(tracker, an_owner_destroyed_retires) {
+    sleeper first(this->woken, 1);
+    sleeper second(this->woken, 2);
+    std::optional<typename TestFixture::tracked> mine;
+    mine.emplace(this->in_flight, clusters(3, 2), host_cluster{100});
+    typename TestFixture::tracked other(this->in_flight, clusters(5, 2), {200});
+    this->in_flight.wait_for(mine->node(), first);
+    this->in_flight.wait_for(other.node(), second);
+    mine.reset();
+    EXPECT_EQ(this->woken, std::vector<int>{1}) << "only its own";
+    EXPECT_EQ(this->in_flight.ask(clusters(3, 2)).meets, nullptr);
+    EXPECT_EQ(this->in_flight.size(), 1U);
+}
+
+TYPED_TEST(tracker, a_waiter_destroyed_is_forgotten) {
+    std::optional<sleeper> gone;
+    sleeper before(this->woken, 1);
+    sleeper after(this->woken, 3);
+    {
+        typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
+        gone.emplace(this->woken, 2);
+        this->in_flight.wait_for(mine.node(), before);
+        this->in_flight.wait_for(mine.node(), *gone);
+        this->in_flight.wait_for(mine.node(), after);
+        EXPECT_TRUE(gone->is_waiting());
+        gone.reset();
+    }
+    EXPECT_EQ(this->woken, (std::vector<int>{1, 3}));
+}
+
+TYPED_TEST(tracker, a_waiter_destroyed_by_the_one_before) {
+    std::optional<sleeper> gone;
+    sleeper before(this->woken, 1);
+    {
+        typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
+        gone.emplace(this->woken, 2);
+        before.then = [&] { gone.reset(); };
+        this->in_flight.wait_for(mine.node(), before);
+        this->in_flight.wait_for(mine.node(), *gone);
+    }
+    EXPECT_EQ(this->woken, std::vector<int>{1});
+}
+
+TYPED_TEST(tracker, retired_before_anybody_wakes) {
+    sleeper waiting(this->woken, 1);
+    std::uint64_t clear = 0;
+    {
+        typename TestFixture::tracked mine(this->in_flight, clusters(0, 4), {100});
+        waiting.then = [&] { clear = this->in_flight.ask(clusters(0, 4)).clear.value; };
+        this->in_flight.wait_for(mine.node(), waiting);
+    }
+    EXPECT_EQ(clear, 4U) << "who looks again must not find what woke him";
+}
+
+TYPED_TEST(tracker, counts) {
+    {
+        typename TestFixture::tracked a(this->in_flight, clusters(0, 1), {1});
+        typename TestFixture::tracked b(this->in_flight, clusters(1, 1), {2});
+        EXPECT_EQ(this->in_flight.size(), 2U);
+        EXPECT_EQ(a.node().host(), host_cluster{1});
+        EXPECT_TRUE(a.node().is_tracked());
+    }
+    typename TestFixture::tracked c(this->in_flight, clusters(0, 1), {1});
+    EXPECT_EQ(this->in_flight.figures().admitted, 3U);
+    EXPECT_EQ(this->in_flight.figures().most_in_flight, 2U);
+    EXPECT_EQ(this->in_flight.figures().waited + this->in_flight.figures().joined, 0U);
+}
+
+TYPED_TEST(tracker, companions_are_told_before_waiters_wake) {
+    sleeper waiting(this->woken, 9);
+    rider first(this->woken, 1);
+    rider second(this->woken, 2);
+    {
+        typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
+        EXPECT_EQ(mine.node().door(), door::closed) << "until its owner opens it";
+        mine.node().set_door(door::aboard);
+        this->in_flight.wait_for(mine.node(), waiting);
+        this->in_flight.join(mine.node(), first);
+        this->in_flight.join(mine.node(), second);
+        int aboard = 0;
+        mine.node().for_each_companion([&](companion&) { ++aboard; });
+        EXPECT_EQ(aboard, 2);
+        EXPECT_EQ(mine.node().writing_beside(), 0U);
+        mine.set_linked();
+    }
+    EXPECT_EQ(this->woken, (std::vector<int>{1, 2, 9}));
+    EXPECT_EQ(first.state(), companion::outcome::linked);
+    EXPECT_EQ(this->in_flight.figures().joined, 2U);
+}
+
+TYPED_TEST(tracker, companions_learn_that_it_was_given_up) {
+    rider one(this->woken, 1);
+    {
+        typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
+        mine.node().set_door(door::aboard);
+        this->in_flight.join(mine.node(), one);
+    }
+    EXPECT_EQ(this->woken, std::vector<int>{-1});
+    EXPECT_EQ(one.state(), companion::outcome::given_up);
+}
+
+TYPED_TEST(tracker, the_owner_learns_when_he_is_alone) {
+    rider well(this->woken, 1);
+    rider badly(this->woken, 2);
+    rider late(this->woken, 3);
+    int alone = 0;
+    {
+        typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
+        mine.node().set_door(door::beside);
+        this->in_flight.join(mine.node(), badly);
+        this->in_flight.join(mine.node(), well);
+        EXPECT_EQ(mine.node().writing_beside(), 2U);
+        mine.node().on_alone([](void* n) noexcept { ++*static_cast<int*>(n); }, &alone);
+        change::wrote_beside(badly, false);
+        EXPECT_FALSE(mine.node().was_written_beside());
+        EXPECT_EQ(alone, 0);
+        change::wrote_beside(well, true);
+        EXPECT_TRUE(mine.node().was_written_beside());
+        EXPECT_EQ(alone, 1);
+        this->in_flight.join(mine.node(), late);
+        mine.set_linked();
+    }
+    // Its own write ends after the change has retired: nobody is there to be told.
+    change::wrote_beside(late, true);
+    EXPECT_EQ(alone, 1);
+    EXPECT_EQ(this->woken, (std::vector<int>{2, 1, 3}));
+}
+
+using tracker_death = tracker<track::in_flight<>>;
+TEST_F(tracker_death, broken_contracts_are_seen) {
+    EXPECT_DEATH(
+        {
+            tracked a(in_flight, clusters(0, 4), {1});
+            tracked b(in_flight, clusters(3, 4), {2});
+        },
+        "lowest_overlap");
+    EXPECT_DEATH(tracked(in_flight, clusters(5, 0), {1}), "empty");
+    EXPECT_DEATH(
+        {
+            change never({{0}, {1}}, {1});
+            in_flight.retire(never);
+        },
+        "is_tracked");
+    EXPECT_DEATH(
+        {
+            auto own = std::make_unique<track::in_flight<>>();
+            change left({{0}, {1}}, {1});
+            own->track(left);
+            own.reset();
+        },
+        "admitted_.empty");
+}
+
+} // namespace
+} // namespace gaur::test
