@@ -139,7 +139,9 @@ class backend {
         op.owner_ = this;
         op.file_ = &target;
         op.set_outcome(is_cut_ ? EIO : injected_error(target, what));
-        op.recorded_ = options_.record && op.outcome() == 0 && may_change(target, what);
+        // Only of a disk in memory can a cut show what is left, so only there is there a log.
+        op.recorded_ = DiskBackend<Inner> && options_.record && op.outcome() == 0 &&
+                       may_change(target, what);
         if (op.recorded_) { op.entry_ = log_.begin(target.number_, what); }
         if (options_.order == order::as_inner && start(op)) { return submit_status::done; }
         ++in_flight_;
