@@ -14,12 +14,12 @@ namespace gaur::device {
 /// An open image. Requests may be in flight together, in any number; all of them, and everything
 /// that is called here, run on the image's one serial executor.
 ///
-/// `close()` makes everything durable and marks the image clean; it is what reports errors. An image
-/// that is destroyed without it leaves its file as a power cut would: what was flushed is there, at
-/// most clusters leak. Requests in flight then end by themselves, with errc::cancelled where they
-/// had not begun their last I/O; they must still be given their end, so the backend and the executor
-/// have to outlive them. Destroying is a call like the others: from the image's executor, or, once
-/// it is closed, from anywhere.
+/// `close()` makes everything durable and marks the image clean; it is what reports errors. An
+/// image that is destroyed without it leaves its file as a power cut would: what was flushed is
+/// there, at most clusters leak. Requests in flight then end by themselves, with errc::cancelled
+/// where they had not begun their last I/O; they must still be given their end, so the backend and
+/// the executor have to outlive them. Destroying is a call like the others: from the image's
+/// executor, or, once it is closed, from anywhere.
 template <class Engine>
 class image {
   public:

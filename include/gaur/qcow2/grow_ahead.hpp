@@ -11,10 +11,10 @@
 
 namespace gaur::qcow2 {
 
-/// Keeps the image file longer than what is used of it, by space that the host has allocated, so that
-/// no guest's write has to extend it: hosts serialise writes that extend a file, and pay for every
-/// block that they allocate. Grows in large steps beside the requests, one at a time. Where the host
-/// cannot (no fallocate, no space) it stops, and writes extend the file themselves.
+/// Keeps the image file longer than what is used of it, by space that the host has allocated, so
+/// that no guest's write has to extend it: hosts serialise writes that extend a file, and pay for
+/// every block that they allocate. Grows in large steps beside the requests, one at a time. Where
+/// the host cannot (no fallocate, no space) it stops, and writes extend the file themselves.
 template <class Shard>
 class grow_ahead : Shard::file::operation, exec::work {
     using operation = typename Shard::file::operation;
