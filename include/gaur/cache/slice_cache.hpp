@@ -143,6 +143,10 @@ class slice_cache {
         writing_.clear();
     }
 
+    bool has_dirty(slice_kind kind) const noexcept {
+        return !dirty_[static_cast<unsigned>(kind)].empty();
+    }
+
     /// Calls `use(slice&)` for each dirty slice of a kind; it may begin to write the slice.
     template <class F>
     void for_each_dirty(slice_kind kind, F use) {

@@ -2,15 +2,15 @@
 #pragma once
 
 #include <gaur/cache/group_commit.hpp>
-#include <gaur/cache/write_set.hpp>
 #include <gaur/device/format.hpp>
+#include <gaur/qcow2/epoch.hpp>
 #include <gaur/qcow2/grow_ahead.hpp>
+#include <gaur/qcow2/header_sector.hpp>
 #include <gaur/qcow2/mappings.hpp>
 #include <gaur/qcow2/metadata.hpp>
 #include <gaur/qcow2/refcounts.hpp>
 #include <gaur/track/quarantine.hpp>
 
-#include <array>
 #include <cstdint>
 #include <deque>
 #include <utility>
@@ -23,35 +23,21 @@ namespace gaur::qcow2 {
 /// where it is not. gaur/qcow2/zlib.hpp has one.
 using inflate_function = bool (*)(std::span<const std::byte> from, std::span<std::byte> to);
 
-/// What a commit has done so far.
-struct commit_figures {
-    std::uint64_t epochs = 0;
-    std::uint64_t barriers = 0;       ///< flushes of the host file
-    std::uint64_t metadata_bytes = 0; ///< written
-};
-
 /// The qcow2 format: translates, allocates, and makes its tables durable. A model of
 /// device::AllocatingFormat.
 ///
-/// A commit writes the changes of an epoch in one order, whatever they were:
-///
-///   0. new refcount blocks and a refcount table that moved, barrier (rare: the rest only if any)
-///   1. raised refcounts, refcount table entries, new L2 tables that nothing points to yet;
-///      barrier, which makes the guest's data durable as well
-///   2. L2 entries and L1 entries; barrier
-///   3. only now what those entries referred to before may lose its references: in memory, to ride
-///      with the next epoch's first step, and only once no request can still use it
-///
-/// A step with nothing to write needs no barrier. After a crash at any point the refcounts on disk
-/// are never below the references on disk: clusters may leak, nothing can be lost.
+/// A commit lowers what earlier epochs let go, cuts an epoch out of memory and writes it
+/// (`qcow2::epoch`). Only when that is durable may what its entries referred to before lose its
+/// references: in memory, to ride with a later epoch, and only once no request can still use it. So
+/// clusters may leak in a crash, and nothing can be lost.
 template <class Shard>
 class format {
   public:
     format(Shard& shard, std::unique_ptr<metadata<Shard>> m, cache::resident_table refcount_table,
-           cache::resident_table l1, std::array<std::byte, 512> header_sector, bool writable,
+           cache::resident_table l1, const qcow2::header_sector& sector, bool writable,
            inflate_function inflate_with, std::uint64_t grow_step)
         : shard_(shard), m_(std::move(m)), refcounts_(*m_, std::move(refcount_table)),
-          mappings_(*m_, refcounts_, std::move(l1)), header_sector_(header_sector),
+          mappings_(*m_, refcounts_, std::move(l1)), header_sector_(sector),
           inflate_(inflate_with),
           grower_(shard, m_->file, m_->used_end.value, writable ? grow_step : 0),
           writable_(writable), commit_(*this) {
@@ -136,11 +122,7 @@ class format {
     /// A writer must clear the autoclear bits of what it does not keep up to date, before it writes
     /// anything else (specification, "Header", autoclear_features).
     async::task<void> clear_autoclear() {
-        if (m_->header.autoclear_features != 0) {
-            m_->header.autoclear_features = 0;
-            store_be<std::uint64_t>(header_sector_.data() + layout::field::autoclear_features, 0);
-            header_changed_ = true;
-        }
+        if (m_->header.autoclear_features != 0) { header_sector_.set_autoclear(m_->header, 0); }
         return commit_once(shard_, *this);
     }
 
@@ -153,7 +135,7 @@ class format {
     // For group_commit.
 
     const typename Shard::executor_type& executor() const noexcept { return shard_.executor(); }
-    async::task<void> write_epoch() { return epoch(shard_, *this); }
+    async::task<void> write_epoch() { return commit_epoch(shard_, *this); }
     async::frame_pool& frames() noexcept { return shard_.frames(); }
     void epochs_idle() noexcept {
         if (on_idle_ != nullptr) { on_idle_(on_idle_context_); }
@@ -202,36 +184,7 @@ class format {
         co_return {};
     }
 
-    static async::task<void> barrier(Shard& shard, format& self) {
-        async::probe_here here(shard.probe(), async::point::flush_to_disk, self.figures_.barriers);
-        result<void> go_on = co_await here;
-        if (!go_on) { co_return go_on; }
-        ++self.figures_.barriers;
-        const result<std::uint64_t> end = self.m_->file.size();
-        const io::request what = io::request::flush();
-        async::await_io flushing(shard, self.m_->file, what);
-        result<void> r = co_await flushing;
-        if (r && end) { self.m_->durable_end = std::max(self.m_->durable_end, {*end}); }
-        co_return r;
-    }
-
-    /// Writes one step and waits until it is durable.
-    static async::task<void> step(Shard& shard, format& self, cache::write_set& set,
-                                  async::point where) {
-        async::probe_here here(shard.probe(), where, set.size_bytes());
-        result<void> r = co_await here;
-        if (!r) { co_return r; }
-        self.figures_.metadata_bytes += set.size_bytes();
-        async::task<void> writing = cache::write_set::write(shard, self.m_->file, set);
-        r = co_await writing;
-        if (r) {
-            async::task<void> flushing = barrier(shard, self);
-            r = co_await flushing;
-        }
-        co_return r;
-    }
-
-    static async::task<void> epoch(Shard& shard, format& self) {
+    static async::task<void> commit_epoch(Shard& shard, format& self) {
         async::probe_here here(shard.probe(), async::point::flush_to_os, self.figures_.epochs);
         result<void> r = co_await here;
         if (!r) { co_return r; }
@@ -241,113 +194,32 @@ class format {
         if (!r) { co_return r; }
 
         // Nothing suspends while the epoch is cut out of what is in memory.
-        epoch_sets& sets = self.sets_;
-        const bool data_written = std::exchange(self.data_written_, false);
-        self.freeze(sets);
+        self.cut_epoch();
         std::vector<dropped_run> dropped = std::exchange(self.m_->dropped, {});
         const track::quarantine::generation last =
             dropped.empty() ? 0 : self.quarantine_.close();
 
-        async::task<void> writing = write_steps(shard, self, data_written);
+        async::task<void> writing =
+            epoch<Shard>::write(shard, self.epoch_, *self.m_, self.figures_);
         r = co_await writing;
         self.m_->slices.writes_ended(r.has_value());
         if (r && !dropped.empty()) { self.released_later_.push_back({last, std::move(dropped)}); }
         co_return r;
     }
 
-    static async::task<void> write_steps(Shard& shard, format& self, bool data_written) {
-        epoch_sets& sets = self.sets_;
-        result<void> r;
-        if (!sets.new_blocks.empty()) {
-            async::task<void> first =
-                step(shard, self, sets.new_blocks, async::point::flush_refcounts);
-            r = co_await first;
-            if (!r) { co_return r; }
-        }
-        const bool maps = !sets.mappings.empty();
-        const bool wait = !sets.counts.empty() || (maps ? sets.data_first : data_written);
-        if (wait) {
-            async::task<void> second =
-                step(shard, self, sets.counts, async::point::flush_refcounts);
-            r = co_await second;
-            if (!r) { co_return r; }
-        }
-        if (maps) {
-            async::task<void> third =
-                step(shard, self, sets.mappings, async::point::flush_mappings);
-            r = co_await third;
-        }
-        co_return r;
-    }
-
-    /// One epoch's bytes, by step; kept from epoch to epoch for their memory.
-    struct epoch_sets {
-        cache::write_set new_blocks;
-        cache::write_set counts;
-        cache::write_set mappings;
-        bool data_first = false;
-    };
-
-    void freeze(epoch_sets& sets) {
-        const bool maps = mappings_.l1().is_dirty() || has_dirty_mappings();
-        if (maps && m_->header.lazy_refcounts() && !m_->header.is_dirty()) {
-            set_incompatible(m_->header.incompatible_features | layout::incompatible::dirty);
+    void cut_epoch() {
+        layout::header& h = m_->header;
+        const bool maps = mappings_.l1().is_dirty() ||
+                          m_->slices.has_dirty(cache::slice_kind::mapping);
+        if (maps && h.lazy_refcounts() && !h.is_dirty()) {
+            header_sector_.set_incompatible(h, h.incompatible_features |
+                                                   layout::incompatible::dirty);
         }
         // With lazy refcounts the dirty bit says that they are stale, so they may wait for the
         // close.
-        if (!m_->header.is_dirty() || closing_ || must_commit()) { freeze_refcounts(sets); }
-        if (std::exchange(header_changed_, false)) {
-            sets.counts.add({0}, header_sector_);
-        }
-        m_->slices.for_each_dirty(cache::slice_kind::mapping, [&](cache::slice& s) {
-            add_dirty(s.is_fresh() ? sets.counts : sets.mappings, s);
-        });
-        mappings_.l1().take_dirty([&](host_offset at, std::span<const std::byte> bytes) {
-            sets.mappings.add(at, bytes);
-        });
-        sets.data_first = mappings_.take_data_first();
-    }
-
-    void freeze_refcounts(epoch_sets& sets) {
-        const bool moved = refcounts_.has_moved();
-        bool fresh = moved;
-        m_->slices.for_each_dirty(cache::slice_kind::refcount, [&](cache::slice& s) {
-            fresh = fresh || s.is_fresh();
-            add_dirty(s.is_fresh() ? sets.new_blocks : sets.counts, s);
-        });
-        refcounts_.table().take_dirty([&](host_offset at, std::span<const std::byte> bytes) {
-            (moved ? sets.new_blocks : sets.counts).add(at, bytes);
-        });
-        if (moved) {
-            store_be<std::uint64_t>(header_sector_.data() + layout::field::refcount_table_offset,
-                                    m_->header.refcount_table_offset);
-            store_be<std::uint32_t>(header_sector_.data() + layout::field::refcount_table_clusters,
-                                    m_->header.refcount_table_clusters);
-            header_changed_ = true;
-            const std::optional<host_range> old = refcounts_.take_old_table();
-            m_->dropped.push_back({old->first, old->count});
-        }
-    }
-
-    bool has_dirty_mappings() {
-        bool any = false;
-        m_->slices.for_each_dirty(cache::slice_kind::mapping, [&](cache::slice&) { any = true; });
-        return any;
-    }
-
-    void add_dirty(cache::write_set& set, cache::slice& s) {
-        constexpr std::size_t sector = cache::slice_cache<Shard>::sector;
-        // Where the host's blocks are larger than a sector, whole blocks: nothing to read back.
-        const std::size_t block =
-            std::clamp<std::size_t>(m_->file.limits().offset_alignment, sector,
-                                    m_->slices.slice_size());
-        const std::uint32_t mask = (std::uint32_t{1} << (block / sector)) - 1;
-        for (std::size_t from = 0; from < m_->slices.slice_size(); from += block) {
-            if ((s.dirty_sectors() >> (from / sector) & mask) != 0) {
-                set.add(s.at() + from, {s.data() + from, block});
-            }
-        }
-        m_->slices.begin_write(s);
+        const bool with_counts = !h.is_dirty() || closing_ || must_commit();
+        epoch_.cut(*m_, refcounts_, mappings_, header_sector_,
+                   std::exchange(data_written_, false), with_counts);
     }
 
     /// Lowers the refcounts of what was dropped in epochs that are durable, and that no request can
@@ -407,38 +279,31 @@ class format {
             self.data_written_ = true;
         }
         if (self.m_->header.is_dirty()) {
-            self.set_incompatible(self.m_->header.incompatible_features &
-                                  ~layout::incompatible::dirty);
+            layout::header& h = self.m_->header;
+            self.header_sector_.set_incompatible(h, h.incompatible_features &
+                                                        ~layout::incompatible::dirty);
         }
         auto clean = self.commit();
         result<void> r = co_await clean;
         co_return r;
     }
 
-    void set_incompatible(std::uint64_t features) {
-        m_->header.incompatible_features = features;
-        store_be<std::uint64_t>(header_sector_.data() + layout::field::incompatible_features,
-                                features);
-        header_changed_ = true;
-    }
-
     Shard& shard_;
     std::unique_ptr<metadata<Shard>> m_;
     refcounts<Shard> refcounts_;
     mappings<Shard> mappings_;
-    std::array<std::byte, 512> header_sector_; // as it is to be on disk
+    qcow2::header_sector header_sector_;
     inflate_function inflate_;
     grow_ahead<Shard> grower_;
     track::quarantine quarantine_;
     std::deque<batch> released_later_;
-    epoch_sets sets_;
+    epoch<Shard> epoch_;
     commit_figures figures_;
     void (*on_idle_)(void*) noexcept = nullptr;
     void* on_idle_context_ = nullptr;
     bool writable_;
     bool closing_ = false;
     bool data_written_ = false;
-    bool header_changed_ = false;
     cache::group_commit<format> commit_;
 };
 

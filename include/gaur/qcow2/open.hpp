@@ -131,9 +131,7 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     result<std::vector<std::byte>> counts = co_await reading_counts;
     if (!counts) { co_return counts.error(); }
 
-    std::array<std::byte, 512> sector{};
-    std::memcpy(sector.data(), found->first_cluster.data(),
-                std::min(sector.size(), found->first_cluster.size()));
+    const header_sector sector(found->first_cluster);
     backend_file file = std::move(*probe_file).release();
     probe_file.reset();
     cache::resident_table l1_table({h.l1_table_offset}, *std::move(l1));
