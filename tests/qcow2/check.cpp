@@ -15,7 +15,6 @@ namespace gaur::test {
 namespace {
 
 namespace field = qcow2::layout::field;
-constexpr std::uint64_t copied = std::uint64_t{1} << 63;
 
 /// Verdicts against QEMU's are in tests/interop/checked.cpp; here is what QEMU does not show.
 class check_test : public ::testing::Test {

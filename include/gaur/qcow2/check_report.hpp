@@ -17,8 +17,8 @@ struct check_options {
     bool direct = false; ///< past the host's page cache (O_DIRECT)
     /// Findings beyond this many are counted, but not described.
     std::size_t max_findings = 1000;
-    /// For refcounts: twice their width for each cluster of the file. A file that needs more is
-    /// refused with EFBIG.
+    /// For refcounts, twice their width for each cluster of the file: a file that needs more is
+    /// refused with EFBIG. As much again for the list of L2 tables.
     std::uint64_t max_memory = std::uint64_t{1} << 30;
 };
 

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/base/bytes.hpp>
+#include <gaur/base/units.hpp>
+#include <gaur/qcow2/check_report.hpp>
+#include <gaur/qcow2/layout/bitmap.hpp>
+#include <gaur/qcow2/layout/entry.hpp>
+#include <gaur/qcow2/layout/header.hpp>
+#include <gaur/qcow2/layout/snapshot.hpp>
+#include <gaur/qcow2/reference_counts.hpp>
+#include <gaur/qcow2/table_list.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace gaur::qcow2 {
+
+/// A check without its I/O: is shown the tables of an image, counts what they refer to, and says
+/// what is wrong. Verdicts and figures are those of QEMU's check. The stored refcounts come first,
+/// then the L1 tables, the L2 tables that those name, all else, and at the end `finish`.
+class checked_tables {
+    using kind = check_finding::kind;
+    using hex = detail::hex;
+
+  public:
+    checked_tables(layout::header h, reference_counts counts, const check_options& options)
+        : header_(std::move(h)), tables_(header_.tables()), counts_(std::move(counts)),
+          table_bytes_left_(counts_.file_size()), unaligned_bytes_left_(counts_.file_size()),
+          l2_(static_cast<std::size_t>(options.max_memory / sizeof(table_user))) {
+        report_.max_findings = options.max_findings;
+        report_.total_clusters = tables_.clusters.covering(align_down(header_.size, 512)).value;
+    }
+
+    const layout::header& header() const noexcept { return header_; }
+    std::uint64_t file_size() const noexcept { return counts_.file_size(); }
+    std::uint64_t cluster_size() const noexcept { return tables_.cluster_size(); }
+    bool is_cluster_aligned(host_offset at) const noexcept {
+        return tables_.clusters.within(at) == 0;
+    }
+    reference_counts& counts() noexcept { return counts_; }
+
+    /// A reference to `size` bytes at `at`.
+    void add(host_offset at, std::uint64_t size, std::uint64_t times = 1) {
+        counts_.add(at, size, times, report_);
+    }
+    template <class... Parts>
+    void corruption(std::uint64_t times, host_offset where, const Parts&... parts) {
+        report_.note(kind::corruption, times, where, parts...);
+    }
+    /// Something that may refer to clusters could not be followed: no cluster can be called a leak.
+    void not_looked_at(host_offset at, const char* what, std::string_view why) {
+        all_read_ = false;
+        report_.note(kind::error, 1, at, "ERROR: ", what, " at offset 0x", hex{at.value},
+                     " not looked at: ", why);
+    }
+    /// Whether a table of these bytes of the file is to be read whole. Tables that lie apart are
+    /// together no larger than the file. Those that do not could be without end, so they are not
+    /// followed further.
+    bool may_read(host_offset at, std::uint64_t bytes, const char* what) {
+        if (bytes > table_bytes_left_) {
+            not_looked_at(at, what, "it overlaps others");
+            return false;
+        }
+        table_bytes_left_ -= bytes;
+        return true;
+    }
+
+    /// The entries of an L1 table; the rest of it is zeroes.
+    void check_l1(std::span<const std::byte> entries, bool active) {
+        for (std::size_t i = 0; i < entries.size() / 8; ++i) {
+            const layout::l1_entry entry{load_be<std::uint64_t>(entries.data() + i * 8)};
+            if (entry.raw != 0) { check_l1_entry(i, entry, active); }
+        }
+    }
+
+    /// The L2 tables that the L1 tables named, in the order of the file.
+    std::vector<table_user> take_l2_tables() {
+        std::vector<table_user> all = l2_.take();
+        std::erase_if(all, [&](const table_user& t) { return !may_walk(t.at); });
+        return all;
+    }
+    /// One of them; `entries` is a cluster.
+    void check_l2(const table_user& user, std::span<const std::byte> entries) {
+        host_offset expected; // right behind the cluster before
+        for (std::size_t i = 0; i < tables_.l2_entries(); ++i) {
+            const layout::l2_entry entry{load_be<std::uint64_t>(entries.data() + i * 8)};
+            if (entry.raw == 0) { continue; }
+            const std::uint64_t times = user.active + user.inactive;
+            if (entry.kind() == layout::cluster_kind::compressed) {
+                check_compressed(user, entry);
+                continue;
+            }
+            if (!entry.reserved_ok(3)) {
+                corruption(times, user.at,
+                           "ERROR found l2 entry with reserved bits set: ", hex{entry.raw});
+            }
+            const host_offset at = entry.host();
+            if (at.value == 0) { continue; }
+            if (!is_cluster_aligned(at)) {
+                const bool zero = entry.kind() == layout::cluster_kind::zero_allocated;
+                corruption(times, user.at, "ERROR offset=", hex{at.value},
+                           zero ? ": Preallocated cluster" : ": Data cluster",
+                           " is not properly aligned; L2 entry corrupted.");
+            }
+            report_.allocated_clusters += user.active;
+            if (expected.value != 0 && at != expected) {
+                report_.fragmented_clusters += user.active;
+            }
+            expected = at + cluster_size();
+            add(at, cluster_size(), times);
+            if (user.at.value != 0 && user.active != 0) { check_copied(user, entry); }
+        }
+    }
+
+    /// Whether the L1 table of the n-th snapshot may be looked at.
+    bool check_snapshot(std::size_t n, const layout::snapshot& s) {
+        const host_offset at = s.l1_table_offset;
+        if (header_.version >= 3 && !s.disk_size) {
+            corruption(1, {header_.snapshots_offset}, "ERROR snapshot table entry ", n,
+                       " is incomplete");
+        }
+        if (!is_cluster_aligned(at)) {
+            corruption(1, at, "ERROR snapshot ", n, " l1_offset=0x", hex{at.value},
+                       ": L1 table is not cluster aligned; snapshot table entry corrupted");
+            return false;
+        }
+        if (s.l1_size > layout::max_l1_entries) {
+            corruption(1, at, "ERROR snapshot ", n, " l1_size=0x", hex{s.l1_size},
+                       ": L1 table is too large; snapshot table entry corrupted");
+            return false;
+        }
+        return true;
+    }
+
+    /// Whether a bitmap's table may be looked at.
+    bool check_bitmap(const layout::bitmap& b) {
+        const bool sound = layout::is_sound(b, header_.cluster_bits);
+        const std::uint64_t size = std::uint64_t{b.table_size} * 8;
+        if (sound && b.table.value <= file_size() && size <= file_size() - b.table.value) {
+            return may_read(b.table, size, "the bitmap table");
+        }
+        all_read_ = false;
+        corruption(1, b.table, "ERROR bitmap table at offset 0x", hex{b.table.value},
+                   sound ? " ends past the end of the file" : ": directory entry corrupted");
+        return false;
+    }
+    void check_bitmap_table(const layout::bitmap& b, std::span<const std::byte> entries) {
+        add(b.table, entries.size());
+        for (std::size_t i = 0; i < entries.size() / 8; ++i) {
+            const layout::bitmap_table_entry entry{load_be<std::uint64_t>(entries.data() + i * 8)};
+            if (!entry.is_sound(header_.cluster_bits)) {
+                corruption(1, b.table, "ERROR bitmap table entry ", i,
+                           " is malformed: ", hex{entry.raw});
+            } else if (entry.host().value != 0) {
+                add(entry.host(), cluster_size());
+            }
+        }
+    }
+
+    /// Header, refcount table and blocks, and what the header names beside them.
+    check_report finish(std::span<const std::byte> refcount_table) {
+        add({0}, cluster_size());
+        add({header_.refcount_table_offset}, refcount_table.size());
+        const auto crypto = header_.extension_data(layout::extension_magic::crypto);
+        if (crypto.size() == 16) {
+            add({load_be<std::uint64_t>(crypto.data())}, load_be<std::uint64_t>(crypto.data() + 8));
+        }
+        for (std::size_t i = 0; i < refcount_table.size() / 8; ++i) {
+            check_refcount_block(
+                i, layout::refcount_table_entry{load_be<std::uint64_t>(&refcount_table[i * 8])});
+        }
+        counts_.compare(all_read_, report_);
+        return std::move(report_);
+    }
+    /// What is known so far, where nothing more can be.
+    check_report give_up() { return std::move(report_); }
+
+  private:
+    /// Where tables need not be aligned, thousands of them fit where one does.
+    bool may_walk(host_offset at) {
+        if (is_cluster_aligned(at)) { return true; }
+        if (cluster_size() > unaligned_bytes_left_) {
+            not_looked_at(at, "the L2 table", "it is one of too many that are not aligned");
+            return false;
+        }
+        unaligned_bytes_left_ -= cluster_size();
+        return true;
+    }
+
+    void check_l1_entry(std::size_t index, layout::l1_entry entry, bool active) {
+        const host_offset at = entry.table();
+        if (!entry.reserved_ok()) {
+            corruption(1, at, "ERROR found L1 entry with reserved bits set: ", hex{entry.raw});
+        }
+        add(at, cluster_size());
+        if (!is_cluster_aligned(at)) {
+            corruption(1, at, "ERROR l2_offset=", hex{at.value},
+                       ": Table is not cluster aligned; L1 entry corrupted");
+        }
+        // COPIED is kept up in the active tables alone.
+        const std::optional<std::uint64_t> count = counts_.stored(tables_.clusters.cluster_of(at));
+        if (active && at.value != 0 && count && (*count == 1) != entry.copied()) {
+            corruption(1, at, "ERROR OFLAG_COPIED L2 cluster: l1_index=", index,
+                       " l1_entry=", hex{entry.raw}, " refcount=", *count);
+        }
+        // Past the end there are only zeroes.
+        if (at.value >= file_size()) { return; }
+        if (!l2_.add({at, active ? 1U : 0U, active ? 0U : 1U})) {
+            not_looked_at(at, "the L2 table", "too many for max_memory");
+        }
+    }
+
+    void check_compressed(const table_user& user, layout::l2_entry entry) {
+        const std::uint64_t times = user.active + user.inactive;
+        const layout::compressed_run run = entry.compressed(tables_.clusters.bits);
+        if (entry.copied()) {
+            corruption(times, user.at, "ERROR: coffset=0x", hex{run.at.value},
+                       ": copied flag must never be set for compressed clusters");
+        }
+        add(run.at, run.size, times);
+        // Each is read for itself, wherever it lies.
+        report_.allocated_clusters += user.active;
+        report_.compressed_clusters += user.active;
+        report_.fragmented_clusters += user.active;
+    }
+
+    void check_copied(const table_user& user, layout::l2_entry entry) {
+        const std::optional<std::uint64_t> count =
+            counts_.stored(tables_.clusters.cluster_of(entry.host()));
+        if (count && (*count == 1) != entry.copied()) {
+            corruption(user.active, entry.host(),
+                       "ERROR OFLAG_COPIED data cluster: l2_entry=", hex{entry.raw},
+                       " refcount=", *count);
+        }
+    }
+
+    void check_refcount_block(std::size_t index, layout::refcount_table_entry entry) {
+        const host_offset at = entry.block();
+        const host_cluster block = tables_.clusters.cluster_of(at);
+        if (entry.raw == 0) { return; }
+        if (!entry.reserved_ok()) {
+            corruption(1, at, "ERROR refcount table entry ", index, " has reserved bits set");
+        } else if (!is_cluster_aligned(at)) {
+            corruption(1, at, "ERROR refcount block ", index,
+                       " is not cluster aligned; refcount table entry corrupted");
+        } else if (block.value >= counts_.clusters()) {
+            corruption(1, at, "ERROR refcount block ", index, " is outside image");
+        } else {
+            add(at, cluster_size());
+            const std::uint64_t count = counts_.counted(block);
+            if (count != 1) {
+                corruption(1, at, "ERROR refcount block ", index, " refcount=", count);
+            }
+        }
+    }
+
+    layout::header header_;
+    layout::geometry tables_;
+    reference_counts counts_;
+    std::uint64_t table_bytes_left_;     // of tables that may still be read whole
+    std::uint64_t unaligned_bytes_left_; // of L2 tables that are not aligned
+    table_list l2_;
+    check_report report_;
+    bool all_read_ = true;
+};
+
+} // namespace gaur::qcow2

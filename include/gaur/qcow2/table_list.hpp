@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <gaur/base/units.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace gaur::qcow2 {
+
+/// An L2 table, and how many L1 entries point to it. Tables that snapshots share are looked at
+/// once, and what is found there counts for all of them.
+struct table_user {
+    host_offset at;
+    std::uint64_t active = 0;   ///< of the active L1 table
+    std::uint64_t inactive = 0; ///< of snapshots
+};
+
+/// The L2 tables that a check has met, each once, in bounded memory.
+class table_list {
+  public:
+    /// Holds at least `most` tables, and at most twice as many.
+    explicit table_list(std::size_t most) noexcept : most_(most) {}
+
+    /// False where there is no room for another.
+    bool add(table_user user) {
+        if (all_.size() >= merge_at_) {
+            merge();
+            if (all_.size() >= most_) { return false; }
+            merge_at_ = std::max(merge_at_, all_.size() * 2);
+        }
+        all_.push_back(user);
+        return true;
+    }
+
+    /// All tables in the order of the file; the list is empty then.
+    std::vector<table_user> take() {
+        merge();
+        return std::exchange(all_, {});
+    }
+
+  private:
+    void merge() {
+        std::ranges::sort(all_, {}, &table_user::at);
+        std::size_t kept = 0;
+        for (const table_user& t : all_) {
+            if (kept != 0 && all_[kept - 1].at == t.at) {
+                all_[kept - 1].active += t.active;
+                all_[kept - 1].inactive += t.inactive;
+            } else {
+                all_[kept++] = t;
+            }
+        }
+        all_.resize(kept);
+    }
+
+    std::size_t most_;
+    std::size_t merge_at_ = std::size_t{1} << 12;
+    std::vector<table_user> all_;
+};
+
+} // namespace gaur::qcow2

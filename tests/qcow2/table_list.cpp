@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <gaur/qcow2/table_list.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace gaur::qcow2 {
+namespace {
+
+TEST(table_list, each_table_once_in_the_order_of_the_file) {
+    table_list list(100);
+    EXPECT_TRUE(list.add({{0x3000}, 1, 0}));
+    EXPECT_TRUE(list.add({{0x1000}, 0, 1}));
+    EXPECT_TRUE(list.add({{0x3000}, 0, 1}));
+    EXPECT_TRUE(list.add({{0x3000}, 1, 0}));
+    const std::vector<table_user> all = list.take();
+    ASSERT_EQ(all.size(), 2U);
+    EXPECT_EQ(all[0].at.value, 0x1000U);
+    EXPECT_EQ(all[0].inactive, 1U);
+    EXPECT_EQ(all[1].at.value, 0x3000U);
+    EXPECT_EQ(all[1].active, 2U);
+    EXPECT_EQ(all[1].inactive, 1U);
+    EXPECT_TRUE(list.take().empty());
+}
+
+TEST(table_list, the_same_table_a_million_times) {
+    table_list list(10);
+    for (int i = 0; i < 1'000'000; ++i) {
+        ASSERT_TRUE(list.add({{0x5000}, 1, 0}));
+    }
+    const std::vector<table_user> all = list.take();
+    ASSERT_EQ(all.size(), 1U);
+    EXPECT_EQ(all[0].active, 1'000'000U);
+}
+
+TEST(table_list, room_is_limited) {
+    constexpr std::uint64_t most = 10'000;
+    table_list list(most);
+    std::uint64_t taken = 0;
+    while (list.add({{taken * 512}, 1, 0})) { ASSERT_LE(++taken, 2 * most); }
+    EXPECT_GE(taken, most);
+    EXPECT_EQ(list.take().size(), taken);
+}
+
+} // namespace
+} // namespace gaur::qcow2
