@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "load.hpp"
+#include "spent.hpp"
+#include "trace.hpp"
+
+#include <gaur/base/error.hpp>
+#include <gaur/qcow2/format.hpp>
+#include <gaur/track/in_flight.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gaur::bench {
+
+enum class kind : std::uint8_t { raw, serialize, join }; ///< raw, or qcow2 with that ordering
+
+constexpr std::string_view name_of(kind k) noexcept {
+    return k == kind::raw ? "raw" : k == kind::join ? "qcow2, join" : "qcow2, serialize";
+}
+
+struct image {
+    std::string path;
+    bench::kind kind = kind::join;
+    bool direct = true;
+    std::uint64_t create = 0;       ///< bytes of a new disk; 0: the file is there
+    std::string raw_backing = "";   ///< of a new qcow2 image
+    std::size_t cache_bytes = std::size_t{32} << 20;
+};
+
+/// What a run took, and what the engine counted meanwhile.
+struct outcome {
+    spent bare;    ///< until the last operation had ended
+    spent flushed; ///< and with a flush behind it, where anything was written
+    std::uint64_t device_writes = 0; ///< until then, where the backend counts: the memory backend
+    track::figures tracker;
+    qcow2::commit_figures before_flush; ///< of commits
+    qcow2::commit_figures commits;      ///< with that flush, without the close
+};
+
+struct replay_options {
+    unsigned depth = 64;
+    bool verify = false; ///< read everything back after a close, and check the image
+};
+
+/// Everything a benchmark does with a backend, so that one program can offer all of them.
+class host {
+  public:
+    host() = default;
+    host(const host&) = delete;
+    host& operator=(const host&) = delete;
+    virtual ~host() = default;
+
+    virtual std::string_view name() const noexcept = 0;
+    virtual outcome run(const image& on, const pattern& how) = 0;
+    virtual outcome replay(const image& on, const std::vector<trace::line>& steps,
+                           const replay_options& how) = 0;
+    /// Runs of neighbouring host bytes that the allocated data of a qcow2 image lies in.
+    virtual std::uint64_t count_extents(const image& on) = 0;
+};
+
+/// Of the memory backend.
+struct simulated_device {
+    std::uint64_t latency_ns = 0;
+    std::uint64_t seed = 0; ///< not 0: operations overtake each other
+};
+
+// One a backend. `depth`: operations at the host at once, where the backend takes that.
+result<std::unique_ptr<host>> make_uring(unsigned depth);
+result<std::unique_ptr<host>> make_posix_aio(unsigned depth);
+result<std::unique_ptr<host>> make_sync(unsigned depth);
+result<std::unique_ptr<host>> make_threads(unsigned depth);
+result<std::unique_ptr<host>> make_memory(const simulated_device& how);
+
+/// Whether the file system takes O_DIRECT; makes the file.
+bool takes_direct(const std::string& new_file);
+
+} // namespace gaur::bench

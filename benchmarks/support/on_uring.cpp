@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "host_on.hpp"
+
+#include <gaur/io/uring.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+namespace gaur::bench {
+
+result<std::unique_ptr<host>> make_uring(unsigned depth) {
+    auto io = io::uring::backend::make({.depth = std::max(depth, 1U)});
+    if (!io) { return io.error(); }
+    return std::unique_ptr<host>(std::make_unique<host_on<io::uring::backend>>(*std::move(io)));
+}
+
+} // namespace gaur::bench
