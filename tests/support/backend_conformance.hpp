@@ -471,14 +471,23 @@ TYPED_TEST_P(backend_conformance, progress) {
         for (std::size_t i = 0; i < driven.size(); ++i) {
             driven[i].then = [&, i] { this->submit(more[i], read_to(30 + i)); };
         }
-        submit_all(driven);
-        this->io_->poll();
-        while (this->io_->in_flight() != 0) {
-            pollfd ready{descriptor, POLLIN, 0};
-            ASSERT_EQ(::poll(&ready, 1, 60'000), 1) << "the descriptor does not call";
+        const auto drive = [&] {
             this->io_->poll();
-        }
+            while (this->io_->in_flight() != 0) {
+                pollfd ready{descriptor, POLLIN, 0};
+                ASSERT_EQ(::poll(&ready, 1, 60'000), 1) << "the descriptor does not call";
+                this->io_->poll();
+            }
+        };
+        submit_all(driven);
+        drive();
         for (const tracked_op& op : more) { EXPECT_EQ(op.ends, 1U); }
+        // And for what ends on a worker of the kernel, long after it was submitted.
+        ASSERT_EQ(this->run(io::request::write(0, this->pattern(256 * block, 3))), 0);
+        tracked_op durable;
+        this->submit(durable, io::request::flush());
+        drive();
+        EXPECT_EQ(durable.ends, 1U);
     }
 }
 

@@ -21,6 +21,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <sys/eventfd.h>
+#include <unistd.h>
 #include <utility>
 
 /// Linux's io_uring, through liburing. Kernel 5.6 or later; faster from 6.1 on.
@@ -90,6 +92,7 @@ class backend {
     ~backend() {
         GAUR_ASSERT(in_flight_ == 0);
         if (has_ring_) { ::io_uring_queue_exit(&ring_); }
+        if (event_ >= 0) { ::close(event_); }
     }
 
     /// Errors are open(2)'s; EISDIR for a directory.
@@ -121,6 +124,11 @@ class backend {
     }
 
     unsigned poll() noexcept {
+        // First: what ends from here on signals anew.
+        if (event_ >= 0) {
+            eventfd_t signals = 0;
+            ::eventfd_read(event_, &signals);
+        }
         if (in_flight_ == 0) { return 0; }
         if (has_entries() || kernel_has_work()) { enter(0); }
         const unsigned ended = reap();
@@ -139,8 +147,22 @@ class backend {
 
     unsigned in_flight() const noexcept { return in_flight_; }
 
-    /// The ring: readable while poll() has something to do.
-    int descriptor() const noexcept { return ring_.ring_fd; }
+    /// An eventfd, readable when poll() has something to do. Not the ring: with DEFER_TASKRUN a
+    /// sleeping poll(2) on that is not woken by what ends on a kernel worker, such as a flush. The
+    /// kernel signals only from the first call on; without descriptors left it is the ring after
+    /// all.
+    int descriptor() const noexcept {
+        if (event_ < 0) {
+            const int made = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK); // perhaps there is work now
+            if (made < 0) { return ring_.ring_fd; }
+            if (::io_uring_register_eventfd(&ring_, made) != 0) {
+                ::close(made);
+                return ring_.ring_fd;
+            }
+            event_ = made;
+        }
+        return event_;
+    }
 
   private:
     explicit backend(unsigned depth) noexcept : depth_(depth) {}
@@ -288,7 +310,8 @@ class backend {
         return failed == EOPNOTSUPP ? run_request(op.fd_, op.asks_, what) : failed;
     }
 
-    ::io_uring ring_{};
+    mutable ::io_uring ring_{}; // liburing takes no const ring to register an eventfd
+    mutable int event_ = -1;    // from the first descriptor() on
     bool has_ring_ = false;
     unsigned depth_;
     unsigned at_kernel_ = 0; ///< in the ring or at the kernel
