@@ -7,8 +7,8 @@
 #include <cstdlib>
 #include <new>
 
-/// Counts every call of operator new in a program that includes this anywhere. The replacements are
-/// weak, so that several sources of one program may.
+/// Counts every call of operator new in a program that includes this anywhere, and refuses memory
+/// where a test wants that. The replacements are weak, so that several sources of one program may.
 ///
 ///     const allocations_in_scope news;
 ///     …
@@ -28,8 +28,20 @@ class allocations_in_scope {
     std::uint64_t before_ = allocation_count.load(std::memory_order_relaxed);
 };
 
+inline std::atomic<bool> allocations_refused = false;
+
+/// While it lives, there is no memory for anybody.
+class no_memory_in_scope {
+  public:
+    no_memory_in_scope() noexcept { allocations_refused.store(true, std::memory_order_relaxed); }
+    no_memory_in_scope(const no_memory_in_scope&) = delete;
+    no_memory_in_scope& operator=(const no_memory_in_scope&) = delete;
+    ~no_memory_in_scope() { allocations_refused.store(false, std::memory_order_relaxed); }
+};
+
 inline void* counted_allocation(std::size_t size, std::size_t alignment) noexcept {
     allocation_count.fetch_add(1, std::memory_order_relaxed);
+    if (allocations_refused.load(std::memory_order_relaxed)) { return nullptr; }
     if (alignment <= alignof(std::max_align_t)) { return std::malloc(size == 0 ? 1 : size); }
     // aligned_alloc wants whole multiples.
     return std::aligned_alloc(alignment, (size + alignment) & ~(alignment - 1));
