@@ -165,9 +165,11 @@ class mappings {
         if (first.raw == 0) {
             e.kind = device::mapping::unallocated;
         } else {
-            result<void> ok = layout::check(first, m_.header.version, g.bits, at);
-            if (!ok) { return ok; }
-            ok = describe(first, at, within, e);
+            if (!first.is_plain(g.bits)) {
+                const result<void> ok = layout::check(first, m_.header.version, g.bits, at);
+                if (!ok) { return ok; }
+            }
+            const result<void> ok = describe(first, at, within, e);
             if (!ok) { return ok; }
         }
         e.size = std::min(n, g.cluster_size() - within);

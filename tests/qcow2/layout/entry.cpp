@@ -144,4 +144,20 @@ TEST(l2_entry, compressed_offset_from_2_to_the_56_on_is_refused) {
     EXPECT_FALSE(refused(l2_entry{compressed | std::uint64_t{1} << 61 | 0x1000}, 9));
 }
 
+TEST(l2_entry, plain_is_what_is_normal_and_right_in_every_bit) {
+    EXPECT_TRUE(l2_entry::normal({0x30000}, true).is_plain(16));
+    EXPECT_TRUE(l2_entry::normal({0x30000}, false).is_plain(16));
+    EXPECT_TRUE(l2_entry::normal({0x30200}, false).is_plain(9));
+    EXPECT_FALSE(l2_entry{0x30200}.is_plain(16)); // not at a cluster's start
+    EXPECT_FALSE(l2_entry{}.is_plain(16));
+    EXPECT_FALSE(l2_entry::zero({0x30000}, true).is_plain(16));
+    EXPECT_FALSE(l2_entry::compressed({0x30001}, 5, 16).is_plain(16));
+    for (unsigned bit = 56; bit < 63; ++bit) {
+        EXPECT_FALSE((l2_entry{std::uint64_t{1} << bit | 0x30000}.is_plain(16))) << bit;
+    }
+    for (unsigned bit = 0; bit < 9; ++bit) {
+        EXPECT_FALSE((l2_entry{std::uint64_t{1} << bit | 0x30000}.is_plain(16))) << bit;
+    }
+}
+
 } // namespace

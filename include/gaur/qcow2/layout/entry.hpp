@@ -88,6 +88,11 @@ struct l2_entry {
         }
         return at_host ? cluster_kind::normal : cluster_kind::unallocated;
     }
+    /// A normal cluster with nothing wrong about it, in one look: what nearly every entry is.
+    constexpr bool is_plain(unsigned cluster_bits) const noexcept {
+        const std::uint64_t place = detail::offset_bits & (~std::uint64_t{0} << cluster_bits);
+        return (raw & ~(place | detail::copied_bit)) == 0 && (raw & place) != 0;
+    }
     /// Of a standard entry; 0 where there is no host cluster.
     constexpr host_offset host() const noexcept { return {raw & detail::offset_bits}; }
     constexpr bool copied() const noexcept { return (raw & detail::copied_bit) != 0; }
