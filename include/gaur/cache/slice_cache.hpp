@@ -279,24 +279,27 @@ class slice_cache {
 
     /// A free slice, in no list: a spare one, else the least used clean one, else a new one.
     slice* make_room() noexcept {
-        if (resident_ >= capacity_) { evict_one(); }
+        // More than one where the cache had to grow beyond its capacity.
+        while (resident_ >= capacity_ && evict_one()) {}
         if (free_.empty() && !add_slab()) { return nullptr; }
         slice& s = free_.front();
         free_.pop_front();
         return &s;
     }
-    void evict_one() noexcept {
+    /// False where every slice is needed.
+    bool evict_one() noexcept {
         // Two rounds of the clock at most: the first takes every second chance away.
         for (std::size_t steps = 2 * resident_ + 1; steps > 0 && !clean_.empty(); --steps) {
             slice& s = clean_.front();
             clean_.pop_front();
             if (s.pins_ == 0 && !s.referenced_) {
                 drop(s);
-                return;
+                return true;
             }
             s.referenced_ = false;
             clean_.push_back(s);
         }
+        return false;
     }
     bool add_slab() noexcept {
         std::unique_ptr<slab> more(new (std::nothrow) slab(slice_size_));
