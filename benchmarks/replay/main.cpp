@@ -24,12 +24,12 @@ using namespace gaur::bench;
 
 constexpr const char* about = R"(Replays a block trace onto raw and qcow2 disks and compares.
 
-TRACE holds one request a line: W offset bytes (write), R offset bytes (read), Z offset bytes (write
-zeroes), D offset bytes (discard), F (flush). Between two flushes up to --depth requests are in
-flight; at a flush all end, then the disk is flushed. The engine has no request to zero or to discard
-yet: Z is replayed as a write of zeroes, D is left out, on all sides alike. A request of more than
-1 MiB goes in pieces. The ratio is raw's seconds over qcow2's, of each round's pair: 1.00 is raw's
-speed.)";
+TRACE holds one request a line: W offset bytes (write), R offset bytes (read), Z offset bytes
+(write zeroes), D offset bytes (discard), F (flush). Between two flushes up to --depth requests are
+in flight; at a flush all end, then the disk is flushed. The engine has no request to zero or to
+discard yet: Z is replayed as a write of zeroes, D is left out, on all sides alike. A request of
+more than 1 MiB goes in pieces. The ratio is raw's seconds over qcow2's, of each round's pair: 1.00
+is raw's speed.)";
 
 struct options {
     std::string trace;
@@ -61,7 +61,7 @@ void add_options(CLI::App& to, options& o) {
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     to.add_option("--rounds", o.rounds, "pairs")->check(CLI::Range(1, 1000))->capture_default_str();
-    to.add_option("--seed", o.seed, "with memory: requests overtake each other; one seed, one order");
+    to.add_option("--seed", o.seed, "with memory: requests overtake each other");
     to.add_flag("--qemu", o.qemu,
                 "the same through qemu-io (aio_write, then aio_flush and flush at each F; its "
                 "requests in flight have no bound)");

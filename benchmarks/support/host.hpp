@@ -6,7 +6,7 @@
 #include "trace.hpp"
 
 #include <gaur/base/error.hpp>
-#include <gaur/qcow2/format.hpp>
+#include <gaur/qcow2/epoch.hpp>
 #include <gaur/track/in_flight.hpp>
 
 #include <cstddef>

@@ -21,8 +21,8 @@
 
 namespace gaur::bench {
 
-/// Replays a trace's steps onto a disk: up to `depth` in flight; at a flush it lets all end, flushes,
-/// and goes on.
+/// Replays a trace's steps onto a disk: up to `depth` in flight; at a flush it lets all end,
+/// flushes, and goes on.
 template <class Disk>
 class player : exec::work {
   public:

@@ -57,8 +57,8 @@ inline std::string qemu_bench_command(const qemu_image& on, const pattern& how) 
            ",file.driver=file,file.filename=" + on.path + '\'';
 }
 
-/// One `qemu-img bench`: its own seconds, and the processor time of the whole program. Nothing, and a
-/// word why on standard error, where there are no figures.
+/// One `qemu-img bench`: its own seconds, and the processor time of the whole program. Nothing, and
+/// a word why on standard error, where there are no figures.
 inline std::optional<spent> qemu_bench(const qemu_image& on, const pattern& how) {
     const double before = cpu_seconds(RUSAGE_CHILDREN);
     const said s = run_command(qemu_bench_command(on, how));

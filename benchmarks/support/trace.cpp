@@ -42,8 +42,8 @@ class generator {
 
     void run() {
         std::fputs("# SPDX-License-Identifier: BSL-1.0\n"
-                   "# block trace: W offset bytes | R offset bytes | Z offset bytes | D offset bytes "
-                   "(discard) | F (flush). Made by `replay --generate`.\n",
+                   "# block trace: W offset bytes | R offset bytes | Z offset bytes | "
+                   "D offset bytes (discard) | F (flush). Made by `replay --generate`.\n",
                    to_);
         request('R', 0, 4 * kibi);
         request('D', 0, 64 * mebi);

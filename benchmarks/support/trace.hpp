@@ -15,8 +15,8 @@ namespace gaur::bench {
 ///     D offset bytes    discard
 ///     F                 flush
 ///
-/// Those between two flushes were issued without waiting for durability. Lines that begin with # say
-/// nothing.
+/// Those between two flushes were issued without waiting for durability. Lines that begin with #
+/// say nothing.
 struct trace {
     enum class verb : char { write = 'W', read = 'R', zero = 'Z', discard = 'D', flush = 'F' };
     struct line {

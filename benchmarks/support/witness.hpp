@@ -16,8 +16,8 @@
 namespace gaur::bench {
 
 /// Knows when each write of a replay began and ended, and so what may be read at the end: a sector
-/// holds the bytes of a write that no other one to this sector began after. Which of two writes that
-/// were in flight together won is the disk's to choose.
+/// holds the bytes of a write that no other one to this sector began after. Which of two writes
+/// that were in flight together won is the disk's to choose.
 ///
 /// Each sector of a write says which write it belongs to and which sector it is, 32 times over.
 class witness {
