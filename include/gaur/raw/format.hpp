@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/async/shard.hpp>
 #include <gaur/cache/group_commit.hpp>
 #include <gaur/device/format.hpp>
 
