@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <gaur/qcow2/grow_ahead.hpp>
+
+#include <gaur/async/task.hpp>
+#include <gaur/exec/inline.hpp>
+#include <gaur/io/fault.hpp>
+#include <gaur/io/memory.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+
+namespace gaur::test {
+namespace {
+
+class grow_ahead : public ::testing::Test {
+  protected:
+    using backend = io::fault::backend<io::memory::backend>;
+    using shard_type = async::shard<backend, exec::inline_loop::executor>;
+    using grower_type = qcow2::grow_ahead<shard_type>;
+
+    static constexpr std::uint64_t step = 1 << 20;
+
+    grow_ahead()
+        : io(std::make_unique<io::memory::backend>(io::memory::options{.deferred = true})),
+          shard(io, loop.get_executor()),
+          file(io, *io.open("a", {.write = true, .create = true}), shard.buffers()) {
+        io.inner().content("a").truncate(10'000);
+        grower.on_idle([](void* self) noexcept { ++static_cast<grow_ahead*>(self)->idle; }, this);
+    }
+    ~grow_ahead() override { drain(); }
+    void drain() {
+        while (io.in_flight() != 0) { io.wait(); }
+    }
+    std::uint64_t extensions() { return io.inner().counters().requests(io::opcode::extend); }
+    std::uint64_t file_size() { return io.inner().content("a").size(); }
+
+    static async::task<void> stop(grower_type& g) {
+        grower_type::stopped waiting(g);
+        co_await waiting;
+        co_return {};
+    }
+
+    backend io;
+    exec::inline_loop loop;
+    shard_type shard;
+    shard_type::file file;
+    grower_type grower{shard, file, 10'000, step};
+    int idle = 0;
+};
+
+TEST_F(grow_ahead, in_large_steps_beside_the_requests) {
+    EXPECT_FALSE(grower.has_grown());
+    grower.reach({9000});
+    EXPECT_TRUE(grower.is_running());
+    EXPECT_TRUE(grower.has_grown());
+    grower.reach({2 * step}); // one at a time: this comes to nothing
+    EXPECT_EQ(extensions(), 1U);
+    EXPECT_EQ(idle, 0);
+    drain();
+    EXPECT_FALSE(grower.is_running());
+    EXPECT_EQ(idle, 1);
+    EXPECT_EQ(file_size(), 10'000 + step) << "from the end of the file on";
+    EXPECT_EQ(io.inner().counters().bytes(io::opcode::extend), step);
+}
+
+TEST_F(grow_ahead, only_when_less_than_a_step_is_left) {
+    grower.reach({10'000});
+    drain();
+    EXPECT_EQ(extensions(), 1U);
+    grower.reach({10'000});
+    EXPECT_EQ(extensions(), 1U) << "a whole step is left";
+    grower.reach({10'001});
+    drain();
+    EXPECT_EQ(extensions(), 2U);
+    EXPECT_EQ(file_size(), 10'000 + 2 * step);
+    grower.reach({10 * step}); // further than what has been grown
+    drain();
+    EXPECT_EQ(file_size(), 11 * step);
+}
+
+TEST_F(grow_ahead, what_was_written_stays) {
+    const std::byte one{1};
+    io.inner().content("a").write(9999, &one, 1);
+    grower.reach({10'000});
+    drain();
+    std::byte there{};
+    io.inner().content("a").read(9999, &there, 1);
+    EXPECT_EQ(there, one);
+}
+
+TEST_F(grow_ahead, never_without_a_step) {
+    grower_type none(shard, file, 10'000, 0);
+    none.reach({5 * step});
+    EXPECT_FALSE(none.is_running());
+    EXPECT_EQ(extensions(), 0U);
+}
+
+TEST_F(grow_ahead, gives_up_where_the_host_cannot) {
+    io.fail({.nth = 1, .code = io::opcode::extend, .host_errno = EOPNOTSUPP});
+    grower.reach({10'000});
+    drain();
+    EXPECT_FALSE(grower.is_running());
+    EXPECT_EQ(idle, 1);
+    grower.reach({5 * step});
+    drain();
+    EXPECT_EQ(io.submitted(), 1U) << "no second try";
+    EXPECT_EQ(file_size(), 10'000U);
+}
+
+TEST_F(grow_ahead, stops_when_the_step_in_flight_has_ended) {
+    grower.reach({10'000});
+    bool stopped = false;
+    async::task<void> stopping = stop(grower);
+    ASSERT_FALSE(stopping.start(
+        {[](void* flag) noexcept { *static_cast<bool*>(flag) = true; }, &stopped}));
+    EXPECT_FALSE(stopped);
+    drain();
+    EXPECT_TRUE(stopped);
+    grower.reach({5 * step});
+    EXPECT_FALSE(grower.is_running()) << "no further one begins";
+    async::task<void> again = stop(grower);
+    EXPECT_TRUE(again.start({})) << "nothing to wait for";
+}
+
+} // namespace
+} // namespace gaur::test

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <gaur/raw/image.hpp>
+
+#include "support/memory_image.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace gaur::test {
+namespace {
+
+class raw_image : public ::testing::Test {
+  protected:
+    using image = raw::image<memory_images::backend, memory_images::executor>;
+
+    result<image> open(const std::string& name, const raw::open_options& how) {
+        return images.wait(raw::open(images.io, images.get_executor(), name, how));
+    }
+    static result<void> write(image& disk, std::uint64_t at, std::span<const std::byte> bytes) {
+        auto r = disk.write({at}, bytes);
+        return sync_wait(r);
+    }
+    static std::vector<std::byte> read(image& disk, std::uint64_t at, std::size_t size) {
+        std::vector<std::byte> bytes(size, std::byte{0xee});
+        auto r = disk.read({at}, bytes);
+        EXPECT_TRUE(sync_wait(r));
+        return bytes;
+    }
+    static result<void> flush(image& disk) {
+        auto r = disk.flush();
+        return sync_wait(r);
+    }
+
+    memory_images images;
+    const std::vector<std::byte> seven = std::vector<std::byte>(100, std::byte{7});
+};
+
+TEST_F(raw_image, made_written_and_opened_again) {
+    {
+        auto disk = open("a", {.write = true, .create = true, .size = 10'000});
+        ASSERT_TRUE(disk);
+        EXPECT_EQ(disk->size(), 10'000U);
+        EXPECT_EQ(images.bytes("a").size(), 10'000U) << "at once, not with the first write";
+        EXPECT_TRUE(write(*disk, 9900, seven));
+        EXPECT_EQ(read(*disk, 9900, 100), seven);
+        EXPECT_EQ(read(*disk, 9800, 100), std::vector<std::byte>(100));
+        EXPECT_TRUE(images.wait(disk->close()));
+    }
+    auto disk = open("a", {});
+    ASSERT_TRUE(disk);
+    EXPECT_EQ(disk->size(), 10'000U);
+    EXPECT_FALSE(disk->is_writable());
+    EXPECT_EQ(read(*disk, 9900, 100), seven);
+    EXPECT_TRUE(write(*disk, 0, seven).error() == errc::read_only);
+}
+
+TEST_F(raw_image, create_cuts_what_was_there) {
+    images.set_bytes("a", seven);
+    auto disk = open("a", {.write = true, .create = true, .size = 50});
+    ASSERT_TRUE(disk);
+    EXPECT_EQ(images.bytes("a"), std::vector<std::byte>(50));
+}
+
+TEST_F(raw_image, says_what_the_host_says) {
+    EXPECT_EQ(open("nowhere", {}).error().host_errno(), ENOENT);
+    images.io.fail({.nth = 1, .code = io::opcode::truncate, .host_errno = ENOSPC});
+    const auto full = open("a", {.write = true, .create = true, .size = 50});
+    EXPECT_EQ(full.error().host_errno(), ENOSPC);
+}
+
+TEST_F(raw_image, ends_where_the_disk_ends) {
+    images.set_bytes("a", seven);
+    auto disk = open("a", {.write = true});
+    ASSERT_TRUE(disk);
+    EXPECT_TRUE(write(*disk, 1, seven).error() == errc::out_of_range);
+    EXPECT_EQ(images.bytes("a").size(), 100U);
+    EXPECT_TRUE(write(*disk, 100, {}));
+}
+
+TEST_F(raw_image, each_request_is_one_of_the_host) {
+    auto disk = open("a", {.write = true, .create = true, .size = 10'000});
+    ASSERT_TRUE(disk);
+    images.reset_counters();
+    EXPECT_TRUE(write(*disk, 5000, seven));
+    EXPECT_EQ(read(*disk, 5000, 100), seven);
+    EXPECT_TRUE(flush(*disk));
+    EXPECT_TRUE(flush(*disk)) << "nothing to do";
+    EXPECT_EQ(images.counters().requests(io::opcode::write), 1U);
+    EXPECT_EQ(images.counters().requests(io::opcode::read), 1U);
+    EXPECT_EQ(images.counters().requests(io::opcode::flush), 1U);
+}
+
+/// Requests take the coroutine's way then.
+struct counting {
+    static constexpr bool enabled = true;
+    result<void> hit(async::point at, std::uint64_t) noexcept {
+        flushes += at == async::point::flush_to_disk ? 1 : 0;
+        return {};
+    }
+    bool hold(async::point, std::uint64_t, exec::work&) noexcept { return false; }
+    int flushes = 0;
+};
+
+TEST_F(raw_image, with_a_probe) {
+    counting probe;
+    auto disk = images.wait(
+        raw::open(images.io, images.get_executor(), "a",
+                  {.write = true, .create = true, .size = 10'000}, &probe));
+    ASSERT_TRUE(disk);
+    auto w = disk->write({5000}, seven);
+    EXPECT_TRUE(sync_wait(w));
+    std::vector<std::byte> back(100);
+    auto r = disk->read({5000}, back);
+    EXPECT_TRUE(sync_wait(r));
+    EXPECT_EQ(back, seven);
+    EXPECT_TRUE(images.wait(disk->close()));
+    EXPECT_EQ(probe.flushes, 1);
+}
+
+} // namespace
+} // namespace gaur::test
