@@ -13,7 +13,7 @@ logs=build/logs
 mkdir -p "$logs"
 
 packages=(g++ cmake ninja-build liburing-dev libgtest-dev libbenchmark-dev libcli11-dev zlib1g-dev
-    nlohmann-json3-dev qemu-utils e2fsprogs)
+    nlohmann-json3-dev qemu-utils e2fsprogs spin)
 # Any Boost from 1.74 will do; asking for libboost-dev beside a newer one would be a conflict.
 [[ -e /usr/include/boost/version.hpp ]] || packages+=(libboost-dev)
 for stage in "${stages[@]}"; do
