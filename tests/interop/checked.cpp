@@ -222,6 +222,11 @@ TEST_F(checked, snapshots) {
             [](damaged& d) { d.flip(d.head.snapshots_offset + 8, std::uint64_t{0x7f} << 56); });
     compare("snapshot l1 past the end",
             [](damaged& d) { d.flip(d.head.snapshots_offset, std::uint64_t{1} << 40); });
+    // The first entry without the extra data that version 3 asks for, and then none behind it.
+    compare("snapshot entry incomplete", [](damaged& d) {
+        d.set(d.head.snapshots_offset + 32, d.head.version == 3 ? 8 : 24);
+        store_be<std::uint32_t>(&d.bytes[qcow2::layout::field::nb_snapshots], 1);
+    });
 }
 
 TEST_F(checked, bitmaps) {
