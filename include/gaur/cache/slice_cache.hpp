@@ -137,9 +137,11 @@ class slice_cache {
     }
 
     /// All writes of the commit have ended. Where not all ended well there will be no other commit,
-    /// and the slices stay in memory for good: the file holds them as they were before.
+    /// and the slices stay in memory for good: the file holds them as they were before. They take
+    /// no room from the others, or two that one request needs might push each other out for ever.
     void writes_ended(bool well) noexcept {
         for (slice* s : writing_) { s->pins_ -= well ? 1 : 0; }
+        capacity_ += well ? 0 : writing_.size();
         writing_.clear();
     }
 
