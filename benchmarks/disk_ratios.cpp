@@ -2,6 +2,13 @@
 // Speeds on a real disk, as ratios within one run: qcow2 images against a raw file over the same
 // backend, and against `qemu-img bench` on the same image. Seconds on a busy machine say little;
 // pairs measured in turn say more. See `help` below for what is printed.
+#include "support/expect.hpp"
+#include "support/load.hpp"
+#include "support/qemu_bench.hpp"
+#include "support/scratch.hpp"
+#include "support/spent.hpp"
+#include "support/spread.hpp"
+
 #include <gaur/gaur.hpp>
 #include <gaur/io/host_file.hpp>
 #include <gaur/io/threads.hpp>
@@ -10,29 +17,22 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <deque>
 #include <exception>
 #include <getopt.h>
 #include <memory>
 #include <optional>
-#include <span>
 #include <stdexcept>
 #include <string>
-#include <sys/resource.h>
-#include <type_traits>
-#include <unistd.h>
 #include <utility>
 #include <vector>
 
 namespace {
 
 using namespace gaur;
+using namespace gaur::bench;
 
 constexpr const char* help = R"(bench_disk_ratios [options]
 
@@ -69,131 +69,6 @@ struct options {
     bool allocating = false;
 };
 
-/// The value, or an exception that says why not.
-template <class T>
-T expect(result<T> outcome, const std::string& what) {
-    if (!outcome) { throw std::runtime_error(what + ": " + outcome.error().message()); }
-    if constexpr (!std::is_void_v<T>) { return *std::move(outcome); }
-}
-
-/// What a run took, or what had been taken when it began.
-struct spent {
-    double seconds = 0;
-    double cpu_seconds = 0;
-
-    friend spent operator-(spent a, spent b) {
-        return {a.seconds - b.seconds, a.cpu_seconds - b.cpu_seconds};
-    }
-};
-
-/// `who`: RUSAGE_SELF, or RUSAGE_CHILDREN that have ended.
-spent spent_so_far(int who) {
-    rusage used{};
-    ::getrusage(who, &used);
-    const auto seconds = [](const timeval& t) {
-        return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
-    };
-    const std::chrono::duration<double> now = std::chrono::steady_clock::now().time_since_epoch();
-    return {now.count(), seconds(used.ru_utime) + seconds(used.ru_stime)};
-}
-
-struct pattern {
-    device::verb what = device::verb::read;
-    std::size_t block = 4096;
-    std::uint64_t step = 0; ///< from one operation to the next; 0: at random
-    unsigned depth = 64;
-    std::uint64_t count = 0;
-};
-
-/// Keeps `depth` operations of a disk in flight until all have ended.
-template <class Disk>
-class load : exec::work {
-  public:
-    load(Disk& disk, const pattern& how)
-        : exec::work(&on_begin), disk_(disk), how_(how),
-          memory_(pool_.take(how.block * how.depth)) {
-        if (!memory_.has_value()) { throw std::bad_alloc(); }
-        std::memset(memory_.data(), 0x5a, memory_.size());
-        for (unsigned i = 0; i < how.depth; ++i) {
-            slots_.emplace_back(*this, memory_.bytes().subspan(i * how.block, how.block));
-        }
-    }
-
-    spent run() {
-        const spent before = spent_so_far(RUSAGE_SELF);
-        const auto executor = disk_.executor();
-        executor.post(*this);
-        executor.block_on(disk_.backend(), [this] { return begun_ && in_flight_ == 0; });
-        const spent all = spent_so_far(RUSAGE_SELF) - before;
-        expect(status_, "an operation failed");
-        return all;
-    }
-
-  private:
-    struct slot {
-        slot(load& l, std::span<std::byte> b) : of(l), bytes(b) {}
-        load& of;
-        std::span<std::byte> bytes;
-        std::optional<typename Disk::request> asked;
-    };
-
-    static void on_begin(exec::work& w) noexcept {
-        auto& self = static_cast<load&>(w);
-        for (slot& s : self.slots_) { self.start(s); }
-        self.begun_ = true;
-    }
-    static void on_end(void* context, result<void> status) noexcept {
-        slot& s = *static_cast<slot*>(context);
-        --s.of.in_flight_;
-        if (!status) { s.of.status_ = status; }
-        s.of.start(s);
-    }
-
-    void start(slot& s) noexcept {
-        if (started_ == how_.count || !status_) { return; }
-        s.asked.emplace(disk_.engine(), how_.what, guest_offset{place(started_++)}, s.bytes);
-        ++in_flight_;
-        s.asked->start(&on_end, &s);
-    }
-
-    std::uint64_t place(std::uint64_t i) noexcept {
-        if (how_.step != 0) { return i * how_.step % disk_.size(); }
-        random_ = random_ * 6364136223846793005U + 1442695040888963407U;
-        return (random_ >> 20) % (disk_.size() / how_.block) * how_.block;
-    }
-
-    Disk& disk_;
-    pattern how_;
-    buffer_pool pool_;
-    buffer memory_;
-    std::deque<slot> slots_;
-    std::uint64_t started_ = 0;
-    std::uint64_t in_flight_ = 0;
-    std::uint64_t random_ = 1;
-    result<void> status_;
-    bool begun_ = false;
-};
-
-/// The files of a run: new names, removed together.
-class scratch {
-  public:
-    explicit scratch(const std::string& dir)
-        : stem_(dir + "/bench_disk_ratios." + std::to_string(::getpid()) + ".") {}
-    scratch(const scratch&) = delete;
-    scratch& operator=(const scratch&) = delete;
-    ~scratch() {
-        for (const std::string& path : paths_) { ::unlink(path.c_str()); }
-    }
-    std::string add(const std::string& suffix) {
-        paths_.push_back(stem_ + std::to_string(paths_.size()) + suffix);
-        return paths_.back();
-    }
-
-  private:
-    std::string stem_;
-    std::vector<std::string> paths_;
-};
-
 /// Two sides of one row, a pair a round.
 struct row {
     std::string what;
@@ -207,73 +82,40 @@ struct row {
     }
 };
 
-double median(std::vector<double> of) {
-    std::ranges::sort(of);
-    const std::size_t half = of.size() / 2;
-    return of.size() % 2 == 1 ? of[half] : (of[half - 1] + of[half]) / 2;
+std::vector<double> all_of(const std::vector<spent>& runs, double spent::*what) {
+    std::vector<double> all;
+    for (const spent& s : runs) { all.push_back(s.*what); }
+    return all;
 }
 
-double median(const std::vector<spent>& all, double spent::*what) {
-    std::vector<double> of;
-    for (const spent& s : all) { of.push_back(s.*what); }
-    return median(std::move(of));
+double median(const std::vector<spent>& runs, double spent::*what) {
+    return spread::of(all_of(runs, what)).median;
 }
 
 void print(const row& r) {
-    std::vector<double> ratios;
-    for (std::size_t i = 0; i < r.ours.size(); ++i) {
-        ratios.push_back(r.theirs[i].seconds / r.ours[i].seconds);
-    }
-    const auto [least, greatest] = std::ranges::minmax(ratios);
+    const spread ratio = spread::of_pairs(all_of(r.theirs, &spent::seconds),
+                                          all_of(r.ours, &spent::seconds));
     const double n = static_cast<double>(r.count);
     std::printf("| %s | %.0f | %.0f | %.2f | %.2f | %.2f | %.1f | %.1f |\n", r.what.c_str(),
                 n / median(r.theirs, &spent::seconds), n / median(r.ours, &spent::seconds),
-                median(ratios), least, greatest,
+                ratio.median, ratio.least, ratio.greatest,
                 median(r.theirs, &spent::cpu_seconds) / n * 1e6,
                 median(r.ours, &spent::cpu_seconds) / n * 1e6);
     std::fflush(stdout);
 }
 
 void print_heading(const char* what) {
-    std::array<double, 1> busy{};
-    ::getloadavg(busy.data(), 1);
     std::printf("\n%s; load average %.1f\n\n"
                 "| 4 KiB unless said | theirs, op/s | gaur qcow2, op/s | ratio | min | max "
                 "| theirs, CPU µs | gaur, CPU µs |\n|---|---|---|---|---|---|---|---|\n",
-                what, busy[0]);
-}
-
-/// One `qemu-img bench`, with the processor time of its start; nothing, and a word why, where there
-/// is none.
-std::optional<spent> qemu_bench(const std::string& path, const pattern& how, const char* aio) {
-    const std::string command =
-        std::string("qemu-img bench -t none -f qcow2 -i ") + aio + " -c " +
-        std::to_string(how.count) + " -d " + std::to_string(how.depth) + " -s " +
-        std::to_string(how.block) + " -S " + std::to_string(how.step) +
-        (how.what == device::verb::write ? " -w" : "") + " '" + path + "' 2>&1";
-    const spent before = spent_so_far(RUSAGE_CHILDREN);
-    std::FILE* const out = ::popen(command.c_str(), "r");
-    if (out == nullptr) { return std::nullopt; }
-    std::array<char, 512> line{};
-    std::string last;
-    double seconds = 0; // its own count: without its start and end
-    bool found = false;
-    while (std::fgets(line.data(), static_cast<int>(line.size()), out) != nullptr) {
-        found = std::sscanf(line.data(), "Run completed in %lf seconds.", &seconds) == 1 || found;
-        last = line.data();
-    }
-    if (::pclose(out) == 0 && found) {
-        return spent{seconds, (spent_so_far(RUSAGE_CHILDREN) - before).cpu_seconds};
-    }
-    std::printf("no figures of qemu-img bench: %s", last.empty() ? "\n" : last.c_str());
-    return std::nullopt;
+                what, load_average());
 }
 
 template <class B>
-class bench {
+class comparison {
   public:
-    bench(std::unique_ptr<B> io, const options& how)
-        : how_(how), files_(how.dir), io_(std::move(io)), loop_(*io_) {}
+    comparison(std::unique_ptr<B> io, const options& how)
+        : how_(how), files_(how.dir, "bench_disk_ratios"), io_(std::move(io)), loop_(*io_) {}
 
     void run() {
         find_direct();
@@ -370,14 +212,17 @@ class bench {
     }
 
     void compare_with_qemu() {
-        const char* const aio = B::name == std::string_view("uring") ? "io_uring" : "threads";
+        const qemu_image image{
+            .path = qcow2_,
+            .aio = B::name == std::string_view("uring") ? "io_uring" : "threads",
+            .direct = direct_};
         print_heading("Against qemu-img bench on the same image");
         for (const device::verb what : {device::verb::read, device::verb::write}) {
             const pattern how{.what = what, .step = mebi + 4096, .count = how_.count};
             row r{what == device::verb::read ? "stepped read" : "stepped overwrite", how.count};
             for (std::uint64_t i = 0; i < how_.rounds; ++i) {
                 const spent early = i % 2 == 1 ? on_qcow2(qcow2_, how).bare : spent{};
-                const std::optional<spent> theirs = qemu_bench(qcow2_, how, aio);
+                const std::optional<spent> theirs = qemu_bench(image, how);
                 if (!theirs) { return; }
                 r.add(*theirs, i % 2 == 1 ? early : on_qcow2(qcow2_, how).bare);
             }
@@ -469,12 +314,12 @@ void run(const options& how) {
     }
     if (how.backend != "threads") {
         auto io = io::uring::backend::make();
-        if (io) { return bench<io::uring::backend>(*std::move(io), how).run(); }
+        if (io) { return comparison<io::uring::backend>(*std::move(io), how).run(); }
         if (how.backend == "uring") { expect(std::move(io), "io_uring"); }
         std::printf("no io_uring here: %s\n", io.error().message().c_str());
     }
     auto io = expect(io::threads::backend::make({.workers = 16}), "threads");
-    bench<io::threads::backend>(std::move(io), how).run();
+    comparison<io::threads::backend>(std::move(io), how).run();
 }
 
 } // namespace

@@ -28,8 +28,8 @@ as Markdown on standard output. On a disk, with O_DIRECT where the file system t
 cannot be asked for is a dash; without QEMU its columns are.
 
 All files are new and are removed at the very end, since removing one may slow the next work down:
-with the defaults that takes about 35 GiB of disk. Take fewer rounds or a smaller --count where that is
-too much.)";
+with the defaults that takes about 35 GiB of disk. Take fewer rounds or a smaller --count where that
+is too much.)";
 
 void add_options(CLI::App& to, options& o) {
     to.add_option("--dir", o.dir, "a folder on the disk to measure")->capture_default_str();

@@ -52,7 +52,7 @@ class chart {
     explicit chart(const report& r) : report_(r) {
         for (const work& w : r.works) {
             for (const bar_kind& k : kinds) {
-                most_ = std::max(most_, (w.*k.ratio)().greatest);
+                most_ = std::max(most_, 1.1 * (w.*k.ratio)().median);
             }
             if (w.join_of_raw().greatest > 0) { shown_.push_back(&w); }
         }
@@ -78,7 +78,8 @@ class chart {
 
   private:
     int place(double ratio) const {
-        return bars_from + static_cast<int>((bars_to - bars_from) * ratio / most_);
+        // One stray round must not flatten all bars: its end of a spread is cut off.
+        return bars_from + static_cast<int>((bars_to - bars_from) * std::min(1.0, ratio / most_));
     }
 
     void draw_head() {
