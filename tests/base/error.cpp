@@ -30,11 +30,11 @@ constexpr std::size_t codes = 512;
 
 template <std::size_t... I>
 std::vector<errc> named_codes(std::index_sequence<I...>) {
+    const bool is_one[] = {is_named<static_cast<errc>(first_code + I)>()...};
     std::vector<errc> named;
-    (void)((is_named<static_cast<errc>(first_code + I)>()
-                ? named.push_back(static_cast<errc>(first_code + I))
-                : void()),
-           ...);
+    for (std::size_t i = 0; i < codes; ++i) {
+        if (is_one[i]) { named.push_back(static_cast<errc>(first_code + i)); }
+    }
     return named;
 }
 
