@@ -12,10 +12,8 @@ jobs=${GAUR_JOBS:-$(nproc)}
 logs=build/logs
 mkdir -p "$logs"
 
-packages=(g++ cmake ninja-build liburing-dev libgtest-dev libbenchmark-dev libcli11-dev zlib1g-dev
-    nlohmann-json3-dev qemu-utils e2fsprogs spin)
-# Any Boost from 1.74 will do; asking for libboost-dev beside a newer one would be a conflict.
-[[ -e /usr/include/boost/version.hpp ]] || packages+=(libboost-dev)
+. cmake/debian-packages.sh
+packages=("${build_packages[@]}" libgtest-dev libbenchmark-dev qemu-utils e2fsprogs spin)
 for stage in "${stages[@]}"; do
     case $stage in
     release | asan | tsan) ;;
@@ -26,26 +24,6 @@ for stage in "${stages[@]}"; do
         ;;
     esac
 done
-
-install_missing() {
-    local package missing=() as_root=()
-    for package in "${packages[@]}"; do
-        dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
-            missing+=("$package")
-    done
-    [[ ${#missing[@]} -gt 0 ]] || return 0
-    [[ $(id -u) -eq 0 ]] || as_root=(sudo)
-    echo "Installing ${missing[*]}"
-    if ! { "${as_root[@]}" apt-get update -q &&
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$logs/apt.log" 2>&1
-    then
-        tail -n 5 "$logs/apt.log" >&2
-        echo "tests/run.sh: could not install ${missing[*]} (log: $logs/apt.log)." \
-            "Install them by hand, or what your system calls them, and run this again." >&2
-        return 1
-    fi
-}
 
 # step <stage> <name> <command>...: shows what fails, and keeps the rest in a log.
 step() {
@@ -74,7 +52,7 @@ run_stage() {
     step "$stage" test "${prefix[@]}" ctest --preset "$stage" -j "$jobs"
 }
 
-install_missing || exit 1
+install_missing "$logs/apt.log" "${packages[@]}" || exit 1
 failed=()
 for stage in "${stages[@]}"; do
     run_stage "$stage" || failed+=("$stage")
