@@ -76,8 +76,8 @@ class reference_image {
         return true;
     }
 
-    /// Turns the clusters for which `chosen()` says so, of those that nothing shares, into compressed
-    /// ones, packed one behind the other: host clusters hold parts of several.
+    /// Turns the clusters for which `chosen()` says so, of those that nothing shares, into
+    /// compressed ones, packed one behind the other: host clusters hold parts of several.
     template <class F>
     void compress(F chosen) {
         count_references();
@@ -358,7 +358,8 @@ class reference_image {
     void write_refcounts() {
         std::uint64_t blocks = 1;
         std::uint64_t table = 1;
-        while (blocks * per_block() < clusters() + blocks + table || table * cluster_ < blocks * 8) {
+        while (blocks * per_block() < clusters() + blocks + table ||
+               table * cluster_ < blocks * 8) {
             blocks = (clusters() + blocks + table + per_block() - 1) / per_block();
             table = (blocks * 8 + cluster_ - 1) / cluster_;
         }

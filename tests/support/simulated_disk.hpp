@@ -557,8 +557,8 @@ class simulated_image {
     std::string wrong_;
 };
 
-/// Runs `one(seed)` for as many seeds as the environment says, else `otherwise`, and prints how fast
-/// that was. `one` gives what is wrong, or nothing.
+/// Runs `one(seed)` for as many seeds as the environment says, else `otherwise`, and prints how
+/// fast that was. `one` gives what is wrong, or nothing.
 template <class F>
 void for_each_seed(std::uint64_t otherwise, F one) {
     const std::uint64_t only = from_environment("GAUR_SEED", 0);

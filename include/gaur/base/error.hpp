@@ -338,8 +338,8 @@ struct result_storage<T, false> {
     ~result_storage() { drop(); }
 
   private:
-    // Inlined, g++ 12 takes the bytes behind an error for a value that was never set, and says so in
-    // a user's program.
+    // Inlined, g++ 12 takes the bytes behind an error for a value that was never set, and says so
+    // in a user's program.
     [[gnu::noinline]] void drop() noexcept {
         if (has_value) { value.~T(); }
     }
