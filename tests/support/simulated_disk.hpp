@@ -95,13 +95,14 @@ inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
     // Some tables' worth of clusters, and a last cluster that the disk holds in part.
     s.top.size = 512 * (1 + random.below(cluster / 512 * (cluster_bits < 12 ? 400 : 24)));
     s.hot_bytes = std::min(s.top.size, cluster * (1 + random.below(40)));
-    s.most_bytes = std::min<std::uint64_t>(s.top.size, cluster * one_of(random, {1, 3, 3, 20}));
+    const auto most = one_of<std::uint64_t>(random, {1, 3, 3, 20});
+    s.most_bytes = std::min<std::uint64_t>(s.top.size, cluster * most);
     s.most_bytes = std::min<std::uint64_t>(s.most_bytes, std::max<std::uint64_t>(cluster, 1 << 17));
     if (cluster_bits < 12 && s.top.refcount_bits >= 32 && random.below(8) == 0) {
         s.top.size = 1 << 21 | 512 * random.below(2048); // the refcount table has to grow
         s.most_bytes = 1 << 15;
     }
-    for (std::uint64_t depth = one_of(random, {0, 0, 1, 1, 2}); depth > 0; --depth) {
+    for (std::uint64_t depth = one_of<std::uint64_t>(random, {0, 0, 1, 1, 2}); depth > 0; --depth) {
         s.lower_sizes.push_back(512 * (1 + random.below(s.top.size / 512 * 3 / 2 + 1)));
         s.lower_is_raw.push_back(random.coin());
         if (s.lower_is_raw.back()) {

@@ -91,6 +91,10 @@ class shard {
     buffer_pool& buffers() noexcept { return buffers_; }
     slot_pool<shard>& slots() noexcept { return slots_; }
 
+    /// Requests in flight; the engine keeps it. Caches have room for what each of them needs.
+    std::size_t requests() const noexcept { return requests_; }
+    void set_requests(std::size_t count) noexcept { requests_ = count; }
+
   private:
     B& io_;
     Ex executor_;
@@ -99,6 +103,7 @@ class shard {
     buffer_pool buffers_;
     frame_pool frames_;
     slot_pool<shard> slots_;
+    std::size_t requests_ = 0;
 };
 
 /// One request to a file, awaited: `await_io io(shard, file, what); auto r = co_await io;`. Nothing

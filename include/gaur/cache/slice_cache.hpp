@@ -52,7 +52,8 @@ class slice : public boost::intrusive::list_base_hook<> {
 ///
 /// No caller holds a slice over a suspension: it looks it up again, and loads it again if need be.
 /// So the cache needs no pins but the short one between the end of a load and those who waited for
-/// it, and any capacity works. It may be exceeded, by what is dirty and by loads in flight.
+/// it, and any capacity works. It may be exceeded, by what is dirty and by a few slices for each
+/// request in flight.
 template <class Shard>
 class slice_cache {
     struct load_in_flight;
@@ -282,11 +283,17 @@ class slice_cache {
     /// A free slice, in no list: a spare one, else the least used clean one, else a new one.
     slice* make_room() noexcept {
         // More than one where the cache had to grow beyond its capacity.
-        while (resident_ >= capacity_ && evict_one()) {}
+        while (resident_ >= room() && evict_one()) {}
         if (free_.empty() && !add_slab()) { return nullptr; }
         slice& s = free_.front();
         free_.pop_front();
         return &s;
+    }
+    /// However small the cache: beside what is dirty, each request in flight has room for the few
+    /// slices that it needs at once. Otherwise requests could evict each other's for ever.
+    std::size_t room() const noexcept {
+        constexpr std::size_t slices_a_request = 4;
+        return std::max(capacity_, dirty_count_ + slices_a_request * (shard_.requests() + 1));
     }
     /// False where every slice is needed.
     bool evict_one() noexcept {

@@ -56,12 +56,12 @@ class engine {
     bool is_abandoned() const noexcept { return abandoned_; }
 
     generation enter() noexcept {
-        ++in_flight_;
+        shard_->set_requests(++in_flight_);
         return top().enter();
     }
     void leave(generation g) noexcept {
         top().leave(g);
-        --in_flight_;
+        shard_->set_requests(--in_flight_);
         if (in_flight_ == 0) { quiet(); }
     }
 
