@@ -25,7 +25,7 @@ struct bench_command : common_options {
     std::string size = "4k";
     std::string step; ///< empty: the size
     std::string offset = "0";
-    std::string ordering = "serialize";
+    std::string ordering = "join";
     bool quiet = false;
 };
 int bench(const bench_command& asked);

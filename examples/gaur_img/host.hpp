@@ -25,7 +25,7 @@ struct image_options {
     bool references = true;            ///< open the backing files that the image names
     bool create = false;               ///< raw: make it, or cut it to nothing
     std::uint64_t size = 0;            ///< with `create`
-    std::string ordering = "serialize"; ///< what an allocating write does that meets another
+    std::string ordering = "join"; ///< or "serialize": what a write does that meets another
 };
 
 /// A backend and the executor that drives it, chosen when the program starts. Everything behind it

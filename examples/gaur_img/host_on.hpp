@@ -49,7 +49,9 @@ class host_on final : public host {
             return to_disk(wait_for(gaur::raw::open(*io_, loop_.get_executor(), how.path,
                                                     raw_options(how))), how.path);
         }
-        return open_qcow2<gaur::track::serialize>(how);
+        // Each ordering is an engine of its own, with nothing of the other in it.
+        return how.ordering == gaur::track::join::name ? open_qcow2<gaur::track::join>(how)
+                                                       : open_qcow2<gaur::track::serialize>(how);
     }
 
     gaur::result<void> create(const std::string& path,

@@ -2,8 +2,10 @@
 #include "commands.hpp"
 #include "failure.hpp"
 #include "host.hpp"
+#include "printable.hpp"
 #include "size.hpp"
 
+#include <gaur/qcow2/layout/bitmap.hpp>
 #include <gaur/qcow2/layout/header.hpp>
 #include <gaur/qcow2/layout/parse_header.hpp>
 #include <gaur/qcow2/layout/snapshot.hpp>
@@ -31,12 +33,35 @@ struct facts {
     std::uint64_t disk_size = 0; ///< bytes of the host's disk
     std::optional<layout::header> header; ///< of a qcow2 image
     std::vector<layout::snapshot> snapshots;
+    std::vector<layout::bitmap> bitmaps;
 };
+
+/// What a bitmap's flags are called.
+std::vector<std::string> flag_names(const layout::bitmap& b) {
+    std::vector<std::string> names;
+    if ((b.flags & layout::bitmap::in_use) != 0) { names.push_back("in-use"); }
+    if ((b.flags & layout::bitmap::automatic) != 0) { names.push_back("auto"); }
+    return names;
+}
+
+std::vector<layout::bitmap> read_bitmaps(host& on, const std::string& path,
+                                         const layout::header& h) {
+    const auto data = h.extension_data(layout::extension_magic::bitmaps);
+    const bool valid = (h.autoclear_features & layout::autoclear::bitmaps) != 0;
+    if (data.size() != 24 || !valid) { return {}; }
+    const auto named = layout::bitmaps_extension::of(data);
+    const auto directory = expect(on.read_file(path, named.directory.value, named.directory_bytes),
+                                  "Could not open '" + path + "'");
+    auto bitmaps =
+        layout::parse_bitmaps(directory, named.count).value_or(std::vector<layout::bitmap>());
+    std::erase_if(bitmaps, [&](const auto& b) { return !layout::is_sound(b, h.cluster_bits); });
+    return bitmaps;
+}
 
 facts look_at(host& on, const std::string& path, std::string format) {
     const std::string what = "Could not open '" + path + "'";
     if (format.empty()) { format = format_of(on, path); }
-    facts found{path, format, 0, 0, {}, {}};
+    facts found{path, format, 0, 0, {}, {}, {}};
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0) {
         throw failure(what + ": " + gaur::error::from_errno(errno).message());
@@ -58,6 +83,7 @@ facts look_at(host& on, const std::string& path, std::string format) {
     found.header = expect(layout::parse(bytes, file_size), what);
     const layout::header& h = *found.header;
     found.virtual_size = h.size;
+    found.bitmaps = read_bitmaps(on, path, h);
     if (h.nb_snapshots != 0) {
         const auto table = expect(on.read_file(path, h.snapshots_offset,
                                                layout::max_table_bytes(h.nb_snapshots)), what);
@@ -71,10 +97,16 @@ const char* compression_name(const layout::header& h) {
     return h.compression_type == layout::compression::zlib ? "zlib" : "zstd";
 }
 
-json specific(const layout::header& h) {
+json specific(const facts& f) {
+    const layout::header& h = *f.header;
     json data{{"compat", h.version == 2 ? "0.10" : "1.1"},
               {"compression-type", compression_name(h)}};
     if (h.version >= 3) { data["lazy-refcounts"] = h.lazy_refcounts(); }
+    for (const layout::bitmap& b : f.bitmaps) {
+        data["bitmaps"].push_back({{"flags", flag_names(b)},
+                                   {"name", b.name},
+                                   {"granularity", std::uint64_t{1} << b.granularity_bits}});
+    }
     data["refcount-bits"] = 1U << h.refcount_order;
     if (h.version >= 3) {
         data["corrupt"] = h.is_corrupt();
@@ -115,7 +147,7 @@ json to_json(const facts& f) {
             j["backing-filename-format"] = std::string(h.backing_format());
         }
     }
-    j["format-specific"] = specific(h);
+    j["format-specific"] = specific(f);
     return j;
 }
 
@@ -129,16 +161,33 @@ void print_snapshot(const layout::snapshot& s) {
     std::snprintf(clock, sizeof clock, "%02" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%03" PRIu64,
                   ms / 3'600'000, ms / 60'000 % 60, ms / 1000 % 60, ms % 1000);
     const bool counts = s.icount != layout::snapshot::no_icount;
-    std::printf("%-9s %-16s %8s%20s%13s%11s\n", s.id.c_str(), s.name.c_str(),
+    std::printf("%-9s %-16s %8s%20s%13s%11s\n", printable(s.id).c_str(), printable(s.name).c_str(),
                 readable_size(s.vm_state_size).c_str(), date, clock,
                 counts ? std::to_string(s.icount).c_str() : "");
 }
 
-void print_specific(const layout::header& h) {
+void print_bitmaps(const std::vector<layout::bitmap>& bitmaps) {
+    if (bitmaps.empty()) { return; }
+    std::printf("    bitmaps:\n");
+    std::size_t i = 0;
+    for (const layout::bitmap& b : bitmaps) {
+        std::printf("        [%zu]:\n            flags:\n", i++);
+        std::size_t flag = 0;
+        for (const std::string& name : flag_names(b)) {
+            std::printf("                [%zu]: %s\n", flag++, name.c_str());
+        }
+        std::printf("            name: %s\n            granularity: %" PRIu64 "\n",
+                    printable(b.name).c_str(), std::uint64_t{1} << b.granularity_bits);
+    }
+}
+
+void print_specific(const facts& f) {
+    const layout::header& h = *f.header;
     const auto word = [](bool value) { return value ? "true" : "false"; };
     std::printf("Format specific information:\n    compat: %s\n    compression type: %s\n",
                 h.version == 2 ? "0.10" : "1.1", compression_name(h));
     if (h.version >= 3) { std::printf("    lazy refcounts: %s\n", word(h.lazy_refcounts())); }
+    print_bitmaps(f.bitmaps);
     std::printf("    refcount bits: %u\n", 1U << h.refcount_order);
     if (h.version >= 3) {
         std::printf("    corrupt: %s\n    extended l2: %s\n", word(h.is_corrupt()),
@@ -149,7 +198,7 @@ void print_specific(const layout::header& h) {
 void print_human(const facts& f) {
     std::printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\n"
                 "disk size: %s\n",
-                f.path.c_str(), f.format.c_str(), readable_size(f.virtual_size).c_str(),
+                printable(f.path).c_str(), f.format.c_str(), readable_size(f.virtual_size).c_str(),
                 f.virtual_size, readable_size(f.disk_size).c_str());
     if (!f.header) { return; }
     const layout::header& h = *f.header;
@@ -158,11 +207,14 @@ void print_human(const facts& f) {
     if (h.is_dirty()) { std::printf("cleanly shut down: no\n"); }
     if (!h.backing_file.empty()) {
         const std::string full = beside(f.path, h.backing_file);
-        std::printf("backing file: %s", h.backing_file.c_str());
-        if (full != h.backing_file) { std::printf(" (actual path: %s)", full.c_str()); }
+        std::printf("backing file: %s", printable(h.backing_file).c_str());
+        if (full != h.backing_file) {
+            std::printf(" (actual path: %s)", printable(full).c_str());
+        }
         std::printf("\n");
         if (!h.backing_format().empty()) {
-            std::printf("backing file format: %s\n", std::string(h.backing_format()).c_str());
+            std::printf("backing file format: %s\n",
+                        printable(std::string(h.backing_format())).c_str());
         }
     }
     if (!f.snapshots.empty()) {
@@ -170,7 +222,7 @@ void print_human(const facts& f) {
                     "VM CLOCK", "ICOUNT");
         for (const layout::snapshot& s : f.snapshots) { print_snapshot(s); }
     }
-    print_specific(h);
+    print_specific(f);
 }
 
 /// The image, and the files of its chain where they are asked for.

@@ -34,8 +34,9 @@ void add_options(CLI::App& to, bench_command& c) {
     to.add_option("--pattern", c.how.pattern, "byte to write (default 0)");
     to.add_option("-i", c.backend, "the same as --backend")->check(is_backend);
     to.add_option("--ordering", c.ordering,
-                  "what a write does that meets another's allocation: serialize")
-        ->check(CLI::IsMember({"serialize"}));
+                  "what a write does that meets another's allocation: join it (default), or "
+                  "serialize: wait for it")
+        ->check(CLI::IsMember({"join", "serialize"}));
     to.add_flag("-q", c.quiet, "leave out the figures");
     to.add_option("filename", c.path)->required();
 }

@@ -3,6 +3,7 @@
 #include "commands.hpp"
 #include "failure.hpp"
 #include "host.hpp"
+#include "printable.hpp"
 #include "size.hpp"
 
 #include <algorithm>
@@ -36,7 +37,7 @@ void print_human(const disk& image, const std::vector<placed_block>& blocks) {
             throw failure("File contains external, encrypted or compressed clusters.");
         }
         std::printf("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64 "%s\n", b.start, b.size,
-                    *b.offset, image.path(b.depth).c_str());
+                    *b.offset, printable(image.path(b.depth)).c_str());
     }
 }
 

@@ -213,12 +213,16 @@ TEST_F(gaur_img, maps_compares_and_describes_as_qemu_img_does) {
             "qemu-img snapshot -c second snap.qcow2 && mkdir sub && "
             "qemu-img create -q -f qcow2 -b ../holes.qcow2 -F qcow2 sub/mid.qcow2 60M && "
             "qemu-io -c 'write -P 5 50M 3M' -c 'write -P 6 70k 1k' sub/mid.qcow2 && "
+            "qemu-img create -q -f qcow2 bitmap.qcow2 10M && "
+            "qemu-img bitmap --add bitmap.qcow2 b0 && qemu-img bitmap --add -g 4k "
+            "bitmap.qcow2 b1 && "
             "qemu-img create -q -f qcow2 -o cluster_size=4k -b sub/mid.qcow2 -F qcow2 top.qcow2 "
             "80M && "
             "qemu-io -c 'write -z 3M 3M' -c 'write -P 6 1k 1k' top.qcow2 && : > empty.raw");
     const std::vector<std::string> images{"a.raw", "new.qcow2", "old.qcow2", "full.qcow2",
                                           "holes.qcow2", "packed.qcow2", "snap.qcow2",
-                                          "sub/mid.qcow2", "top.qcow2", "empty.raw"};
+                                          "sub/mid.qcow2", "top.qcow2", "bitmap.qcow2",
+                                          "empty.raw"};
     for (const std::string& image : images) {
         SCOPED_TRACE(image);
         EXPECT_EQ(ours("map --output=json " + image), qemu("map --output=json " + image));
