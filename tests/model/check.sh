@@ -14,7 +14,7 @@ for tool in spin cc timeout; do
     fi
 done
 models=("$@")
-[[ ${#models[@]} -gt 0 ]] || models=(tracker)
+[[ ${#models[@]} -gt 0 ]] || models=(tracker epochs)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -39,6 +39,22 @@ tracker NO_ALONE                     given_up_under_a_writer
 tracker NO_GIVE_BACK                 clusters_leak
 tracker NO_PINS                      foreign_bytes backwards
 tracker NO_QUARANTINE                foreign_bytes backwards
+epochs  -                            clean
+epochs  NO_QUARANTINE                refcount_too_low
+epochs  FREE_BEFORE_DURABLE          wrong_content backwards
+epochs  REFCOUNT_AFTER_MAPPING       refcount_too_low
+epochs  ONE_BARRIER                  refcount_too_low
+epochs  MAPPINGS_NOT_FROZEN          refcount_too_low
+epochs  NO_LAST_BARRIER              refcount_too_low
+epochs  LINK_BEFORE_DATA             wrong_content backwards
+epochs  MAPPINGS_BEFORE_DATA         wrong_content backwards
+epochs  PRISTINE_AFTER_USE           wrong_content
+epochs  PRISTINE_PAST_END            entry_past_end
+epochs  TABLE_AFTER_POINTER          refcount_too_low
+epochs  IN_PLACE_NOT_NOTED           wrong_content
+epochs  DATA_WRITTEN_FORGOTTEN_LATE  wrong_content
+epochs  FLUSH_SHARES_RUNNING_EPOCH   wrong_content
+epochs  FAILED_BARRIER_FORGIVEN      wrong_content
 END
 }
 
@@ -53,9 +69,9 @@ count=0
 good=0
 for model in "${models[@]}"; do
     while read -r switch; do
-        runs | grep -q "^$model $switch " ||
+        runs | grep -qE "^$model +$switch " ||
             fault "$model $switch" "is in the model, but not in the list of runs"
-    done < <(sed -nE 's/^#ifn?def ([A-Z_]+)$/\1/p' "$model.pml" | sort -u)
+    done < <(grep -E '^#(el)?if' "$model.pml" | grep -oE '[A-Z_]{4,}' | sort -u)
 done
 
 while read -r model switch expected order; do
@@ -98,7 +114,7 @@ while read -r model switch expected order; do
     fi
     fault "$name" "expected $expected, found $found"
     [[ -f $work/$model.pml.trail ]] &&
-        (cd "$work" && timeout 60 spin -t "${options[@]}" "$model.pml")
+        (cd "$work" && timeout 60 spin -t "${options[@]}" "$model.pml" | sed '/^#processes/,$d')
 done < <(runs)
 
 echo "$good of $count runs as expected"
