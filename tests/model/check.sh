@@ -83,8 +83,8 @@ while read -r model switch expected order; do
         name+=" $switch"
         options=("-D$switch")
     fi
-    # The long runs are worth an optimiser.
-    [[ $expected == clean ]] && flags=(-O2) || flags=(-O1)
+    # Only the long runs are worth an optimiser.
+    [[ $expected == clean ]] && flags=(-O2) || flags=(-O0)
     [[ -n $order ]] && flags+=(-DT_REVERSE)
     rm -rf "${work:?}"/*
     cp "$model.pml" "$work"
