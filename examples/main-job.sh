@@ -40,6 +40,8 @@ build() {
 make_raw_image() {
     local folder used files
     while read -r used folder; do
+        [[ -z $(find "$folder" ! -type l \( ! -readable -o -type d ! -executable \) -print -quit \
+            2>/dev/null) ]] || continue
         files=$(find "$folder" 2>/dev/null | wc -l)
         raw_mib=$((used * 11 / 10 + 128))
         [[ $raw_mib -ge 1024 ]] || raw_mib=1024
@@ -67,9 +69,7 @@ make_twin() {
     cp --sparse=always "$images/disk.raw" "$images/twin.raw"
     truncate -s $((raw_mib + 256))M "$images/twin.raw"
     quietly write_behind sync raw "$images/twin.raw"
-    # So that no run reads from a colder disk, or waits for what others wrote.
-    cat "$images/disk.raw" >/dev/null
-    sync
+    cat "$images/disk.raw" >/dev/null # so that no run reads from a colder disk
 }
 
 seconds_of() { # <command>...
@@ -81,6 +81,7 @@ seconds_of() { # <command>...
 job() { # <backend>
     local backend=$1 image=$images/disk.qcow2 convert_seconds mib waited joined said
     mib=$(du -m "$images/disk.raw" | cut -f1)
+    sync # no run waits for what another wrote
     convert_seconds=$(seconds_of "$gaur_img" convert --backend "$backend" -f raw -O qcow2 \
         -o size=$((raw_mib + 256))M "$images/disk.raw" "$image") || {
         if grep -q 'Could not start the backend' "$log"; then
