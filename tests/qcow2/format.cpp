@@ -21,7 +21,7 @@ class format_test : public ::testing::Test {
         open();
     }
     void open() {
-        auto loaded = images.load("i", {.write = true, .grow_ahead = 0});
+        auto loaded = images.load("i", {.write = true, .grow_ahead = 0, .count_ahead = 0});
         ASSERT_TRUE(loaded) << loaded.error().message();
         f = *std::move(loaded);
     }

@@ -19,8 +19,9 @@ class refcounts_test : public ::testing::Test {
         used = images.bytes("i").size() / 512;
         open();
     }
-    void open(std::uint64_t grow_ahead = 0) {
-        auto loaded = images.load("i", {.write = true, .grow_ahead = grow_ahead});
+    void open(std::uint64_t grow_ahead = 0, std::uint64_t count_ahead = 0) {
+        auto loaded = images.load(
+            "i", {.write = true, .grow_ahead = grow_ahead, .count_ahead = count_ahead});
         ASSERT_TRUE(loaded) << loaded.error().message();
         f = *std::move(loaded);
     }
@@ -88,6 +89,53 @@ TEST_F(refcounts_test, lowering_what_has_no_count_changes_nothing) {
     lower(used + 7);
     lower(std::uint64_t{1} << 40);
     EXPECT_EQ(take(1).first.value, used);
+}
+
+TEST_F(refcounts_test, counts_clusters_ahead_and_hands_them_out_in_order) {
+    create(16);
+    open(0, 5 * 512);
+    EXPECT_EQ(take(1).first.value, used); // counts 5 more
+    EXPECT_GT(f->slices().dirty(), 0U);
+    ASSERT_TRUE(images.wait(f->write_epoch()));
+    for (std::uint64_t i = 1; i <= 5; ++i) {
+        const device::grant g = take(1);
+        EXPECT_EQ(g.first.value, used + i);
+        EXPECT_TRUE(g.pristine);
+    }
+    EXPECT_EQ(f->slices().dirty(), 0U);
+    EXPECT_EQ(take(1).first.value, used + 6);
+    EXPECT_GT(f->slices().dirty(), 0U);
+    const device::grant across = take(8); // 5 of them were counted
+    EXPECT_EQ(across.first.value, used + 7);
+    EXPECT_EQ(across.count.value, 8U);
+}
+
+TEST_F(refcounts_test, what_was_counted_ahead_goes_before_a_hole) {
+    create(16);
+    open(0, 4 * 512);
+    take(1);
+    lower(used);
+    device::grant g = take(6);
+    EXPECT_EQ(g.first.value, used + 1);
+    EXPECT_EQ(g.count.value, 4U);
+    g = take(6);
+    EXPECT_EQ(g.first.value, used);
+    EXPECT_EQ(g.count.value, 1U);
+    EXPECT_FALSE(g.pristine);
+    EXPECT_EQ(take(1).first.value, used + 5);
+}
+
+TEST_F(refcounts_test, a_close_gives_back_what_was_counted_and_not_taken) {
+    create(16);
+    open(0, 100 * 512);
+    take(3);
+    ASSERT_TRUE(images.wait(f->close()));
+    f.reset();
+    const auto v = images.check("i");
+    EXPECT_EQ(v.corruptions, 0U) << v.first;
+    EXPECT_EQ(v.leaks, 3U); // nothing refers to what was taken
+    open(0, 100 * 512);
+    EXPECT_EQ(take(1).first.value, used + 3);
 }
 
 TEST_F(refcounts_test, makes_blocks_and_moves_the_table) {

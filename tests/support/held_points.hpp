@@ -120,6 +120,7 @@ class stage {
     qcow2::open_options how = {.write = true,
                                .references = qcow2::references::follow,
                                .grow_ahead = 0,
+                               .count_ahead = 0,
                                .inflate = &reference_image::inflate_stored};
 
     void create() {

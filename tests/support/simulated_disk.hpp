@@ -51,6 +51,7 @@ struct scenario {
     std::vector<bool> lower_is_raw;
     std::size_t cache_bytes = 0;
     std::uint64_t grow_ahead = 0;
+    std::uint64_t count_ahead = 0;
     io::memory::options device;
     unsigned depth = 1;
     unsigned operations = 0;
@@ -72,7 +73,8 @@ struct scenario {
             text += std::to_string(lower_sizes[i]);
         }
         text += ", cache " + std::to_string(cache_bytes) + ", ahead " +
-                std::to_string(grow_ahead) + ", depth " + std::to_string(depth) +
+                std::to_string(grow_ahead) + ", count ahead " + std::to_string(count_ahead) +
+                ", depth " + std::to_string(depth) +
                 ", alignment " + std::to_string(device.limits.offset_alignment) + ", device " +
                 (device.seed != 0 ? "seeded" : device.deferred ? "deferred" : "at once") +
                 ", sessions " + std::to_string(sessions) + ", snapshots " +
@@ -116,6 +118,7 @@ inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
     }
     s.cache_bytes = one_of<std::size_t>(random, {0, 0, 6 * 512, 1 << 15, 1 << 20});
     s.grow_ahead = one_of<std::uint64_t>(random, {0, 0, 4096, 8 * cluster});
+    s.count_ahead = one_of<std::uint64_t>(random, {0, cluster, 5 * cluster, 1 << 22});
     const std::uint32_t alignment = one_of<std::uint32_t>(random, {1, 1, 1, 512, 4096});
     s.device.limits.offset_alignment = alignment;
     s.device.limits.memory_alignment = alignment;
@@ -438,6 +441,7 @@ auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool writ
                                          .references = qcow2::references::follow,
                                          .cache_bytes = s.cache_bytes,
                                          .grow_ahead = s.grow_ahead,
+                                         .count_ahead = s.count_ahead,
                                          .inflate = &reference_image::inflate_stored}));
 }
 

@@ -35,8 +35,9 @@ class format {
   public:
     format(Shard& shard, std::unique_ptr<metadata<Shard>> m, cache::resident_table refcount_table,
            cache::resident_table l1, const qcow2::header_sector& sector, bool writable,
-           inflate_function inflate_with, std::uint64_t grow_step)
-        : shard_(shard), m_(std::move(m)), refcounts_(*m_, std::move(refcount_table)),
+           inflate_function inflate_with, std::uint64_t grow_step, std::uint64_t count_ahead)
+        : shard_(shard), m_(std::move(m)),
+          refcounts_(*m_, std::move(refcount_table), {count_ahead >> m_->tables.clusters.bits}),
           mappings_(*m_, refcounts_, std::move(l1)), header_sector_(sector),
           inflate_(inflate_with),
           grower_(shard, m_->file, m_->used_end.value, writable ? grow_step : 0),
@@ -257,6 +258,8 @@ class format {
     static async::task<void> close_all(Shard& shard, format& self) {
         if (!self.writable_) { co_return {}; }
         self.closing_ = true;
+        const host_range unused = self.refcounts_.end_reserve();
+        if (!unused.empty()) { self.m_->dropped.push_back({unused.first, unused.count}); }
         // The first commit frees what was dropped, the second writes that down.
         do {
             auto durable = self.commit();

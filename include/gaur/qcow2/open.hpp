@@ -35,6 +35,9 @@ struct open_options {
     std::size_t cache_bytes = std::size_t{32} << 20; ///< of L2 and refcount slices, each file
     /// How far ahead of use the file is grown, bytes; 0: not at all. Cut back on close.
     std::uint64_t grow_ahead = std::uint64_t{64} << 20;
+    /// How far ahead of use clusters are counted, bytes; 0: not at all. A flush then seldom has a
+    /// refcount to write. Given back on close; after a crash so much may have leaked.
+    std::uint64_t count_ahead = std::uint64_t{4} << 20;
     inflate_function inflate = nullptr; ///< for compressed clusters: &qcow2::zlib_inflate
 };
 
@@ -140,7 +143,8 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
                                                found->file_size, options.cache_bytes);
     auto f = std::make_unique<format<Shard>>(shard, std::move(m), std::move(count_table),
                                              std::move(l1_table), sector, options.write,
-                                             options.inflate, options.grow_ahead);
+                                             options.inflate, options.grow_ahead,
+                                             options.count_ahead);
     if (options.write) {
         async::task<void> clearing = f->clear_autoclear();
         result<void> r = co_await clearing;

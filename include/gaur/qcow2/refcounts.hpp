@@ -17,8 +17,9 @@ namespace gaur::qcow2 {
 template <class Shard>
 class refcounts {
   public:
-    refcounts(metadata<Shard>& m, cache::resident_table table)
-        : m_(m), width_(m.header.refcounts()), table_(std::move(table)) {}
+    /// `ahead`: clusters that are counted before anybody asked for them.
+    refcounts(metadata<Shard>& m, cache::resident_table table, cluster_count ahead)
+        : m_(m), width_(m.header.refcounts()), table_(std::move(table)), ahead_(ahead) {}
 
     layout::refcount_width width() const noexcept { return width_; }
     cache::resident_table& table() noexcept { return table_; }
@@ -27,22 +28,27 @@ class refcounts {
     bool has_moved() const noexcept { return old_table_.has_value(); }
     std::optional<host_range> take_old_table() noexcept { return std::exchange(old_table_, {}); }
 
-    /// From 1 to `count` neighbouring clusters, refcount 1.
+    /// From 1 to `count` neighbouring clusters, refcount 1. They come out of the reserve, a run
+    /// whose refcounts were raised when its first cluster was taken: so most commits find no
+    /// refcount to write, and need no barrier before the mappings.
     device::grant take(cluster_count count) noexcept {
         device::grant g;
         for (;;) {
-            const alloc::answer found = allocator_.take(*this, count);
+            if (reserve_.count >= count) { return from_reserve(count); }
+            const alloc::answer found =
+                allocator_.take(*this, count - reserve_.count + ahead_);
             if (const auto* taken = std::get_if<alloc::grant>(&found)) {
-                const host_offset end =
-                    m_.tables.clusters.offset_of(taken->first + taken->count);
-                g.first = taken->first;
-                g.count = taken->count;
-                g.pristine = m_.tables.clusters.offset_of(taken->first) >= m_.used_end;
-                m_.used_end = std::max(m_.used_end, end);
-                static_cast<void>(m_.shard.probe().hit(
-                    async::point::cluster_alloc,
-                    m_.tables.clusters.offset_of(taken->first).value));
-                return g;
+                if (reserve_.empty()) {
+                    reserve_ = {taken->first, taken->count};
+                } else if (reserve_.end() == taken->first) {
+                    reserve_.count = reserve_.count + taken->count;
+                } else {
+                    // What is left of the old run goes first.
+                    g = from_reserve(reserve_.count);
+                    reserve_ = {taken->first, taken->count};
+                    return g;
+                }
+                return from_reserve(std::min(count, reserve_.count));
             }
             if (const auto* missing = std::get_if<alloc::missing_block>(&found)) {
                 if (missing->exists) {
@@ -53,6 +59,7 @@ class refcounts {
                 if (g.status) { continue; }
                 return g;
             }
+            if (!reserve_.empty()) { return from_reserve(reserve_.count); }
             const auto* why = std::get_if<error>(&found);
             g.status = why != nullptr ? result<void>(*why) : result<void>(errc::image_full);
             return g;
@@ -115,7 +122,26 @@ class refcounts {
         }
     }
 
+    /// No longer holds clusters for those who may come: the caller gives them back.
+    host_range end_reserve() noexcept {
+        ahead_ = {};
+        return std::exchange(reserve_, {});
+    }
+
   private:
+    device::grant from_reserve(cluster_count count) noexcept {
+        device::grant g;
+        g.first = reserve_.first;
+        g.count = count;
+        reserve_ = {reserve_.first + count, reserve_.count - count};
+        const host_offset at = m_.tables.clusters.offset_of(g.first);
+        g.pristine = at >= m_.used_end;
+        m_.used_end =
+            std::max(m_.used_end, m_.tables.clusters.offset_of(g.first + g.count));
+        static_cast<void>(m_.shard.probe().hit(async::point::cluster_alloc, at.value));
+        return g;
+    }
+
     std::uint64_t per_slice_entries() const noexcept {
         return width_.entries_per_block(m_.slices.slice_size());
     }
@@ -207,6 +233,8 @@ class refcounts {
     layout::refcount_width width_;
     cache::resident_table table_;
     alloc::cluster_allocator allocator_;
+    cluster_count ahead_;
+    host_range reserve_; // counted, and nobody's yet
     std::optional<host_range> old_table_; // as it is on disk, until the header has followed
 };
 
