@@ -3,6 +3,7 @@
 // Copy it, put your device in the place of `serve`, and run tests/support/backend_conformance.hpp
 // on it, as tests/io/sync.cpp does.
 #include <gaur/io/backend.hpp>
+#include <gaur/io/file_lock.hpp>
 #include <gaur/io/operation_queue.hpp>
 #include <gaur/io/system_call.hpp>
 
@@ -23,6 +24,7 @@ class ram_disk {
     struct content {
         std::vector<std::byte> bytes;
         std::uint64_t number;
+        gaur::io::lock_table locks;
     };
 
   public:
@@ -37,9 +39,10 @@ class ram_disk {
 
       private:
         friend class ram_disk;
-        file(std::shared_ptr<content> of, bool writable)
-            : content_(std::move(of)), writable_(writable) {}
+        file(std::shared_ptr<content> of, gaur::io::held_lock lock, bool writable)
+            : content_(std::move(of)), lock_(std::move(lock)), writable_(writable) {}
         std::shared_ptr<content> content_;
+        gaur::io::held_lock lock_;
         bool writable_;
     };
 
@@ -57,10 +60,13 @@ class ram_disk {
         std::shared_ptr<content>& found = files_[path];
         if (found == nullptr) {
             if (!mode.create) { return gaur::error::from_errno(ENOENT); }
-            found = std::make_shared<content>(content{{}, files_.size()});
+            found = std::make_shared<content>(content{{}, files_.size(), {}});
         }
+        // Before anything changes (*locked*).
+        auto lock = gaur::io::held_lock::take({found, &found->locks}, mode.lock);
+        if (!lock) { return lock.error(); }
         if (mode.truncate) { found->bytes.clear(); }
-        return file(found, mode.write);
+        return file(found, *std::move(lock), mode.write);
     }
 
     /// Takes every request (*never_full*): the queue hangs on the operations themselves.

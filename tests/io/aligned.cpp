@@ -249,6 +249,18 @@ TEST_P(aligned_blocks, an_error_ends_one_and_lets_the_next_go_on) {
     }
 }
 
+TEST_P(aligned, close_lets_the_file_go) {
+    file.reset();
+    const open_mode alone{.write = true, .lock = file_lock::writer()};
+    file.emplace(*io, *io->open("a", alone), buffers);
+    EXPECT_EQ(run(request::write(0, filled(block(), 1))), 0);
+    EXPECT_TRUE(file->is_open());
+    EXPECT_FALSE(io->open("a", alone));
+    file->close();
+    EXPECT_FALSE(file->is_open());
+    EXPECT_TRUE(io->open("a", alone));
+}
+
 TEST_P(aligned_blocks, without_memory_it_ends_with_enomem) {
     bytes data = filled(20, 2);
     operation read;

@@ -22,6 +22,7 @@
 #include <span>
 #include <string>
 #include <sys/mman.h>
+#include <system_error>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -582,6 +583,47 @@ TYPED_TEST_P(backend_conformance, one_thread) {
     for (const tracked_op& op : ops) { EXPECT_EQ(op.ends, 1U); }
 }
 
+TYPED_TEST_P(backend_conformance, locked) {
+    using tracked_op = tracked<typename TypeParam::backend>;
+    using io::file_lock;
+    auto& io = *this->io_;
+    const auto open = [&](file_lock lock, bool truncate = false) {
+        return io.open(this->path_, {.write = lock == file_lock::writer(), .truncate = truncate,
+                                     .direct = TypeParam::is_direct, .lock = lock});
+    };
+    const auto why = [](const auto& opened) {
+        return opened ? errc{} : static_cast<errc>(std::error_code(opened.error()).value());
+    };
+    ASSERT_EQ(this->run(io::request::write(0, this->memory(block))), 0);
+    {
+        const auto first = open(file_lock::reader());
+        EXPECT_TRUE(first && open(file_lock::reader()) && open(file_lock::forced_reader()));
+        EXPECT_EQ(why(open(file_lock::writer())), errc::writers_excluded);
+        EXPECT_EQ(why(open(file_lock::writer(), true)), errc::writers_excluded);
+        EXPECT_EQ(*this->file_->size(), block) << "a file was cut that somebody held";
+    }
+    auto writer = open(file_lock::writer());
+    ASSERT_TRUE(writer) << "readers that are gone hold nothing";
+    for (const file_lock lock : {file_lock::reader(), file_lock::writer()}) {
+        EXPECT_EQ(why(open(lock)), errc::held_for_writing);
+    }
+    EXPECT_TRUE(open(file_lock::forced_reader()) && open({}));
+    // As long as the file is open, wherever it has moved; then at once, whatever was in flight.
+    this->file_ = std::make_unique<typename TestFixture::file>(*std::move(writer));
+    writer = error::from_errno(EBADF);
+    const auto data = this->memory(20 * block);
+    std::deque<tracked_op> ops(20);
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+        this->submit(ops[i], io::request::read(0, data.subspan(i * block, block)));
+    }
+    this->drain();
+    EXPECT_EQ(why(open(file_lock::reader())), errc::held_for_writing);
+    this->file_.reset();
+    const auto next = open(file_lock::writer(), true);
+    ASSERT_TRUE(next) << next.error().message();
+    EXPECT_EQ(*next->size(), 0U);
+}
+
 TYPED_TEST_P(backend_conformance, opens) {
     auto& io = *this->io_;
     constexpr bool is_direct = TypeParam::is_direct;
@@ -646,6 +688,6 @@ TYPED_TEST_P(backend_conformance, ranges) {
 
 REGISTER_TYPED_TEST_SUITE_P(backend_conformance, once, not_in_submit, reentrant, borrowed, whole,
                             never_full, past_end, flushed, idle, progress, unordered, refused,
-                            one_thread, opens, ranges);
+                            one_thread, locked, opens, ranges);
 
 } // namespace gaur::test

@@ -32,6 +32,11 @@ enum class errc : std::uint16_t {
     format_missing,       ///< a backing file without a format: never probed
     backing_loop,         ///< a file is its own backing file
     injected,             ///< a test's fault
+    held_for_writing,     ///< the file is somebody else's, who writes
+    held_for_reading,     ///< … who reads, where this open would exclude readers
+    writers_excluded,     ///< … who lets nobody write
+    readers_excluded,     ///< … who lets nobody even read
+    share_needs_read_only, ///< io::locking::force_share, to write
 
     // The header (specification, "Header"); `where` is the value found unless said.
     not_qcow2 = 4200,
@@ -123,6 +128,21 @@ inline constexpr errc_text errc_texts[] = {
     {errc::backing_loop, "the backing chain comes back to a file that is already in it",
      errc_text::unit::none},
     {errc::injected, "fault injected by a test", errc_text::unit::number},
+    {errc::held_for_writing, "another process, or another open image of this one, holds it for "
+                             "writing; close it there, or read it all the same with "
+                             "locking::force_share (-U)",
+     errc_text::unit::none},
+    {errc::held_for_reading, "another process, or another open image of this one, holds it for "
+                             "reading; close it there",
+     errc_text::unit::none},
+    {errc::writers_excluded, "another process, or another open image of this one, holds it and "
+                             "lets nobody write to it meanwhile; close it there",
+     errc_text::unit::none},
+    {errc::readers_excluded, "another process, or another open image of this one, holds it for "
+                             "itself alone; close it there",
+     errc_text::unit::none},
+    {errc::share_needs_read_only, "what is shared with a writer is opened for reading only",
+     errc_text::unit::none},
     {errc::not_qcow2, "not a qcow2 image (magic is not 51 46 49 fb)", errc_text::unit::number},
     {errc::unsupported_version, "unsupported qcow2 version (2 and 3 are known)",
      errc_text::unit::number},

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gaur/base/buffer.hpp>
+#include <gaur/base/contract.hpp>
 #include <gaur/base/units.hpp>
 #include <gaur/io/backend.hpp>
 
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 namespace gaur::io {
@@ -53,20 +55,26 @@ class aligned_file {
     };
 
     aligned_file(B& io, typename B::file file, buffer_pool& buffers) noexcept
-        : io_(io), file_(std::move(file)), limits_(file_.limits()), buffers_(buffers) {}
+        : io_(io), file_(std::move(file)), limits_(file_->limits()), buffers_(buffers) {}
     aligned_file(const aligned_file&) = delete;
     aligned_file& operator=(const aligned_file&) = delete;
     ~aligned_file() { GAUR_ASSERT(writing_.empty() && waiting_.empty()); }
 
     /// What the host asks; every request is taken, but one that fits costs less.
     io::limits limits() const noexcept { return limits_; }
-    result<std::uint64_t> size() const noexcept { return file_.size(); }
-    file_identity identity() const noexcept { return file_.identity(); }
+    result<std::uint64_t> size() const noexcept { return file_->size(); }
+    file_identity identity() const noexcept { return file_->identity(); }
     B& backend() noexcept { return io_; }
     /// The backend's file, for another layer over it.
-    typename B::file release() && noexcept { return std::move(file_); }
+    typename B::file release() && noexcept { return *std::move(file_); }
+
+    /// Gives the file, with its lock, back to the host: nothing is in flight, and nothing but
+    /// `is_open` and `limits` is asked of it any more.
+    void close() noexcept { file_.reset(); }
+    bool is_open() const noexcept { return file_.has_value(); }
 
     submit_status submit(operation& op, const request& what) noexcept {
+        GAUR_ASSERT(is_open());
         op.begin(what);
         op.file_ = this;
         if (limits_.offset_alignment > 1 && what.code == opcode::write) {
@@ -148,7 +156,7 @@ class aligned_file {
     }
 
     bool submit_inner(operation& op, const request& what) noexcept {
-        return io_.submit(file_, op.inner_, what) == submit_status::done && after_inner(op);
+        return io_.submit(*file_, op.inner_, what) == submit_status::done && after_inner(op);
     }
 
     bool write_bounced(operation& op) noexcept {
@@ -217,7 +225,7 @@ class aligned_file {
     }
 
     B& io_;
-    typename B::file file_;
+    std::optional<typename B::file> file_;
     io::limits limits_;
     buffer_pool& buffers_;
     operation_list writing_; // all writes in flight, where the host asks for alignment

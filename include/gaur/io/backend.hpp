@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/io/file_lock.hpp>
 #include <gaur/io/operation.hpp>
 
 #include <concepts>
@@ -22,6 +23,7 @@ struct open_mode {
     bool create = false;   ///< make the file where there is none
     bool truncate = false; ///< cut an existing file to nothing
     bool direct = false;   ///< past the host's page cache (O_DIRECT)
+    file_lock lock = {};   ///< held as long as the file is open; none: does not ask
 };
 
 /// Tells files apart, whatever path led to them: finds a backing chain that bites its tail.
@@ -58,6 +60,10 @@ enum class submit_status : std::uint8_t {
 ///   unordered     operations in flight together may end in any order
 ///   refused       what host or file cannot do ends with EOPNOTSUPP; a misaligned request with
 ///                 EINVAL
+///   locked        open() takes the mode's lock before it truncates, or fails as check_lock says;
+///                 the file holds it until it is gone, whatever operations it had. It holds off
+///                 every process where the file is the host's, else other files of this backend.
+///                 Where the host has no locks the file opens without
 ///   one_thread    all calls come from one thread at a time
 ///
 /// A file outlives its operations, a backend its files.

@@ -3,6 +3,7 @@
 
 #include <gaur/base/error.hpp>
 #include <gaur/io/backend.hpp>
+#include <gaur/io/file_lock.hpp>
 
 #include <cerrno>
 #include <cstdint>
@@ -26,7 +27,6 @@ class host_file {
     static result<host_file> open(const std::string& path, open_mode mode) {
         int flags = O_CLOEXEC | (mode.write ? O_RDWR : O_RDONLY);
         if (mode.create) { flags |= O_CREAT; }
-        if (mode.truncate) { flags |= O_TRUNC; }
         if (mode.direct) { flags |= O_DIRECT; }
         int fd = -1;
         do { fd = ::open(path.c_str(), flags, 0644); } while (fd < 0 && errno == EINTR);
@@ -37,20 +37,31 @@ class host_file {
         // A directory opens for reading and fails only at the first read: say so now.
         if (S_ISDIR(status.st_mode)) { return error::from_errno(EISDIR); }
         file.identity_ = {status.st_dev, status.st_ino};
+        file.locked_ = !mode.lock.is_empty();
+        const result<void> locked = take_lock(fd, mode.lock);
+        if (!locked) { return locked.error(); }
+        // Not by O_TRUNC: what somebody else holds stays as it is.
+        if (mode.truncate && S_ISREG(status.st_mode) && ::ftruncate(fd, 0) != 0) {
+            return error::from_errno(errno);
+        }
         if (mode.direct) { file.limits_ = direct_limits(fd); }
         return file;
     }
 
     host_file(host_file&& other) noexcept
-        : fd_(std::exchange(other.fd_, -1)), limits_(other.limits_), identity_(other.identity_) {}
+        : fd_(std::exchange(other.fd_, -1)), limits_(other.limits_), identity_(other.identity_),
+          locked_(other.locked_) {}
     host_file& operator=(host_file&& other) noexcept {
         std::swap(fd_, other.fd_);
         std::swap(limits_, other.limits_);
         std::swap(identity_, other.identity_);
+        std::swap(locked_, other.locked_);
         return *this;
     }
     ~host_file() {
-        if (fd_ >= 0) { ::close(fd_); }
+        if (fd_ < 0) { return; }
+        if (locked_) { drop_lock(fd_); }
+        ::close(fd_);
     }
 
     int fd() const noexcept { return fd_; }
@@ -58,7 +69,8 @@ class host_file {
     file_identity identity() const noexcept { return identity_; }
 
     /// Of a block device too. Not by fstat(2), since whoever asks Linux 6.13 or later for a file's
-    /// times makes its next write change the inode: a flush after each write took half as long again.
+    /// times makes its next write change the inode: a flush after each write took half as long
+    /// again.
     result<std::uint64_t> size() const noexcept {
         const off_t end = ::lseek(fd_, 0, SEEK_END);
         if (end < 0) { return error::from_errno(errno); }
@@ -85,6 +97,7 @@ class host_file {
     int fd_;
     io::limits limits_;
     file_identity identity_;
+    bool locked_ = false;
 };
 
 } // namespace gaur::io

@@ -4,6 +4,7 @@
 #include <gaur/base/contract.hpp>
 #include <gaur/base/error.hpp>
 #include <gaur/io/backend.hpp>
+#include <gaur/io/file_lock.hpp>
 #include <gaur/io/seeded.hpp>
 #include <gaur/io/sparse_bytes.hpp>
 #include <gaur/io/system_call.hpp>
@@ -65,6 +66,7 @@ namespace detail {
 struct node {
     sparse_bytes content;
     std::uint64_t inode = 0;
+    lock_table locks;
 };
 
 } // namespace detail
@@ -88,10 +90,12 @@ class file {
 
   private:
     friend class backend;
-    file(std::shared_ptr<detail::node> node, io::limits limits, bool writable) noexcept
-        : node_(std::move(node)), limits_(limits), writable_(writable) {}
+    file(std::shared_ptr<detail::node> node, held_lock&& lock, io::limits limits,
+         bool writable) noexcept
+        : node_(std::move(node)), lock_(std::move(lock)), limits_(limits), writable_(writable) {}
 
     std::shared_ptr<detail::node> node_;
+    held_lock lock_;
     io::limits limits_;
     bool writable_;
 };
@@ -123,10 +127,12 @@ class backend {
         if (found == files_.end()) {
             if (!mode.create) { return error::from_errno(ENOENT); }
             found = files_.emplace(path, new_node({})).first;
-        } else if (mode.truncate) {
-            found->second->content.truncate(0);
         }
-        return file(found->second, options_.limits, mode.write);
+        const std::shared_ptr<detail::node>& node = found->second;
+        auto lock = held_lock::take({node, &node->locks}, mode.lock);
+        if (!lock) { return lock.error(); }
+        if (mode.truncate) { node->content.truncate(0); }
+        return file(node, *std::move(lock), options_.limits, mode.write);
     }
 
     submit_status submit(file& target, operation& op, const request& what) noexcept {
