@@ -108,6 +108,31 @@ TEST_F(slice_cache_test, one_load_for_all_who_ask) {
     EXPECT_EQ(slices.resident(), 2U);
 }
 
+TEST_F(slice_cache_test, loads_what_will_be_asked_for) {
+    int idle = 0;
+    slices.on_idle([](void* count) noexcept { ++*static_cast<int*>(count); }, &idle);
+    slices.prefetch(at(7), slice_kind::mapping);
+    slices.prefetch(at(7), slice_kind::mapping);
+    EXPECT_TRUE(slices.is_loading());
+    const asker& who = ask_for(7);
+    EXPECT_FALSE(who.ended);
+    EXPECT_EQ(slices.loads(), 1U);
+    EXPECT_EQ(idle, 0);
+    drain();
+    EXPECT_EQ(who.first_byte, 7);
+    EXPECT_FALSE(slices.is_loading());
+    EXPECT_EQ(idle, 1);
+
+    io.fail({.nth = 1, .code = io::opcode::read, .host_errno = EIO});
+    slices.prefetch(at(8), slice_kind::mapping);
+    drain();
+    EXPECT_EQ(idle, 2);
+    EXPECT_EQ(slices.find(at(8)), nullptr) << "it is nobody's error";
+    EXPECT_EQ(ask_for(8).ended, false);
+    drain();
+    EXPECT_EQ(askers.back().first_byte, 8);
+}
+
 TEST_F(slice_cache_test, a_load_that_ends_at_once) {
     io::memory::backend now;
     exec::inline_loop same;

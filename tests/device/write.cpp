@@ -96,6 +96,34 @@ TEST_F(write, stops_short_of_another_ones_allocation) {
     s.expect_clean_close();
 }
 
+TEST_F(write, goes_in_place_and_into_new_clusters_at_once) {
+    start();
+    s.write(0, cluster / 2, 1);
+    s.drain();
+    const std::uint64_t before = writes(s);
+    s.write(cluster / 2, cluster, 2);     // half of it where the first one is
+    s.write(cluster * 3 / 2, cluster, 3); // half of it where the second one will be
+    s.drain();
+    // The second in one write, and the third waits for it: half in place, half behind, in one.
+    EXPECT_EQ(writes(s) - before, 2U);
+    EXPECT_EQ(s.value(cluster / 2, cluster), 2);
+    EXPECT_EQ(s.value(cluster * 3 / 2, cluster), 3);
+    EXPECT_EQ(s.value(cluster * 5 / 2, cluster / 2), 0);
+    s.expect_clean_close();
+}
+
+TEST_F(write, a_failure_in_place_gives_back_the_clusters_behind) {
+    start();
+    s.write(0, cluster / 2, 1);
+    s.drain();
+    s.io.fail({.nth = 1, .code = io::opcode::write, .host_errno = EIO});
+    const auto& longer = s.write(0, 3 * cluster, 2);
+    s.drain();
+    EXPECT_EQ(longer.status.error().host_errno(), EIO);
+    EXPECT_EQ(s.value(cluster, 2 * cluster), 0);
+    s.expect_clean_close();
+}
+
 TEST_F(write, a_failure_is_not_inherited_and_gives_its_clusters_back) {
     start();
     s.io.fail({.nth = 1, .code = io::opcode::write, .host_errno = EIO});

@@ -171,6 +171,19 @@ class slice_cache {
         }
     }
 
+    /// Begins to load the slice at `at`, where it is not in memory, for whoever will ask soon.
+    /// Nobody hears how it ended.
+    void prefetch(host_offset at, slice_kind kind) noexcept {
+        if (lookup(at) == nullptr) { static_cast<void>(start_load(at, kind)); }
+    }
+    bool is_loading() const noexcept { return loading_ != 0; }
+
+    /// Called when the last load in flight has ended.
+    void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
+        on_idle_ = call;
+        on_idle_context_ = context;
+    }
+
     /// `co_await` it: the slice at `at` is in memory when it gives success, until the next
     /// suspension. All who ask for one slice share one load.
     class load : public exec::work {
@@ -323,30 +336,34 @@ class slice_cache {
 
     /// False where the load has ended already.
     bool join_load(load& waiting) noexcept {
-        slice* s = lookup(waiting.at_);
+        const slice* s = lookup(waiting.at_);
         if (s == nullptr) {
-            s = make_room();
-            load_in_flight* l = s != nullptr ? take_load() : nullptr;
-            if (l == nullptr) {
-                if (s != nullptr) { free_.push_front(*s); }
-                waiting.status_ = error::from_errno(ENOMEM);
-                return false;
-            }
-            insert(*s, waiting.at_, waiting.kind_);
-            s->load_ = l;
-            l->target = s;
-            ++loading_;
-            ++loads_;
-            const io::request what =
-                io::request::read(waiting.at_.value, {s->data_, slice_size_});
-            if (file_.submit(*l, what) == io::submit_status::done) {
-                waiting.status_ = l->status();
-                finish_load(*l);
-                return false;
-            }
+            waiting.status_ = start_load(waiting.at_, waiting.kind_);
+            s = lookup(waiting.at_);
+            if (s == nullptr || s->load_ == nullptr) { return false; }
         }
         static_cast<load_in_flight*>(s->load_)->waiting.push_back(waiting);
         return true;
+    }
+
+    /// An error is of a load that has ended already.
+    result<void> start_load(host_offset at, slice_kind kind) noexcept {
+        slice* s = make_room();
+        load_in_flight* l = s != nullptr ? take_load() : nullptr;
+        if (l == nullptr) {
+            if (s != nullptr) { free_.push_front(*s); }
+            return error::from_errno(ENOMEM);
+        }
+        insert(*s, at, kind);
+        s->load_ = l;
+        l->target = s;
+        ++loading_;
+        ++loads_;
+        const io::request what = io::request::read(at.value, {s->data_, slice_size_});
+        if (file_.submit(*l, what) != io::submit_status::done) { return {}; }
+        const result<void> status = l->status();
+        finish_load(*l);
+        return status;
     }
 
     void finish_load(load_in_flight& l) noexcept {
@@ -373,6 +390,7 @@ class slice_cache {
             }
             shard_.executor().post(w);
         }
+        if (loading_ == 0 && on_idle_ != nullptr) { on_idle_(on_idle_context_); }
     }
 
     load_in_flight* take_load() noexcept {
@@ -402,6 +420,8 @@ class slice_cache {
     std::size_t dirty_count_ = 0;
     std::size_t loading_ = 0;
     std::uint64_t loads_ = 0;
+    void (*on_idle_)(void*) noexcept = nullptr;
+    void* on_idle_context_ = nullptr;
 };
 
 } // namespace gaur::cache

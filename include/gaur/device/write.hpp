@@ -67,8 +67,8 @@ class along : public track::companion, public exec::work {
 template <class Engine>
 async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from);
 
-/// Clusters for the part of a joining write that lies behind the change it joins: taken at once, in
-/// the order of arrival, so that sequential writes in flight together get one run of the host file.
+/// Clusters for the part of a write that lies behind clusters that are there, or are being made:
+/// taken at once, in the order of arrival, so that sequential writes get one run of the host file.
 /// Nothing where that part is mapped, meets another change, or lacks something in memory.
 template <class Engine>
 void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
@@ -88,19 +88,70 @@ void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
     own.emplace(engine, at, data.first(static_cast<std::size_t>(size)), g);
 }
 
-/// How far a joining write came.
-struct joined {
+/// How far a write came.
+struct written {
     std::size_t bytes = 0;
+    result<void> there;  ///< of those that went to clusters that were there already
+    result<void> behind; ///< of those that went to new clusters
 };
 
-/// Writes the part of `data` that lies in `with`'s clusters along with it, and what follows into
-/// clusters of its own, at the same time. Where both are one run of the host file, in one write.
+/// Writes the first `shared` bytes of `data` to `host`, where others wait for them if they go
+/// `beside` a change. What follows goes into clusters of its own, taken at once and written at the
+/// same time; in one write where both are one run of the host file.
 template <class Engine>
-async::task<joined> write_along(Engine& engine, track::change& with, guest_offset at,
-                                std::span<const std::byte> data) {
+async::task<written> write_through(Engine& engine, host_offset host, guest_offset at,
+                                   std::span<const std::byte> data, std::size_t shared,
+                                   track::companion* beside) {
     auto& top = engine.top();
-    auto& shard = engine.shard();
-    const cluster_geometry geometry = top.geometry();
+    written went;
+    std::optional<new_clusters<Engine>> own;
+    if (shared < data.size()) { reserve(engine, at + shared, data.subspan(shared), own); }
+    const std::size_t behind = own ? own->size() : 0;
+    const bool one_run = own && own->is_bare() && own->data_host() == host + shared;
+
+    async::io_group<typename Engine::shard_type> writes(engine.shard());
+    writes.add(top.file(),
+               io::request::write(host.value, data.first(one_run ? shared + behind : shared)));
+    if (own && !one_run) {
+        async::task<void> filling = new_clusters<Engine>::run(engine, *own);
+        went.behind = co_await filling;
+        filling.destroy();
+        own.reset();
+    }
+    went.there = co_await writes;
+    if (beside != nullptr) { track::change::wrote_beside(*beside, went.there.has_value()); }
+    if (own) {
+        async::task<void> settling =
+            new_clusters<Engine>::settle(engine, *own, went.there);
+        went.behind = co_await settling;
+        settling.destroy();
+    }
+    went.bytes = shared + behind;
+    co_return went;
+}
+
+/// The same where the bytes of a shared cluster go aboard another's write: it carries them.
+template <class Engine>
+async::task<written> write_behind(Engine& engine, guest_offset at, std::span<const std::byte> data,
+                                  std::size_t shared) {
+    written went;
+    std::optional<new_clusters<Engine>> own;
+    if (shared < data.size()) { reserve(engine, at + shared, data.subspan(shared), own); }
+    went.bytes = shared + (own ? own->size() : 0);
+    if (own) {
+        async::task<void> filling = new_clusters<Engine>::run(engine, *own);
+        went.behind = co_await filling;
+        filling.destroy();
+    }
+    co_return went;
+}
+
+/// Writes the part of `data` that lies in `with`'s clusters along with it, and what follows into
+/// clusters of its own, at the same time.
+template <class Engine>
+async::task<written> write_along(Engine& engine, track::change& with, guest_offset at,
+                                 std::span<const std::byte> data) {
+    const cluster_geometry geometry = engine.top().geometry();
     const guest_offset border = geometry.offset_of(with.guest().end());
     const std::size_t shared =
         static_cast<std::size_t>(std::min<std::uint64_t>(data.size(), border - at));
@@ -110,45 +161,23 @@ async::task<joined> write_along(Engine& engine, track::change& with, guest_offse
     const bool beside = with.door() == track::door::beside;
 
     along<Engine> ride(engine, with, at, data.first(shared));
-    std::optional<new_clusters<Engine>> own;
-    if (shared < data.size()) { reserve(engine, border, data.subspan(shared), own); }
-    const std::size_t behind = own ? own->size() : 0;
-    const bool one_run = beside && own && own->is_bare() && own->data_host() == host + shared;
-
-    result<void> mine;
-    result<void> theirs;
-    if (beside) {
-        async::io_group<typename Engine::shard_type> writes(shard);
-        const std::size_t n = one_run ? shared + behind : shared;
-        writes.add(top.file(), io::request::write(host.value, data.first(n)));
-        if (own && !one_run) {
-            async::task<void> filling = new_clusters<Engine>::run(engine, *own);
-            mine = co_await filling;
-            filling.destroy();
-            own.reset();
-        }
-        theirs = co_await writes;
-        track::change::wrote_beside(ride, theirs.has_value());
-    }
-    if (own) {
-        async::task<void> settling = one_run
-                                         ? new_clusters<Engine>::settle(engine, *own, theirs)
-                                         : new_clusters<Engine>::run(engine, *own);
-        mine = co_await settling;
-        settling.destroy();
-        // Retired before the wait below: nobody waits while he holds others off.
-        own.reset();
-    }
+    async::task<written> writing =
+        beside ? write_through(engine, host, at, data, shared, &ride)
+               : write_behind(engine, at, data, shared);
+    result<written> went = co_await writing;
+    writing.destroy();
+    if (!went) { co_return went.error(); }
+    // Its own clusters have retired: nobody waits while he holds others off.
     const bool linked = co_await ride;
-    if (theirs && !linked) {
-        // Its clusters were given up: that is no error of ours. Ours has to find others.
+    if (went->there && !linked) {
+        // The shared clusters were given up: that is no error of ours. Ours has to find others.
         async::task<void> again = write(engine, at, data.first(shared));
-        theirs = co_await again;
+        went->there = co_await again;
     }
-    if (!theirs) { co_return theirs.error(); }
-    if (!mine) { co_return mine.error(); }
-    top.note_write();
-    co_return joined{shared + behind};
+    if (!went->there) { co_return went->there.error(); }
+    if (!went->behind) { co_return went->behind.error(); }
+    engine.top().note_write();
+    co_return went;
 }
 
 /// Writes `from` at `to`. Reads top to bottom; each numbered step is one call into a lower floor.
@@ -187,10 +216,10 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
         if (v.clear.value == 0) {
             if constexpr (Engine::ordering::joins) {
                 if (v.meets->door() != track::door::closed) {
-                    async::task<joined> joining = write_along(
+                    async::task<written> joining = write_along(
                         engine, *v.meets, at,
                         from.subspan(done, static_cast<std::size_t>(size)));
-                    const result<joined> went = co_await joining;
+                    const result<written> went = co_await joining;
                     if (!went) { co_return went.error(); }
                     done += went->bytes;
                     continue;
@@ -207,16 +236,19 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
             plan = top.plan_write(at, size);
         }
 
-        // 4. Mapped and ours alone: write in place.
+        // 4. Mapped and ours alone: write in place; what lies behind takes its clusters now, or
+        //    those who come later would take theirs first.
         if (plan.in_place.size > 0) {
-            const std::size_t n = static_cast<std::size_t>(plan.in_place.size);
-            const io::request what =
-                io::request::write(plan.in_place.host.value, from.subspan(done, n));
-            async::await_io writing(shard, top.file(), what);
-            r = co_await writing;
-            if (!r) { co_return r; }
+            async::task<written> writing = write_through(
+                engine, plan.in_place.host, at,
+                from.subspan(done, static_cast<std::size_t>(size)),
+                static_cast<std::size_t>(plan.in_place.size), nullptr);
+            const result<written> went = co_await writing;
+            if (!went) { co_return went.error(); }
+            if (!went->there) { co_return went->there; }
+            if (!went->behind) { co_return went->behind; }
             top.note_write();
-            done += n;
+            done += went->bytes;
             continue;
         }
 

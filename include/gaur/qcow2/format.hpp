@@ -42,7 +42,8 @@ class format {
           inflate_(inflate_with),
           grower_(shard, m_->file, m_->used_end.value, writable ? grow_step : 0),
           writable_(writable), commit_(*this) {
-        grower_.on_idle(&on_grown, this);
+        grower_.on_idle(&on_background_idle, this);
+        m_->slices.on_idle(&on_background_idle, this);
     }
     format(const format&) = delete;
     format& operator=(const format&) = delete;
@@ -118,7 +119,9 @@ class format {
     refcounts<Shard>& counts() noexcept { return refcounts_; }
     cache::resident_table& l1() noexcept { return mappings_.l1(); }
     /// Whether I/O is in flight that belongs to no request.
-    bool is_busy() const noexcept { return commit_.is_running() || grower_.is_running(); }
+    bool is_busy() const noexcept {
+        return commit_.is_running() || grower_.is_running() || m_->slices.is_loading();
+    }
 
     /// A writer must clear the autoclear bits of what it does not keep up to date, before it writes
     /// anything else (specification, "Header", autoclear_features).
@@ -151,7 +154,9 @@ class format {
         std::vector<dropped_run> runs;
     };
 
-    static void on_grown(void* self) noexcept { static_cast<format*>(self)->epochs_idle(); }
+    static void on_background_idle(void* self) noexcept {
+        static_cast<format*>(self)->epochs_idle();
+    }
 
     static async::task<void> load_slice(Shard& shard, metadata<Shard>& m, host_offset at,
                                         cache::slice_kind kind) {

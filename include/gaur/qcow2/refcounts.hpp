@@ -48,6 +48,8 @@ class refcounts {
                     reserve_ = {taken->first, taken->count};
                     return g;
                 }
+                // Early: while the host extends the file, it may let nobody read.
+                prefetch_counts(reserve_.end() + cluster_count{4 * ahead_.value});
                 return from_reserve(std::min(count, reserve_.count));
             }
             if (const auto* missing = std::get_if<alloc::missing_block>(&found)) {
@@ -140,6 +142,16 @@ class refcounts {
             std::max(m_.used_end, m_.tables.clusters.offset_of(g.first + g.count));
         static_cast<void>(m_.shard.probe().hit(async::point::cluster_alloc, at.value));
         return g;
+    }
+
+    /// Those who come to `c` shall not have to wait for its refcount, and take clusters out of turn.
+    void prefetch_counts(host_cluster c) noexcept {
+        if (ahead_.value == 0) { return; }
+        const alloc::slice_answer found = slice_of(c);
+        if (const auto* missing = std::get_if<alloc::missing_block>(&found);
+            missing != nullptr && missing->exists) {
+            m_.slices.prefetch(missing->slice, cache::slice_kind::refcount);
+        }
     }
 
     std::uint64_t per_slice_entries() const noexcept {
