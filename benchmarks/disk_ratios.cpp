@@ -175,7 +175,7 @@ class comparison {
                      how, path);
     }
 
-    template <track::Ordering Order = track::serialize>
+    template <track::Ordering Order = track::join>
     times on_qcow2(const std::string& path, const pattern& how, bool create = false) {
         if (create) {
             wait(qcow2::create(*io_, loop_.get_executor(), path, {.size = how_.size}), path);

@@ -22,13 +22,13 @@ using engine =
 
 /// An open qcow2 image over the backend `B` and the executor `Ex`; see device::image for what it
 /// does.
-template <io::IoBackend B, exec::Executor Ex, track::Ordering Order = track::serialize,
+template <io::IoBackend B, exec::Executor Ex, track::Ordering Order = track::join,
           async::Probe P = async::no_probe>
 using image = device::image<detail::engine<B, Ex, Order, P>>;
 
 /// Opens the image at `path`, and its backing files where `options` allow it. The backend and the
 /// probe outlive the image. Errors: the host's, and every refusal of the README's table.
-template <track::Ordering Order = track::serialize, io::IoBackend B, exec::Executor Ex,
+template <track::Ordering Order = track::join, io::IoBackend B, exec::Executor Ex,
           async::Probe P = async::no_probe>
 async::task<image<B, Ex, Order, P>> open(B& io, Ex executor, std::string path,
                                          open_options options = {}, P* probe = nullptr) {
