@@ -16,6 +16,7 @@
 // The memory backend clears 64 KiB wherever it is written for the first time, which would be most
 // of the time of write_new: so that memory is written beforehand, behind the engine's back. Images
 // are made anew, untimed, when they are full; what is timed includes loading the first slices.
+#include "support/before_2009.hpp"
 #include "support/counting_new.hpp"
 
 #include <gaur/gaur.hpp>
@@ -277,6 +278,8 @@ void register_all() {
 [[maybe_unused]] const bool registered = [] {
     register_all<track::serialize>();
     register_all<track::join>();
+    benchmark::RegisterBenchmark("device/before-2009/meet_in_one",
+                                 &meet_in_one<bench::before_2009>);
     return true;
 }();
 

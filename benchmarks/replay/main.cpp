@@ -54,7 +54,7 @@ void add_options(CLI::App& to, options& o) {
         ->check(CLI::IsMember({"uring", "posix_aio", "sync", "threads", "memory"}))
         ->capture_default_str();
     to.add_option("--ordering", o.ordering, "what a write does that meets another's allocation")
-        ->check(CLI::IsMember({"serialize", "join"}))
+        ->check(CLI::IsMember({"before-2009", "serialize", "join"}))
         ->capture_default_str();
     to.add_option("--dir", o.dir, "for the disks; removed at the very end")->capture_default_str();
     to.add_option("--depth", o.depth, "in flight between flushes")
@@ -69,6 +69,11 @@ void add_options(CLI::App& to, options& o) {
     to.add_flag("--verify", o.verify,
                 "read everything back, and check the image; not for figures, it costs time");
     to.add_flag("--keep", o.keep, "leave the disks there");
+}
+
+kind kind_of(const std::string& ordering) {
+    if (ordering == "before-2009") { return kind::before_2009; }
+    return ordering == "join" ? kind::join : kind::serialize;
 }
 
 std::unique_ptr<host> make_host(const options& o) {
@@ -112,7 +117,7 @@ class comparison {
         for (unsigned i = 0; i < how_.rounds; ++i) {
             // Each side goes first in turn.
             if (i % 2 == 0) { replay(raw_, kind::raw); }
-            replay(qcow2_, how_.ordering == "join" ? kind::join : kind::serialize);
+            replay(qcow2_, kind_of(how_.ordering));
             if (i % 2 == 1) { replay(raw_, kind::raw); }
             if (!qemu_) { continue; }
             replay_by_qemu(qemu_raw_, "raw");

@@ -18,10 +18,17 @@
 
 namespace gaur::bench {
 
-enum class kind : std::uint8_t { raw, serialize, join }; ///< raw, or qcow2 with that ordering
+/// raw, or qcow2 with that ordering
+enum class kind : std::uint8_t { raw, before_2009, serialize, join };
 
 constexpr std::string_view name_of(kind k) noexcept {
-    return k == kind::raw ? "raw" : k == kind::join ? "qcow2, join" : "qcow2, serialize";
+    switch (k) {
+    case kind::raw: return "raw";
+    case kind::before_2009: return "qcow2, before-2009";
+    case kind::serialize: return "qcow2, serialize";
+    case kind::join: break;
+    }
+    return "qcow2, join";
 }
 
 struct image {

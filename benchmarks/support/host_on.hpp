@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "before_2009.hpp"
 #include "host.hpp"
 #include "player.hpp"
 
@@ -74,12 +75,15 @@ class host_on final : public host {
                                       .direct = on.direct,
                                       .references = qcow2::references::follow,
                                       .cache_bytes = on.cache_bytes};
-        if (on.kind == kind::join) {
-            return closing(
-                qcow2::open<track::join>(*io_, loop_.get_executor(), on.path, how), on, f);
+        switch (on.kind) {
+        case kind::before_2009: return with_qcow2<before_2009>(on, how, f);
+        case kind::serialize: return with_qcow2<track::serialize>(on, how, f);
+        default: return with_qcow2<track::join>(on, how, f);
         }
-        return closing(
-            qcow2::open<track::serialize>(*io_, loop_.get_executor(), on.path, how), on, f);
+    }
+    template <track::Ordering Order, class F>
+    outcome with_qcow2(const image& on, const qcow2::open_options& how, F f) {
+        return closing(qcow2::open<Order>(*io_, loop_.get_executor(), on.path, how), on, f);
     }
     template <class Disk, class F>
     outcome closing(async::task<Disk> opening, const image& on, F f) {

@@ -131,7 +131,10 @@ class request : Engine::shard_type::file::operation, exec::work {
         if (verb_ == verb::read) { return engine_->layers().read(at_, buffer_); }
         if (verb_ == verb::flush) { return flush(*engine_); }
         using top_type = std::remove_reference_t<decltype(engine_->top())>;
-        if constexpr (AllocatingFormat<top_type>) {
+        using ordering = typename Engine::ordering;
+        if constexpr (requires { ordering::write(*engine_, at_, buffer_); }) {
+            return ordering::write(*engine_, at_, buffer_);
+        } else if constexpr (AllocatingFormat<top_type>) {
             return device::write(*engine_, at_, buffer_);
         } else {
             return write_in_place(*engine_, at_, buffer_);

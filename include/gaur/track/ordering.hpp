@@ -13,6 +13,10 @@ namespace gaur::track {
 ///   name   for figures and command lines
 ///   joins  whether a write goes along with a change whose door is open, instead of waiting
 ///   ask    how much of the range may go on now; may only read the tracker
+///
+/// It may bring its own way of writing as well, which the engine takes instead of device::write for
+/// all that does not go in place at once: a coroutine `write(engine, guest_offset, data)` over the
+/// parts of a device::engine. benchmarks/support/before_2009.hpp is one.
 template <class O>
 concept Ordering = requires(in_flight<>& tracker, guest_range range) {
     { O::name } -> std::convertible_to<std::string_view>;
