@@ -18,8 +18,9 @@
 namespace gaur::bench {
 
 /// What QEMU did before the patch of 2009: all who meet on a cluster that is not allocated allocate
-/// one each and write into it; whoever comes second copies what the first has linked, links his own,
-/// and frees the other's. As a completion ran alone then, so does a merge here, behind the tracker.
+/// one each and write into it; whoever comes second copies what the first has linked, links his
+/// own, and frees the other's. As a completion ran alone then, so does a merge here, behind the
+/// tracker.
 ///
 /// For comparison, and to show that an ordering may bring its own way of writing. Not for use: a
 /// write that goes in place while somebody copies the cluster is lost, as it was then.

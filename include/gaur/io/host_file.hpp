@@ -68,9 +68,8 @@ class host_file {
     io::limits limits() const noexcept { return limits_; }
     file_identity identity() const noexcept { return identity_; }
 
-    /// Of a block device too. Not by fstat(2), since whoever asks Linux 6.13 or later for a file's
-    /// times makes its next write change the inode: a flush after each write took half as long
-    /// again.
+    /// Of a block device too. Not by fstat(2): whoever asks Linux 6.13 or later for a file's times
+    /// makes its next write change the inode, and a write with a flush took half as long again.
     result<std::uint64_t> size() const noexcept {
         const off_t end = ::lseek(fd_, 0, SEEK_END);
         if (end < 0) { return error::from_errno(errno); }

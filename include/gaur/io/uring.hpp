@@ -66,8 +66,9 @@ class file {
     host_file host_;
 };
 
-/// submit() only writes an entry of the ring; every fourth of them, and each poll() and wait(), takes
-/// what is there to the kernel in one system call. `truncate`, for which old kernels have no opcode, is done at once.
+/// submit() only writes an entry of the ring; every fourth of them, and each poll() and wait(),
+/// takes what is there to the kernel in one system call. `truncate`, for which old kernels have no
+/// opcode, is done at once.
 class backend {
   public:
     static constexpr std::string_view name = "uring";

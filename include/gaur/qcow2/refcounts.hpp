@@ -144,7 +144,8 @@ class refcounts {
         return g;
     }
 
-    /// Those who come to `c` shall not have to wait for its refcount, and take clusters out of turn.
+    /// Those who come to `c` shall not have to wait for its refcount, and take clusters out of
+    /// turn.
     void prefetch_counts(host_cluster c) noexcept {
         if (ahead_.value == 0) { return; }
         const alloc::slice_answer found = slice_of(c);
