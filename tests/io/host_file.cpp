@@ -77,6 +77,21 @@ TEST_F(host_file_test, is_known_by_its_inode) {
     EXPECT_FALSE(first->identity() == other->identity());
 }
 
+/// A child that this process forked may have the description open still.
+TEST_F(host_file_test, its_lock_ends_with_it) {
+    constexpr open_mode alone{.write = true, .create = true, .lock = file_lock::writer()};
+    int kept = -1;
+    {
+        const result opened = host_file::open(path_, alone);
+        ASSERT_TRUE(opened);
+        kept = ::dup(opened->fd());
+        EXPECT_TRUE(host_file::open(path_, alone).error() == errc::held_for_writing);
+    }
+    EXPECT_TRUE(is_open(kept));
+    EXPECT_TRUE(host_file::open(path_, alone));
+    ::close(kept);
+}
+
 TEST_F(host_file_test, asks_for_alignment_past_the_page_cache_only) {
     const result cached = host_file::open(path_, make);
     ASSERT_TRUE(cached);

@@ -50,6 +50,14 @@ TEST_F(create_test, replaces_a_file_that_is_there) {
     EXPECT_EQ(images.check("i").leaks, 0U);
 }
 
+TEST_F(create_test, leaves_a_file_that_somebody_holds) {
+    ASSERT_TRUE(create({.size = 1 << 20}));
+    const auto before = images.bytes("i");
+    const auto reader = images.io.open("i", {.lock = io::file_lock::reader()});
+    EXPECT_TRUE(create({.size = 4096}).error() == errc::writers_excluded);
+    EXPECT_EQ(images.bytes("i"), before);
+}
+
 TEST_F(create_test, refuses_options_before_it_touches_the_file) {
     const std::vector<std::byte> before(100, std::byte{1});
     images.set_bytes("i", before);

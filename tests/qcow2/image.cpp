@@ -3,9 +3,12 @@
 
 #include "support/memory_image.hpp"
 
+#include <gaur/qcow2/check.hpp>
+
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace gaur::test {
@@ -20,6 +23,11 @@ class image_test : public ::testing::Test {
         auto opened = images.wait(qcow2::open(images.io, images.get_executor(), "i", how));
         EXPECT_TRUE(opened) << opened.error().message();
         return *std::move(opened);
+    }
+    /// Why it does not open, or nothing.
+    std::string refusal(const qcow2::open_options& how) {
+        const auto r = images.wait(qcow2::open(images.io, images.get_executor(), "i", how));
+        return r ? "" : r.error().message();
     }
     static result<void> write(image& disk, std::uint64_t at, std::vector<std::byte> bytes) {
         auto r = disk.write({at}, bytes);
@@ -90,6 +98,54 @@ TEST_F(image_test, read_only_never_writes) {
     EXPECT_EQ(read(disk, 0, 10), bytes_of(0, 10));
     EXPECT_TRUE(images.wait(disk.close()));
     EXPECT_EQ(images.counters().requests(io::opcode::write), 0U);
+}
+
+TEST_F(image_test, a_writer_is_alone) {
+    const std::string held = error(errc::held_for_writing).message();
+    image disk = open();
+    EXPECT_EQ(refusal({.write = true}), held);
+    EXPECT_EQ(refusal({}), held);
+    EXPECT_EQ(refusal({.locking = io::locking::force_share}), "");
+    EXPECT_EQ(refusal({.locking = io::locking::off}), "");
+    EXPECT_EQ(refusal({.write = true, .locking = io::locking::force_share}),
+              error(errc::share_needs_read_only).message());
+    const auto checked = [&](io::locking how) {
+        const auto r = images.wait(qcow2::check(images.io, images.get_executor(), "i",
+                                                {.locking = how}));
+        return r ? "" : r.error().message();
+    };
+    EXPECT_EQ(checked(io::locking::on), held);
+    EXPECT_EQ(checked(io::locking::force_share), "");
+    ASSERT_TRUE(images.wait(disk.close()));
+    EXPECT_EQ(refusal({.write = true}), "") << "a closed image holds nothing";
+    EXPECT_TRUE(images.wait(disk.close())) << "and closes again";
+    { const image another = open(); }
+    EXPECT_EQ(refusal({.write = true}), "") << "nor does one that is gone";
+}
+
+TEST_F(image_test, readers_share) {
+    const image first = open({});
+    const image second = open({});
+    EXPECT_EQ(refusal({.write = true}), error(errc::writers_excluded).message());
+}
+
+TEST_F(image_test, backing_files_are_held_too) {
+    using qcow2::references;
+    images.create("top", {.size = 4096, .backing_file = "i", .backing_format = "qcow2"});
+    images.create("twin", {.size = 4096, .backing_file = "i", .backing_format = "qcow2"});
+    const auto open_over = [&](const std::string& name) {
+        return images.wait(qcow2::open(images.io, images.get_executor(), name,
+                                       {.write = true, .references = references::follow}));
+    };
+    {
+        auto top = open_over("top");
+        EXPECT_TRUE(top && open_over("twin")) << "they share what they stand on";
+        EXPECT_EQ(refusal({.write = true}), error(errc::writers_excluded).message());
+        ASSERT_TRUE(images.wait(top->close()));
+        EXPECT_EQ(refusal({.write = true}), "") << "close lets the whole chain go";
+    }
+    const image below = open();
+    EXPECT_TRUE(open_over("top").error() == errc::held_for_writing);
 }
 
 TEST_F(image_test, both_orderings_write_the_same) {

@@ -188,6 +188,62 @@ TEST_F(open_test, chains_that_do_not_end) {
     EXPECT_EQ(refusal({.references = follow}), error::from_errno(ENOENT).message());
 }
 
+/// The top is held for writing when the chain comes back to it, but it is a loop all the same.
+TEST_F(open_test, chains_that_do_not_end_in_a_writer) {
+    const auto follow = qcow2::references::follow;
+    for (const std::string format : {"qcow2", "raw"}) {
+        images.create("i", {.size = 4096, .backing_file = "i", .backing_format = format});
+        EXPECT_EQ(refusal({.write = true, .references = follow}), text(errc::backing_loop));
+    }
+}
+
+TEST_F(open_test, says_which_file_of_the_chain_it_was) {
+    std::string path;
+    const auto fails_at = [&](qcow2::open_options how, const std::string& name = "a/i") {
+        path = "?";
+        how.failed_path = &path;
+        EXPECT_NE(refusal(how, name), "");
+        return path;
+    };
+    const auto follow = qcow2::references::follow;
+    EXPECT_EQ(fails_at({}, "nowhere"), "nowhere");
+    images.create("a/i", {.size = 4096, .backing_file = "b/c", .backing_format = "qcow2"});
+    EXPECT_EQ(fails_at({}), "a/b/c") << "refused";
+    EXPECT_EQ(fails_at({.references = follow}), "a/b/c") << "missing";
+    images.set_bytes("a/b/c", std::vector<std::byte>(4096));
+    EXPECT_EQ(fails_at({.references = follow}), "a/b/c") << "no image";
+    images.create("a/b/c", {.size = 4096, .backing_file = "/d", .backing_format = "raw"});
+    EXPECT_EQ(fails_at({.references = follow}), "/d");
+    EXPECT_EQ(fails_at({.references = follow, .max_depth = 2}), "/d") << "one too many";
+    const auto held = images.io.open("a/i", {.write = true, .lock = io::file_lock::writer()});
+    EXPECT_EQ(fails_at({.references = follow}), "a/i");
+}
+
+/// Every file of the chain goes through the gate; see tests/qcow2/gate.cpp for what it decides.
+TEST_F(open_test, asks_the_gate_for_each_file) {
+    images.create("x/i", {.size = 4096, .backing_file = "b", .backing_format = "qcow2"});
+    images.create("x/b", {.size = 4096, .backing_file = "/c", .backing_format = "raw"});
+    images.set_bytes("/c", std::vector<std::byte>(4096));
+    std::vector<std::string> asked;
+    const auto ask = [&](bool all) {
+        asked.clear();
+        return qcow2::gate::asking([&asked, all](const qcow2::reference& r) {
+            asked.push_back(r.image + ' ' + r.name + ' ' + r.path + ' ' + r.format);
+            return all || r.name == "b";
+        });
+    };
+    EXPECT_EQ(refusal({.references = ask(true)}, "x/i"), "");
+    const std::vector<std::string> both{"x/i b x/b qcow2", "x/b /c /c raw"};
+    EXPECT_EQ(asked, both);
+    EXPECT_EQ(refusal({.references = ask(false)}, "x/i"), text(errc::reference_refused));
+    EXPECT_EQ(asked, both);
+
+    // What the gate says is opened, not what the image says: in memory "x/./b" is another file.
+    const auto listed = [](const std::string& first) { return qcow2::gate::listed({first, "/c"}); };
+    EXPECT_EQ(refusal({.references = listed("x/b")}, "x/i"), "");
+    EXPECT_EQ(refusal({.references = listed("x/./b")}, "x/i"), error::from_errno(ENOENT).message());
+}
+
 /// Whoever writes and does not keep up what the bits vouch for takes them away.
 TEST_F(open_test, a_writer_clears_the_autoclear_bits) {
     create();

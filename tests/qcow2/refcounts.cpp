@@ -20,6 +20,7 @@ class refcounts_test : public ::testing::Test {
         open();
     }
     void open(std::uint64_t grow_ahead = 0, std::uint64_t count_ahead = 0) {
+        f.reset(); // its file is its own
         auto loaded = images.load(
             "i", {.write = true, .grow_ahead = grow_ahead, .count_ahead = count_ahead});
         ASSERT_TRUE(loaded) << loaded.error().message();

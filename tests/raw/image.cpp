@@ -66,6 +66,21 @@ TEST_F(raw_image, create_cuts_what_was_there) {
     EXPECT_EQ(images.bytes("a"), std::vector<std::byte>(50));
 }
 
+TEST_F(raw_image, a_writer_is_alone) {
+    images.set_bytes("a", seven);
+    {
+        const auto disk = open("a", {.write = true});
+        EXPECT_TRUE(open("a", {}).error() == errc::held_for_writing);
+        EXPECT_TRUE(open("a", {.write = true, .create = true}).error() == errc::held_for_writing);
+        EXPECT_EQ(images.bytes("a"), seven);
+        EXPECT_TRUE(open("a", {.locking = io::locking::force_share}));
+        EXPECT_TRUE(open("a", {.write = true, .locking = io::locking::off}));
+    }
+    const auto reader = open("a", {});
+    EXPECT_TRUE(reader && open("a", {}));
+    EXPECT_TRUE(open("a", {.write = true}).error() == errc::writers_excluded);
+}
+
 TEST_F(raw_image, says_what_the_host_says) {
     EXPECT_EQ(open("nowhere", {}).error().host_errno(), ENOENT);
     images.io.fail({.nth = 1, .code = io::opcode::truncate, .host_errno = ENOSPC});

@@ -48,6 +48,12 @@ class chain {
 
     async::frame_pool& frames() noexcept { return shard_.frames(); }
 
+    /// Nothing is in flight, and nothing is asked any more.
+    void close_files() noexcept {
+        top_->file().close();
+        for (auto& below : lower_) { below->file().close(); }
+    }
+
   private:
     /// Operations in flight for one request: enough for every device, and bounded.
     static constexpr unsigned most_reads = 256;

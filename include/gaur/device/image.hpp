@@ -53,8 +53,9 @@ class image {
     /// All writes that ended before it began survive a power cut once it has succeeded.
     request flush() noexcept { return request(*engine_, verb::flush, {}, {}); }
 
-    /// Refuses new requests, waits for those in flight, makes everything durable and marks the
-    /// image clean. The image is to be destroyed after it.
+    /// Refuses new requests, waits for those in flight, makes everything durable, marks the image
+    /// clean and closes its files: others may open them for writing. Where it fails they stay open
+    /// as long as the image, which is to be destroyed after it.
     async::task<void> close() { return close_engine(engine_); }
 
     /// What the changes in flight have met so far.
@@ -72,12 +73,14 @@ class image {
     /// By pointer: this frame is the caller's and may outlive the engine, so it comes from the
     /// heap.
     static async::task<void> close_engine(Engine* engine) {
+        if (!engine->top().file().is_open()) { co_return {}; } // it is closed
         engine->refuse_requests();
         typename Engine::drained quiet(*engine);
         co_await quiet;
         async::task<void> closing = engine->top().close();
         result<void> r = co_await closing;
         closing.destroy();
+        if (r) { engine->layers().close_files(); }
         co_return r;
     }
 

@@ -267,7 +267,9 @@ async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
 template <io::IoBackend B, exec::Executor Ex>
 async::task<check_report> check(B& io, Ex executor, std::string path, check_options options = {}) {
     using shard_type = async::shard<B, Ex>;
-    result<typename B::file> opened = io.open(path, {false, false, false, options.direct});
+    const result<io::file_lock> lock = io::lock_for(options.locking, false);
+    if (!lock) { co_return lock.error(); }
+    result<typename B::file> opened = io.open(path, {false, false, false, options.direct, *lock});
     if (!opened) { co_return opened.error(); }
     shard_type shard(io, executor);
     typename shard_type::file file(io, *std::move(opened), shard.buffers());

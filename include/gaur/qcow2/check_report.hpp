@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gaur/base/units.hpp>
+#include <gaur/io/file_lock.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +21,7 @@ struct check_options {
     /// For refcounts, twice their width for each cluster of the file: a file that needs more is
     /// refused with EFBIG. As much again for the list of L2 tables.
     std::uint64_t max_memory = std::uint64_t{1} << 30;
+    io::locking locking = io::locking::on; ///< against writers; see there
 };
 
 /// One thing that is wrong.

@@ -3,6 +3,7 @@
 
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
+#include <gaur/io/file_lock.hpp>
 #include <gaur/qcow2/layout/new_image.hpp>
 
 #include <memory>
@@ -43,16 +44,17 @@ async::task<void> write_new_image(Shard& shard, typename Shard::file& file,
 
 } // namespace detail
 
-/// Makes an empty image at `path`; a file that is there is replaced. The backing file is only
-/// named, not opened. Errors: the host's, and of the options errc::unsupported_version,
-/// cluster_bits, refcount_order, size_too_large, backing_size, format_missing, header_full,
-/// bad_argument.
+/// Makes an empty image at `path`; a file that is there is replaced, unless somebody holds it. The
+/// backing file is only named, not opened. Errors: the host's, those of io::check_lock, and of the
+/// options errc::unsupported_version, cluster_bits, refcount_order, size_too_large, backing_size,
+/// format_missing, header_full, bad_argument.
 template <io::IoBackend B, exec::Executor Ex>
 async::task<void> create(B& io, Ex executor, std::string path, create_options options) {
     using shard_type = async::shard<B, Ex>;
     result<layout::new_image> image = layout::plan(options);
     if (!image) { co_return image.error(); }
-    result<typename B::file> opened = io.open(path, {true, true, true, false});
+    result<typename B::file> opened =
+        io.open(path, {true, true, true, false, io::file_lock::writer()});
     if (!opened) { co_return opened.error(); }
     shard_type shard(io, executor);
     typename shard_type::file file(io, *std::move(opened), shard.buffers());

@@ -36,6 +36,7 @@ async::task<image<B, Ex, Order, P>> open(B& io, Ex executor, std::string path,
     using engine = detail::engine<B, Ex, Order, P>;
     static_assert(device::check_format<format<shard_type>>());
     static_assert(device::AllocatingFormat<format<shard_type>>);
+    if (options.failed_path != nullptr) { *options.failed_path = path; }
     auto shard = std::make_unique<shard_type>(io, executor, probe);
     async::task<std::unique_ptr<format<shard_type>>> loading =
         load_format(*shard, io, path, options);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/io/file_lock.hpp>
 #include <gaur/qcow2/format.hpp>
+#include <gaur/qcow2/gate.hpp>
 #include <gaur/qcow2/layer.hpp>
 #include <gaur/qcow2/layout/parse_header.hpp>
 #include <gaur/qcow2/snapshot_table.hpp>
@@ -17,19 +19,10 @@
 
 namespace gaur::qcow2 {
 
-/// What to do about the other files that an image names. A name in an image is data that whoever
-/// wrote the image chose: it is never followed unless the program says so, and no file's format is
-/// ever guessed from its content.
-enum class references : std::uint8_t {
-    refuse, ///< an image that has a backing file does not open
-    follow, ///< open them, for reading only, relative to the folder of the image that names them
-    ignore, ///< open the image alone, to look at its metadata; what it lacks reads as zeroes
-};
-
 struct open_options {
     bool write = false;
     bool direct = false; ///< past the host's page cache (O_DIRECT)
-    qcow2::references references = qcow2::references::refuse;
+    qcow2::gate references = {};  ///< which files that the image names are opened: none
     std::string backing_format = {}; ///< "qcow2" or "raw", where the image does not say
     unsigned max_depth = 64;       ///< files in the chain
     std::size_t cache_bytes = std::size_t{32} << 20; ///< of L2 and refcount slices, each file
@@ -39,16 +32,13 @@ struct open_options {
     /// refcount to write. Given back on close; after a crash so much may have leaked.
     std::uint64_t count_ahead = std::uint64_t{4} << 20;
     inflate_function inflate = nullptr; ///< for compressed clusters: &qcow2::zlib_inflate
+    /// Whom else the image and its backing files are shared with, QEMU among them; see io::locking.
+    io::locking locking = io::locking::on;
+    /// Where it is not null and the open fails: the file of the chain that was the matter.
+    std::string* failed_path = nullptr;
 };
 
 namespace detail {
-
-/// The path of a file that the image at `image` names: relative names begin in its folder.
-inline std::string beside(const std::string& image, const std::string& name) {
-    const std::size_t slash = image.rfind('/');
-    if (name.empty() || name.front() == '/' || slash == std::string::npos) { return name; }
-    return image.substr(0, slash + 1) + name;
-}
 
 /// `size` bytes at `at`, whole.
 template <class Shard>
@@ -103,7 +93,10 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
                                                         const std::string& path,
                                                         const open_options& options) {
     using backend_file = typename Shard::backend_type::file;
-    result<backend_file> opened = io.open(path, {options.write, false, false, options.direct});
+    const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
+    if (!lock) { co_return lock.error(); }
+    result<backend_file> opened =
+        io.open(path, {options.write, false, false, options.direct, *lock});
     if (!opened) { co_return opened.error(); }
 
     // The tables are read through a file of their own, since the metadata that will hold the file
@@ -153,6 +146,33 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     co_return std::move(f);
 }
 
+/// A file of the chain, under its top.
+template <class Shard>
+async::task<std::unique_ptr<layer<Shard>>> load_backing_file(Shard& shard,
+                                                             typename Shard::backend_type& io,
+                                                             const std::string& path,
+                                                             const std::string& format_name,
+                                                             const open_options& options) {
+    if (format_name.empty()) { co_return errc::format_missing; }
+    if (format_name == "qcow2") {
+        async::task<std::unique_ptr<format<Shard>>> loading =
+            load_format(shard, io, path, options);
+        result<std::unique_ptr<format<Shard>>> found = co_await loading;
+        if (!found) { co_return found.error(); }
+        co_return std::make_unique<layer<Shard>>(*std::move(found));
+    }
+    if (format_name != "raw") { co_return errc::not_supported; }
+    const result<io::file_lock> lock = io::lock_for(options.locking, false);
+    if (!lock) { co_return lock.error(); }
+    result<typename Shard::backend_type::file> file =
+        io.open(path, {false, false, false, options.direct, *lock});
+    if (!file) { co_return file.error(); }
+    const result<std::uint64_t> size = file->size();
+    if (!size) { co_return size.error(); }
+    auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file), *size, false);
+    co_return std::make_unique<layer<Shard>>(std::move(raw));
+}
+
 /// The backing files below `top`, the nearest first.
 template <class Shard>
 async::task<std::vector<std::unique_ptr<layer<Shard>>>> load_backing_files(
@@ -160,42 +180,38 @@ async::task<std::vector<std::unique_ptr<layer<Shard>>>> load_backing_files(
     open_options options) {
     std::vector<std::unique_ptr<layer<Shard>>> layers;
     std::vector<io::file_identity> seen{top.file().identity()};
+    const auto is_known = [&seen](const io::file_identity& file) {
+        return std::ranges::find(seen, file) != seen.end();
+    };
     const layout::header* h = &top.header();
     options.write = false;
-    while (!h->backing_file.empty() && options.references != references::ignore) {
-        if (options.references == references::refuse) { co_return errc::reference_refused; }
+    while (h != nullptr && !h->backing_file.empty() && !options.references.ignores()) {
+        reference named{path, h->backing_file, detail::beside(path, h->backing_file),
+                        std::string(h->backing_format())};
+        if (named.format.empty()) { named.format = options.backing_format; }
+        if (options.failed_path != nullptr) { *options.failed_path = named.path; }
+        const result<admission> admitted = options.references.admit(named);
+        if (!admitted) { co_return admitted.error(); }
         if (seen.size() >= options.max_depth) {
             co_return error(errc::too_many_files, options.max_depth);
         }
-        path = detail::beside(path, h->backing_file);
-        std::string format_name(h->backing_format());
-        if (format_name.empty()) { format_name = options.backing_format; }
-        if (format_name.empty()) { co_return errc::format_missing; }
-        if (format_name == "raw") {
-            result<typename Shard::backend_type::file> file =
-                io.open(path, {false, false, false, options.direct});
-            if (!file) { co_return file.error(); }
-            const result<std::uint64_t> size = file->size();
-            if (!size) { co_return size.error(); }
-            if (std::ranges::find(seen, file->identity()) != seen.end()) {
-                co_return errc::backing_loop;
+        path = admitted->path;
+        async::task<std::unique_ptr<layer<Shard>>> loading =
+            load_backing_file(shard, io, admitted->opens, named.format, options);
+        result<std::unique_ptr<layer<Shard>>> next = co_await loading;
+        if (!next) {
+            // Perhaps it is this very chain that holds the file.
+            if (next.error() == errc::held_for_writing) {
+                const auto held = io.open(admitted->opens, {});
+                if (held && is_known(held->identity())) { co_return errc::backing_loop; }
             }
-            auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file), *size,
-                                                            false);
-            layers.push_back(std::make_unique<layer<Shard>>(std::move(raw)));
-            break;
+            co_return next.error();
         }
-        if (format_name != "qcow2") { co_return errc::not_supported; }
-        async::task<std::unique_ptr<format<Shard>>> loading =
-            load_format(shard, io, path, options);
-        result<std::unique_ptr<format<Shard>>> next = co_await loading;
-        if (!next) { co_return next.error(); }
-        if (std::ranges::find(seen, (*next)->file().identity()) != seen.end()) {
-            co_return errc::backing_loop;
-        }
+        if (is_known((*next)->file().identity())) { co_return errc::backing_loop; }
         seen.push_back((*next)->file().identity());
-        layers.push_back(std::make_unique<layer<Shard>>(*std::move(next)));
-        h = &layers.back()->as_qcow2()->header();
+        layers.push_back(*std::move(next));
+        const auto* const image = layers.back()->as_qcow2();
+        h = image != nullptr ? &image->header() : nullptr;
     }
     co_return std::move(layers);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gaur/device/image.hpp>
+#include <gaur/io/file_lock.hpp>
 #include <gaur/raw/format.hpp>
 
 #include <memory>
@@ -21,6 +22,9 @@ struct open_options {
     bool direct = false;      ///< past the host's page cache (O_DIRECT)
     bool create = false;      ///< make the file, or cut an existing one to nothing
     std::uint64_t size = 0;   ///< bytes, with `create`
+    /// Whom else the file is shared with, QEMU among them. A writer is alone, as a QEMU guest is
+    /// with its raw disk; qemu-img and qemu-io let each other write to raw files.
+    io::locking locking = io::locking::on;
 };
 
 /// Opens the file at `path` as a disk. Errors: the host's.
@@ -32,8 +36,10 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     static_assert(device::check_format<format<shard_type>>());
     static_assert(device::TopFormat<format<shard_type>>);
     auto shard = std::make_unique<shard_type>(io, executor, probe);
+    const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
+    if (!lock) { co_return lock.error(); }
     result<typename B::file> opened =
-        io.open(path, {options.write, options.create, options.create, options.direct});
+        io.open(path, {options.write, options.create, options.create, options.direct, *lock});
     if (!opened) { co_return opened.error(); }
     result<std::uint64_t> size = opened->size();
     if (!size) { co_return size.error(); }
