@@ -35,6 +35,7 @@ int bench(const bench_command& asked) {
     image.direct = is_direct(asked.cache, "cache mode");
     image.write = how.write;
     image.references = !asked.no_references;
+    image.force_share = asked.force_share;
     image.format = asked.format;
     image.ordering = asked.ordering;
 

@@ -81,13 +81,16 @@ void print_json(const check_report& r, const std::string& path) {
 
 int check(const check_command& asked) {
     const auto on = make_host(asked.backend);
-    const std::string format = asked.format.empty() ? format_of(*on, asked.path) : asked.format;
+    const std::string format = asked.format.empty()
+                                   ? format_of(*on, asked.path, asked.force_share)
+                                   : asked.format;
     if (format != "qcow2") {
         throw failure("This image format does not support checks", no_such_check);
     }
     const bool direct = is_direct(asked.cache, "source cache option");
     const check_report r =
-        expect(on->check(asked.path, direct), "Could not open '" + asked.path + "'");
+        expect(on->check(asked.path, direct, asked.force_share),
+               "Could not open '" + asked.path + "'");
     print_findings(r);
     if (asked.output == "json") {
         print_json(r, asked.path);

@@ -18,6 +18,7 @@ struct common_options {
 };
 
 struct bench_command : common_options {
+    bool force_share = false;
     bench_options how;
     std::string path;
     std::string format;
@@ -31,6 +32,7 @@ struct bench_command : common_options {
 int bench(const bench_command& asked);
 
 struct check_command : common_options {
+    bool force_share = false;
     std::string path;
     std::string format;
     std::string output = "human";
@@ -40,6 +42,7 @@ struct check_command : common_options {
 int check(const check_command& asked);
 
 struct compare_command : common_options {
+    bool force_share = false;
     std::string first;
     std::string first_format;
     std::string second;
@@ -62,6 +65,7 @@ struct target_options : common_options {
 };
 
 struct convert_command : target_options {
+    bool force_share = false;
     std::string source;
     std::string source_format;
     std::string source_cache = "writeback";
@@ -82,6 +86,7 @@ struct create_command : target_options {
 int create(const create_command& asked);
 
 struct info_command : common_options {
+    bool force_share = false;
     std::string path;
     std::string format;
     std::string output = "human";
@@ -90,6 +95,7 @@ struct info_command : common_options {
 int info(const info_command& asked);
 
 struct map_command : common_options {
+    bool force_share = false;
     std::string path;
     std::string format;
     std::string output = "human";

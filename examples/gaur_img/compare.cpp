@@ -25,6 +25,7 @@ image_options options(const compare_command& asked, const std::string& path,
     how.format = format;
     how.direct = is_direct(asked.cache, "source cache option");
     how.references = !asked.no_references;
+    how.force_share = asked.force_share;
     return how;
 }
 

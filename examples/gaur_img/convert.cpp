@@ -68,6 +68,7 @@ int convert(const convert_command& asked) {
     how.format = asked.source_format;
     how.direct = is_direct(asked.source_cache, "source cache option");
     how.references = !asked.no_references;
+    how.force_share = asked.force_share;
     const auto source = open_disk(*on, how);
     new_image image = describe(asked);
     image.options.size = image.size ? *image.size : source->size();

@@ -34,6 +34,7 @@ std::uint64_t backing_size(host& on, const new_image& image) {
     image_options how;
     how.path = beside(image.path, image.options.backing_file);
     how.format = image.options.backing_format;
+    how.force_share = true; // only its size is asked, as qemu-img does
     const auto opened = on.open(how);
     if (!opened) {
         throw failure(image.path + ": Could not open '" + how.path +

@@ -3,6 +3,7 @@
 
 #include "backends.hpp"
 #include "failure.hpp"
+#include "printable.hpp"
 
 #include <algorithm>
 #include <array>
@@ -40,11 +41,19 @@ std::unique_ptr<host> make_host(const std::string& backend, unsigned depth) {
 
 std::unique_ptr<disk> open_disk(host& on, image_options how, int exit_code) {
     const std::string what = "Could not open '" + how.path + "'";
-    if (how.format.empty()) { how.format = format_of(on, how.path, exit_code); }
+    if (how.format.empty()) {
+        how.format = format_of(on, how.path, how.force_share, exit_code);
+    }
     if (how.format != "raw" && how.format != "qcow2") {
         throw failure(what + ": Unknown driver '" + how.format + "'", exit_code);
     }
-    return expect(on.open(how), what, exit_code);
+    std::string failed = how.path;
+    how.failed_path = &failed;
+    auto opened = on.open(how);
+    if (opened || failed == how.path) { return expect(std::move(opened), what, exit_code); }
+    return expect(std::move(opened),
+                  what + ": Could not open backing file: Could not open '" + printable(failed) +
+                      "'", exit_code);
 }
 
 bool is_direct(const std::string& cache_mode, const std::string& what) {
@@ -57,9 +66,9 @@ std::string beside(const std::string& image, const std::string& name) {
     return (std::filesystem::path(image).parent_path() / name).string();
 }
 
-std::string format_of(host& on, const std::string& path, int exit_code) {
-    const auto start =
-        expect(on.read_file(path, 0, 4), "Could not open '" + path + "'", exit_code);
+std::string format_of(host& on, const std::string& path, bool force_share, int exit_code) {
+    const auto start = expect(on.read_file(path, 0, 4, force_share),
+                              "Could not open '" + path + "'", exit_code);
     constexpr std::array magic{std::byte{'Q'}, std::byte{'F'}, std::byte{'I'}, std::byte{0xfb}};
     return std::ranges::equal(start, magic) ? "qcow2" : "raw";
 }

@@ -23,9 +23,11 @@ struct image_options {
     bool write = false;
     bool direct = false; ///< past the host's page cache
     bool references = true;            ///< open the backing files that the image names
+    bool force_share = false;          ///< even while somebody writes to it; for reading only
     bool create = false;               ///< raw: make it, or cut it to nothing
     std::uint64_t size = 0;            ///< with `create`
     std::string ordering = "join"; ///< or "serialize": what a write does that meets another
+    std::string* failed_path = nullptr; ///< where it fails: the file of the chain that did
 };
 
 /// A backend and the executor that drives it, chosen when the program starts. Everything behind it
@@ -41,11 +43,12 @@ class host {
     virtual gaur::result<std::unique_ptr<disk>> open(const image_options& how) = 0;
     virtual gaur::result<void> create(const std::string& path,
                                       const gaur::qcow2::layout::create_options& how) = 0;
-    virtual gaur::result<gaur::qcow2::check_report> check(const std::string& path,
-                                                          bool direct) = 0;
+    virtual gaur::result<gaur::qcow2::check_report> check(const std::string& path, bool direct,
+                                                          bool force_share) = 0;
     /// Up to `size` bytes of a file; fewer where it ends before.
     virtual gaur::result<std::vector<std::byte>> read_file(const std::string& path,
-                                                           std::uint64_t at, std::size_t size) = 0;
+                                                           std::uint64_t at, std::size_t size,
+                                                           bool force_share) = 0;
     /// Runs the task to its end.
     virtual gaur::result<void> wait(gaur::async::task<void> task) = 0;
 };
@@ -69,6 +72,6 @@ std::string beside(const std::string& image, const std::string& name);
 
 /// The format of the file, from its first bytes. For images that a person has named only: what an
 /// image names is never guessed. Throws failure with `exit_code`.
-std::string format_of(host& on, const std::string& path, int exit_code = 1);
+std::string format_of(host& on, const std::string& path, bool force_share, int exit_code = 1);
 
 } // namespace gaur_img

@@ -19,6 +19,10 @@
 
 namespace gaur_img {
 
+constexpr gaur::io::locking locking_of(bool force_share) noexcept {
+    return force_share ? gaur::io::locking::force_share : gaur::io::locking::on;
+}
+
 inline gaur::qcow2::open_options qcow2_options(const image_options& how) {
     gaur::qcow2::open_options o;
     o.write = how.write;
@@ -26,11 +30,13 @@ inline gaur::qcow2::open_options qcow2_options(const image_options& how) {
     o.references = how.references ? gaur::qcow2::references::follow
                                   : gaur::qcow2::references::refuse;
     o.inflate = &gaur::qcow2::zlib_inflate;
+    o.locking = locking_of(how.force_share);
+    o.failed_path = how.failed_path;
     return o;
 }
 
 inline gaur::raw::open_options raw_options(const image_options& how) {
-    return {how.write, how.direct, how.create, how.size};
+    return {how.write, how.direct, how.create, how.size, locking_of(how.force_share)};
 }
 
 /// The host over the backend `B`: this is all it takes to run the same engine over another one.
@@ -59,16 +65,20 @@ class host_on final : public host {
         return wait_for(gaur::qcow2::create(*io_, loop_.get_executor(), path, how));
     }
 
-    gaur::result<gaur::qcow2::check_report> check(const std::string& path,
-                                                  bool direct) override {
+    gaur::result<gaur::qcow2::check_report> check(const std::string& path, bool direct,
+                                                  bool force_share) override {
         gaur::qcow2::check_options how;
         how.direct = direct;
+        how.locking = locking_of(force_share);
         return wait_for(gaur::qcow2::check(*io_, loop_.get_executor(), path, how));
     }
 
     gaur::result<std::vector<std::byte>> read_file(const std::string& path, std::uint64_t at,
-                                                   std::size_t size) override {
-        auto opened = wait_for(gaur::raw::open(*io_, loop_.get_executor(), path));
+                                                   std::size_t size,
+                                                   bool force_share) override {
+        gaur::raw::open_options how;
+        how.locking = locking_of(force_share);
+        auto opened = wait_for(gaur::raw::open(*io_, loop_.get_executor(), path, how));
         if (!opened) { return opened.error(); }
         if (at >= opened->size()) { return std::vector<std::byte>(); }
         std::vector<std::byte> bytes(std::min<std::uint64_t>(size, opened->size() - at));

@@ -44,13 +44,14 @@ std::vector<std::string> flag_names(const layout::bitmap& b) {
     return names;
 }
 
-std::vector<layout::bitmap> read_bitmaps(host& on, const std::string& path,
+std::vector<layout::bitmap> read_bitmaps(host& on, const std::string& path, bool force_share,
                                          const layout::header& h) {
     const auto data = h.extension_data(layout::extension_magic::bitmaps);
     const bool valid = (h.autoclear_features & layout::autoclear::bitmaps) != 0;
     if (data.size() != 24 || !valid) { return {}; }
     const auto named = layout::bitmaps_extension::of(data);
-    const auto directory = expect(on.read_file(path, named.directory.value, named.directory_bytes),
+    const auto directory = expect(on.read_file(path, named.directory.value,
+                                               named.directory_bytes, force_share),
                                   "Could not open '" + path + "'");
     auto bitmaps =
         layout::parse_bitmaps(directory, named.count).value_or(std::vector<layout::bitmap>());
@@ -58,9 +59,9 @@ std::vector<layout::bitmap> read_bitmaps(host& on, const std::string& path,
     return bitmaps;
 }
 
-facts look_at(host& on, const std::string& path, std::string format) {
+facts look_at(host& on, const std::string& path, std::string format, bool force_share) {
     const std::string what = "Could not open '" + path + "'";
-    if (format.empty()) { format = format_of(on, path); }
+    if (format.empty()) { format = format_of(on, path, force_share); }
     facts found{path, format, 0, 0, {}, {}, {}};
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0) {
@@ -71,22 +72,23 @@ facts look_at(host& on, const std::string& path, std::string format) {
         image_options how;
         how.path = path;
         how.format = format;
+        how.force_share = force_share;
         found.virtual_size = gaur::align_up(expect(on.open(how), what)->size(), 512);
         return found;
     }
     if (format != "qcow2") { throw failure(what + ": Unknown driver '" + format + "'"); }
 
-    const auto start = expect(on.read_file(path, 0, 512), what);
+    const auto start = expect(on.read_file(path, 0, 512, force_share), what);
     const std::uint64_t cluster = expect(layout::bytes_needed(start), what);
-    const auto bytes = expect(on.read_file(path, 0, cluster), what);
+    const auto bytes = expect(on.read_file(path, 0, cluster, force_share), what);
     const auto file_size = static_cast<std::uint64_t>(status.st_size);
     found.header = expect(layout::parse(bytes, file_size), what);
     const layout::header& h = *found.header;
     found.virtual_size = h.size;
-    found.bitmaps = read_bitmaps(on, path, h);
+    found.bitmaps = read_bitmaps(on, path, force_share, h);
     if (h.nb_snapshots != 0) {
-        const auto table = expect(on.read_file(path, h.snapshots_offset,
-                                               layout::max_table_bytes(h.nb_snapshots)), what);
+        const auto size = layout::max_table_bytes(h.nb_snapshots);
+        const auto table = expect(on.read_file(path, h.snapshots_offset, size, force_share), what);
         found.snapshots = expect(
             layout::parse_snapshots(table, h.nb_snapshots, {h.snapshots_offset}), what);
     }
@@ -228,7 +230,7 @@ void print_human(const facts& f) {
 /// The image, and the files of its chain where they are asked for.
 std::vector<facts> look_at_all(host& on, const info_command& asked) {
     constexpr std::size_t most_files = 64;
-    std::vector<facts> files{look_at(on, asked.path, asked.format)};
+    std::vector<facts> files{look_at(on, asked.path, asked.format, asked.force_share)};
     while (asked.backing_chain && !asked.no_references) {
         const auto& h = files.back().header;
         if (!h || h->backing_file.empty()) { break; }
@@ -236,7 +238,7 @@ std::vector<facts> look_at_all(host& on, const info_command& asked) {
         const std::string path = beside(files.back().path, h->backing_file);
         const std::string format(h->backing_format());
         if (format.empty()) { throw failure("The format of '" + path + "' is not given"); }
-        files.push_back(look_at(on, path, format));
+        files.push_back(look_at(on, path, format, asked.force_share));
     }
     return files;
 }

@@ -17,6 +17,8 @@ using namespace gaur_img;
 const auto is_backend = CLI::IsMember({"uring", "posix_aio", "sync", "threads"});
 const auto is_output = CLI::IsMember({"human", "json"});
 constexpr const char* format_help = "format of the image: qcow2 or raw; looked at if not given";
+constexpr const char* share_help =
+    "read it even while another process writes to it: what is read may not fit together";
 constexpr const char* cache_help = "cache mode: none (O_DIRECT) or writeback (default)";
 
 void add_options(CLI::App& to, bench_command& c) {
@@ -38,6 +40,7 @@ void add_options(CLI::App& to, bench_command& c) {
                   "serialize: wait for it")
         ->check(CLI::IsMember({"join", "serialize"}));
     to.add_flag("-q", c.quiet, "leave out the figures");
+    to.add_flag("-U,--force-share", c.force_share, share_help);
     to.add_option("filename", c.path)->required();
 }
 
@@ -46,6 +49,7 @@ void add_options(CLI::App& to, check_command& c) {
     to.add_option("--output", c.output, "human (default) or json")->check(is_output);
     to.add_option("-T", c.cache, cache_help);
     to.add_flag("-q", c.quiet, "print nothing but errors: the exit code says it");
+    to.add_flag("-U,--force-share", c.force_share, share_help);
     to.add_option("filename", c.path)->required();
 }
 
@@ -56,6 +60,7 @@ void add_options(CLI::App& to, compare_command& c) {
     to.add_flag("-s", c.strict, "their sizes, and what is stored how, must be the same as well");
     to.add_flag("-p", c.shows_progress, "show how far it is");
     to.add_flag("-q", c.quiet, "print nothing: the exit code says it");
+    to.add_flag("-U,--force-share", c.force_share, share_help);
     to.add_option("first", c.first)->required();
     to.add_option("second", c.second)->required();
 }
@@ -84,6 +89,7 @@ void add_options(CLI::App& to, convert_command& c) {
     to.add_option("-t", c.target_cache, "cache mode of the target: none or writeback (default); "
                                         "in either it is durable when the command ends");
     to.add_flag("-p", c.shows_progress, "show how far it is");
+    to.add_flag("-U,--force-share", c.force_share, share_help);
     to.add_option("source", c.source)->required();
     to.add_option("target", c.target)->required();
 }
@@ -101,6 +107,7 @@ void add_options(CLI::App& to, info_command& c) {
     to.add_option("-f", c.format, format_help);
     to.add_option("--output", c.output, "human (default) or json")->check(is_output);
     to.add_flag("--backing-chain", c.backing_chain, "the backing files as well");
+    to.add_flag("-U,--force-share", c.force_share, share_help);
     to.add_option("filename", c.path)->required();
 }
 
@@ -109,6 +116,7 @@ void add_options(CLI::App& to, map_command& c) {
     to.add_option("--output", c.output, "human (default) or json")->check(is_output);
     to.add_option("-s,--start-offset", c.start, "where to begin (default 0)");
     to.add_option("-l,--max-length", c.length, "how many bytes (default: to the end)");
+    to.add_flag("-U,--force-share", c.force_share, share_help);
     to.add_option("filename", c.path)->required();
 }
 

@@ -49,6 +49,7 @@ int map(const map_command& asked) {
     how.path = asked.path;
     how.format = asked.format;
     how.references = !asked.no_references;
+    how.force_share = asked.force_share;
     const auto image = open_disk(*on, how);
     const std::uint64_t from = std::min(expect_size(asked.start, "start offset"), image->size());
     std::uint64_t length = image->size() - from;

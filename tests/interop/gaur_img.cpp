@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The program gaur-img against qemu-img: the same command lines, the same images, the same words.
 #include "support/qemu_img.hpp"
+#include "support/qemu_io.hpp"
 
 #include <gtest/gtest.h>
 
@@ -76,6 +77,7 @@ class gaur_img : public ::testing::Test {
                 " && head -c 1M /dev/zero >> " + name + " && head -c 98304 /dev/urandom >> " +
                 name);
     }
+    std::string file(const std::string& name) const { return folder_.file(name); }
     std::uint64_t disk_bytes(const std::string& name) const {
         struct stat status {};
         EXPECT_EQ(::stat(folder_.file(name).c_str(), &status), 0);
@@ -293,6 +295,52 @@ TEST_F(gaur_img, benches_as_qemu_img_does) {
         EXPECT_EQ(ours("bench -w -c 50 -t none -f raw -i " + backend + " r").exit_code, 0);
     }
     EXPECT_EQ(ours("bench -f qcow2 -o 2M a").exit_code, qemu("bench -f qcow2 -o 2M a").exit_code);
+}
+
+TEST_F(gaur_img, names_the_file_of_the_chain_that_fails) {
+    prepare("qemu-img create -q -f qcow2 -u -b gone -F qcow2 middle 1M && "
+            "qemu-img create -q -f qcow2 -u -b middle -F qcow2 top 1M && "
+            "qemu-img create -q -f qcow2 -u -b \"$(printf 'to\033x')\" -F qcow2 odd 1M");
+    EXPECT_EQ(ours("map middle"), qemu("map middle"));
+    const std::string why = ours("convert top x").text;
+    EXPECT_NE(why.find("'top': Could not open backing file: Could not open 'gone': No such"),
+              why.npos) << why;
+    EXPECT_NE(ours("map odd").text.find("'to?x'"), why.npos) << "nothing raw out of an image";
+    EXPECT_NE(ours("map --no-references middle").text.find("'gone': the image names"), why.npos);
+}
+
+/// What somebody writes to is read by force only, by the commands that qemu-img has it for.
+TEST_F(gaur_img, shares_as_qemu_img_does) {
+    prepare("qemu-img create -q -f qcow2 a 1M && qemu-io -f qcow2 -c 'write -P 7 0 100k' a && "
+            "qemu-img create -q -f qcow2 -b a -F qcow2 top");
+    gaur::test::qemu_io writer("-f qcow2 " + file("a"));
+    ASSERT_TRUE(writer.is_open()) << writer.said();
+    for (const std::string command :
+         {"info", "check", "map", "compare top", "convert -O raw", "bench -c 3"}) {
+        SCOPED_TRACE(command);
+        const std::string target = command.starts_with("convert") ? " a x" : " a";
+        for (const std::string format : {"", " -f qcow2"}) {
+            const said refused = ours(command + format + target);
+            EXPECT_EQ(refused.exit_code, qemu(command + format + target).exit_code);
+            EXPECT_NE(refused.text.find("holds it for writing"), refused.text.npos) << refused;
+            EXPECT_EQ(ours(command + " -U" + format + target).exit_code, 0);
+            EXPECT_EQ(ours(command + " --force-share" + format + target).exit_code, 0);
+        }
+        if (command == "info" || command == "map" || command.starts_with("compare")) {
+            EXPECT_EQ(ours(command + " -U a"), qemu(command + " -U a"));
+        }
+    }
+    for (const std::string command :
+         {"create -q -f qcow2 a 1M", "bench -w -c 3 -U -f qcow2 a", "convert -U -O qcow2 a a"}) {
+        EXPECT_EQ(ours(command).exit_code, 1) << command;
+        EXPECT_EQ(qemu(command).exit_code, 1) << command;
+    }
+    EXPECT_EQ(ours("create -q -f qcow2 -b a -F qcow2 x"), (said{0, ""})) << "only its size is asked";
+    EXPECT_EQ(qemu("create -q -f qcow2 -b a -F qcow2 x"), (said{0, ""}));
+    EXPECT_NE(writer.ask("read -P 7 0 100k").find("read 102400/102400"), std::string::npos);
+    writer.close();
+    EXPECT_EQ(ours("map a"), qemu("map a"));
+    EXPECT_EQ(ours("check -q a").exit_code, 0);
 }
 
 } // namespace
