@@ -52,7 +52,7 @@ struct before_2009 {
             const device::write_plan plan = top.plan_write(at, size);
             if (!plan.status) { co_return plan.status; }
             device::grant g;
-            if (!plan.first && plan.in_place.size == 0) { g = top.take(plan.new_clusters); }
+            if (!plan.first && plan.in_place.size == 0) { g = top.take(at, plan.new_clusters); }
             if (!g.status) { co_return g.status; }
             if (plan.first || g.missing) {
                 async::task<void> resolving = top.resolve(plan.first ? plan.first : g.missing);

@@ -36,7 +36,7 @@ class epoch : public ::testing::Test {
         static_cast<void>(
             images_.resolved(*format_, [&] { return format_->plan_write(at, 65536); }));
         const device::grant g =
-            images_.resolved(*format_, [&] { return format_->take({1}); });
+            images_.resolved(*format_, [&] { return format_->take(at, {1}); });
         ASSERT_TRUE(g.status);
         const device::located linked = images_.resolved(
             *format_, [&] { return format_->link(at, g, zero_before); });

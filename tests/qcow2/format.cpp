@@ -29,7 +29,7 @@ class format_test : public ::testing::Test {
     /// Maps a cluster, as a write would.
     device::grant map(std::uint64_t at) {
         images.resolved(*f, [=, this] { return f->plan_write({at}, 4096); });
-        const auto g = images.resolved(*f, [this] { return f->take({1}); });
+        const auto g = images.resolved(*f, [this] { return f->take({0}, {1}); });
         EXPECT_TRUE(g.status);
         images.set("i", (g.first.value + 1) * 4096 - 8, 1); // its data
         const auto l = images.resolved(*f, [&] { return f->link({at}, g, false); });
@@ -93,22 +93,22 @@ TEST_F(format_test, a_commit_that_failed_fails_all_later_ones) {
 /// A cluster that a mapping has left may still be read by requests that began before.
 TEST_F(format_test, dropped_clusters_wait_for_readers) {
     create();
-    const device::grant given = images.resolved(*f, [this] { return f->take({1}); });
+    const device::grant given = images.resolved(*f, [this] { return f->take({0}, {1}); });
     const auto reader = f->enter();
     f->give_back(given);
     ASSERT_TRUE(commit());
     ASSERT_TRUE(commit());
-    const device::grant other = images.resolved(*f, [this] { return f->take({1}); });
+    const device::grant other = images.resolved(*f, [this] { return f->take({0}, {1}); });
     EXPECT_NE(other.first.value, given.first.value);
     f->leave(reader);
     ASSERT_TRUE(commit());
-    const device::grant again = images.resolved(*f, [this] { return f->take({1}); });
+    const device::grant again = images.resolved(*f, [this] { return f->take({0}, {1}); });
     EXPECT_EQ(again.first.value, given.first.value);
 }
 
 TEST_F(format_test, close_gives_back_what_was_dropped) {
     create();
-    f->give_back(images.resolved(*f, [this] { return f->take({3}); }));
+    f->give_back(images.resolved(*f, [this] { return f->take({0}, {3}); }));
     ASSERT_TRUE(images.wait(f->close()));
     f.reset();
     EXPECT_EQ(images.check("i").leaks, 0U);

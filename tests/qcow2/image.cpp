@@ -148,6 +148,27 @@ TEST_F(image_test, backing_files_are_held_too) {
     EXPECT_TRUE(open_over("top").error() == errc::held_for_writing);
 }
 
+TEST_F(image_test, streams_that_alternate_get_runs_of_their_own) {
+    image disk = open({.write = true, .count_ahead = 32 * 4096});
+    constexpr std::uint64_t half = 1 << 19;
+    for (std::uint64_t at = 0; at < 64 * 4096; at += 4096) {
+        ASSERT_TRUE(write(disk, at, bytes_of(1, 4096)));
+        ASSERT_TRUE(write(disk, half + at, bytes_of(2, 4096)));
+    }
+    for (const std::uint64_t begin : {std::uint64_t{0}, half}) {
+        unsigned runs = 0;
+        for (std::uint64_t at = 0; at < 64 * 4096; ++runs) {
+            const device::located l = disk.engine().top().locate({begin + at}, 64 * 4096 - at);
+            ASSERT_TRUE(l.status && !l.first);
+            at += l.what.size;
+        }
+        EXPECT_LE(runs, 4U) << "64 if they had shared one";
+    }
+    ASSERT_TRUE(images.wait(disk.close()));
+    const auto v = images.check("i");
+    EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
+}
+
 TEST_F(image_test, both_orderings_write_the_same) {
     auto opened = images.wait(
         qcow2::open<track::serialize>(images.io, images.get_executor(), "i", {.write = true}));

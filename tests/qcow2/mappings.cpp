@@ -53,7 +53,7 @@ class mappings_test : public ::testing::Test {
     /// Maps `n` clusters at `at` to new ones.
     device::grant map(std::uint64_t at, std::uint64_t n) {
         EXPECT_TRUE(plan(at, n * 4096).status);
-        const auto g = images.resolved(*f, [=, this] { return f->take({n}); });
+        const auto g = images.resolved(*f, [=, this] { return f->take({0}, {n}); });
         EXPECT_EQ(g.count.value, n);
         const auto l = images.resolved(*f, [&] { return f->link({at}, g, true); });
         EXPECT_TRUE(l.status);

@@ -109,7 +109,7 @@ concept AllocatingFormat =
         // Bytes from `at` to where another slice begins: a write is cut there.
         { format.slice_left(at) } noexcept -> std::same_as<std::uint64_t>;
         { format.plan_write(at, n) } noexcept -> std::same_as<write_plan>;
-        { format.take(count) } noexcept -> std::same_as<grant>;
+        { format.take(at, count) } noexcept -> std::same_as<grant>; // for the guest's from `at` on
         // The guest clusters from the one of `at` on are now those of the grant. `zero_before`: old
         // content and new read as zeroes where nothing was written, so the data need not be durable
         // before the mapping is.

@@ -82,7 +82,7 @@ void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
         std::min<std::uint64_t>(data.size(), geometry.bytes(v.clear));
     const write_plan plan = top.plan_write(at, clear);
     if (!plan.status || plan.first || plan.in_place.size > 0) { return; }
-    const grant g = top.take(plan.new_clusters);
+    const grant g = top.take(at, plan.new_clusters);
     if (!g.status || g.missing) { return; }
     const std::uint64_t size = std::min(clear, geometry.bytes(g.count));
     own.emplace(engine, at, data.first(static_cast<std::size_t>(size)), g);
@@ -254,7 +254,7 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
 
         // 5. Take host clusters; what the search lacks is loaded, then everything is looked at
         //    again.
-        const grant g = top.take(plan.new_clusters);
+        const grant g = top.take(at, plan.new_clusters);
         if (!g.status) { co_return g.status; }
         if (g.missing) {
             async::task<void> resolving = top.resolve(g.missing);

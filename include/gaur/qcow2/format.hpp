@@ -94,8 +94,8 @@ class format {
     device::write_plan plan_write(guest_offset at, std::uint64_t n) noexcept {
         return mappings_.plan_write(at, n);
     }
-    device::grant take(cluster_count count) noexcept {
-        const device::grant g = refcounts_.take(count);
+    device::grant take(guest_offset at, cluster_count count) noexcept {
+        const device::grant g = refcounts_.take(count, m_->tables.clusters.cluster_of(at));
         grower_.reach(m_->used_end);
         return g;
     }
@@ -263,8 +263,9 @@ class format {
     static async::task<void> close_all(Shard& shard, format& self) {
         if (!self.writable_) { co_return {}; }
         self.closing_ = true;
-        const host_range unused = self.refcounts_.end_reserve();
-        if (!unused.empty()) { self.m_->dropped.push_back({unused.first, unused.count}); }
+        self.refcounts_.end_windows([&self](host_range unused) {
+            self.m_->dropped.push_back({unused.first, unused.count});
+        });
         // The first commit frees what was dropped, the second writes that down.
         do {
             auto durable = self.commit();

@@ -3,6 +3,7 @@
 
 #include <gaur/cache/resident_table.hpp>
 #include <gaur/qcow2/alloc/cluster_allocator.hpp>
+#include <gaur/qcow2/alloc/windows.hpp>
 #include <gaur/qcow2/metadata.hpp>
 
 #include <algorithm>
@@ -28,44 +29,42 @@ class refcounts {
     bool has_moved() const noexcept { return old_table_.has_value(); }
     std::optional<host_range> take_old_table() noexcept { return std::exchange(old_table_, {}); }
 
-    /// From 1 to `count` neighbouring clusters, refcount 1. They come out of the reserve, a run
-    /// whose refcounts were raised when its first cluster was taken: so most commits find no
-    /// refcount to write, and need no barrier before the mappings.
-    device::grant take(cluster_count count) noexcept {
+    /// From 1 to `count` neighbouring clusters, refcount 1, for the guest's from `at` on, or for a
+    /// table. They come out of a window, a run whose refcounts were raised when its first cluster
+    /// was taken: so most commits find no refcount to write, and need no barrier before the
+    /// mappings.
+    device::grant take(cluster_count count, std::optional<guest_cluster> at = {}) noexcept {
         device::grant g;
-        for (;;) {
-            if (reserve_.count >= count) { return from_reserve(count); }
+        alloc::window* w = &windows_.for_write(at);
+        while (w->left.count < count) {
             const alloc::answer found =
-                allocator_.take(*this, count - reserve_.count + ahead_);
-            if (const auto* taken = std::get_if<alloc::grant>(&found)) {
-                if (reserve_.empty()) {
-                    reserve_ = {taken->first, taken->count};
-                } else if (reserve_.end() == taken->first) {
-                    reserve_.count = reserve_.count + taken->count;
-                } else {
-                    // What is left of the old run goes first.
-                    g = from_reserve(reserve_.count);
-                    reserve_ = {taken->first, taken->count};
-                    return g;
-                }
-                // Early: while the host extends the file, it may let nobody read.
-                prefetch_counts(reserve_.end() + cluster_count{4 * ahead_.value});
-                return from_reserve(std::min(count, reserve_.count));
+                allocator_.take(*this, count - w->left.count, ahead_);
+            if (const auto* more = std::get_if<alloc::grant>(&found)) {
+                if (add_to_window(*w, {more->first, more->count})) { continue; }
+                // What is left of the old run goes first.
+                g = take_from(*w, w->left.count, at);
+                add_to_window(*w, {more->first, more->count});
+                return g;
             }
-            if (const auto* missing = std::get_if<alloc::missing_block>(&found)) {
-                if (missing->exists) {
-                    g.missing = m_.want_slice(missing->slice, cache::slice_kind::refcount);
-                    return g;
-                }
+            const auto* missing = std::get_if<alloc::missing_block>(&found);
+            if (missing != nullptr && !missing->exists) {
                 g.status = add_block(missing->index);
                 if (g.status) { continue; }
                 return g;
             }
-            if (!reserve_.empty()) { return from_reserve(reserve_.count); }
+            // Rather fewer than to wait, or to fail.
+            if (!w->left.empty()) { return take_from(*w, w->left.count, at); }
+            if (missing != nullptr) {
+                g.missing = m_.want_slice(missing->slice, cache::slice_kind::refcount);
+                return g;
+            }
+            w = windows_.last();
+            if (w != nullptr) { return take_from(*w, std::min(count, w->left.count), at); }
             const auto* why = std::get_if<error>(&found);
             g.status = why != nullptr ? result<void>(*why) : result<void>(errc::image_full);
             return g;
         }
+        return take_from(*w, count, at);
     }
 
     /// One reference to `c` less. Asks for its slice where that is not in memory.
@@ -124,23 +123,45 @@ class refcounts {
         }
     }
 
-    /// No longer holds clusters for those who may come: the caller gives them back.
-    host_range end_reserve() noexcept {
+    /// No longer holds clusters for those who may come: calls `give_back(host_range)` for each run.
+    template <class F>
+    void end_windows(F give_back) noexcept {
         ahead_ = {};
-        return std::exchange(reserve_, {});
+        while (alloc::window* w = windows_.last()) {
+            const host_range unused = std::exchange(w->left, {});
+            const bool at_end = m_.tables.clusters.offset_of(unused.end()) == m_.used_end;
+            if (w->pristine && at_end) {
+                m_.used_end = m_.tables.clusters.offset_of(unused.first);
+            }
+            give_back(unused);
+        }
     }
 
   private:
-    device::grant from_reserve(cluster_count count) noexcept {
+    /// False where the run is no part of what is left of the window.
+    bool add_to_window(alloc::window& w, host_range run) noexcept {
+        const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.used_end;
+        if (!w.left.empty() && (w.left.end() != run.first || w.pristine != pristine)) {
+            return false;
+        }
+        w.left = {w.left.empty() ? run.first : w.left.first, w.left.count + run.count};
+        w.pristine = pristine;
+        m_.used_end = std::max(m_.used_end, m_.tables.clusters.offset_of(run.end()));
+        // Early: while the host extends the file, it may let nobody read.
+        prefetch_counts(run.end() + cluster_count{4 * ahead_.value});
+        return true;
+    }
+
+    device::grant take_from(alloc::window& w, cluster_count count,
+                            std::optional<guest_cluster> at) noexcept {
         device::grant g;
-        g.first = reserve_.first;
+        g.first = w.left.first;
         g.count = count;
-        reserve_ = {reserve_.first + count, reserve_.count - count};
-        const host_offset at = m_.tables.clusters.offset_of(g.first);
-        g.pristine = at >= m_.used_end;
-        m_.used_end =
-            std::max(m_.used_end, m_.tables.clusters.offset_of(g.first + g.count));
-        static_cast<void>(m_.shard.probe().hit(async::point::cluster_alloc, at.value));
+        g.pristine = w.pristine;
+        w.left = {w.left.first + count, w.left.count - count};
+        if (at) { windows_.taken(w, *at, *at + count); }
+        static_cast<void>(m_.shard.probe().hit(
+            async::point::cluster_alloc, m_.tables.clusters.offset_of(g.first).value));
         return g;
     }
 
@@ -246,8 +267,8 @@ class refcounts {
     layout::refcount_width width_;
     cache::resident_table table_;
     alloc::cluster_allocator allocator_;
+    alloc::windows windows_;
     cluster_count ahead_;
-    host_range reserve_; // counted, and nobody's yet
     std::optional<host_range> old_table_; // as it is on disk, until the header has followed
 };
 

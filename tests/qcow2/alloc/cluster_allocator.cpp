@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstddef>
+#include <utility>
 #include <variant>
 
 namespace gaur::qcow2::alloc {
@@ -65,13 +66,44 @@ TEST(cluster_allocator, fills_a_hole_that_is_too_small_for_all) {
     EXPECT_EQ(granted(allocator.take(counts, {4})).first.value, 16U);
 }
 
+TEST(cluster_allocator, takes_the_hole_that_fits_best) {
+    few_refcounts counts;
+    counts.fill(0, 16);
+    for (const auto& [from, to] : {std::pair{1, 2}, {3, 8}, {9, 12}, {13, 15}}) {
+        for (int i = from; i < to; ++i) { counts.counts[static_cast<std::size_t>(i)] = {}; }
+    }
+    cluster_allocator allocator;
+    EXPECT_EQ(granted(allocator.take(counts, {3})).first.value, 9U);
+    const grant larger = granted(allocator.take(counts, {3}));
+    EXPECT_EQ(larger.first.value, 3U) << "none fits exactly";
+    EXPECT_EQ(larger.count.value, 3U);
+    const grant largest = granted(allocator.take(counts, {3}));
+    EXPECT_EQ(largest.first.value, 6U) << "none is large enough";
+    EXPECT_EQ(largest.count.value, 2U);
+    EXPECT_EQ(granted(allocator.take(counts, {1})).first.value, 1U) << "nothing stays behind";
+    EXPECT_EQ(granted(allocator.take(counts, {2})).first.value, 13U);
+    EXPECT_EQ(granted(allocator.take(counts, {1})).first.value, 16U);
+}
+
+TEST(cluster_allocator, takes_more_where_it_follows) {
+    few_refcounts counts;
+    counts.fill(3, 4);
+    cluster_allocator allocator;
+    const grant hole = granted(allocator.take(counts, {2}, {10}));
+    EXPECT_EQ(hole.first.value, 0U);
+    EXPECT_EQ(hole.count.value, 3U);
+    const grant tail = granted(allocator.take(counts, {2}, {10}));
+    EXPECT_EQ(tail.first.value, 4U);
+    EXPECT_EQ(tail.count.value, 12U);
+}
+
 TEST(cluster_allocator, comes_back_to_what_was_freed) {
     few_refcounts counts;
     cluster_allocator allocator;
     granted(allocator.take(counts, {10}));
     counts.counts[4] = std::byte{0};
     allocator.freed({4});
-    EXPECT_EQ(granted(allocator.take(counts, {8})).first.value, 4U);
+    EXPECT_EQ(granted(allocator.take(counts, {1})).first.value, 4U);
     // Freed behind the cursor's place: nothing to come back to.
     allocator.freed({60});
     EXPECT_EQ(granted(allocator.take(counts, {1})).first.value, 10U);

@@ -48,14 +48,15 @@ concept RefcountView = requires(R& refcounts, host_cluster c, host_range range) 
     { refcounts.mark_taken(range) } noexcept; // from 0 to 1
 };
 
-/// Chooses host clusters: first fit from a cursor below which everything is taken. It does no I/O
-/// and never suspends, so a benchmark of it measures the choice and nothing else.
+/// Chooses host clusters: from a cursor below which everything is taken, the best fit among the
+/// next few holes. It does no I/O and never suspends, so a benchmark of it measures the choice and
+/// nothing else.
 class cluster_allocator {
   public:
-    /// From 1 to `want` neighbouring clusters; a hole that is too small for all is filled with the
-    /// first of them, so that none stays behind.
+    /// From 1 to `want` neighbouring clusters, and up to `more` behind them that may come in handy.
+    /// The smallest hole that `want` fits into; where there is none near by, the largest.
     template <RefcountView R>
-    answer take(R& refcounts, cluster_count want) noexcept {
+    answer take(R& refcounts, cluster_count want, cluster_count more = {}) noexcept {
         const layout::refcount_width width = refcounts.width();
         for (;;) {
             const slice_answer found = refcounts.slice_of(cursor_);
@@ -65,11 +66,9 @@ class cluster_allocator {
             const std::size_t free = width.first_zero(slice->data, from, slice->count);
             cursor_ = slice->first + cluster_count{free};
             if (free == slice->count) { continue; }
-            const std::size_t to =
-                static_cast<std::size_t>(std::min<std::uint64_t>(slice->count, free + want.value));
-            const grant g{cursor_, {width.run_of_zeroes(slice->data, free, to)}};
+            const grant g = best_fit(width, *slice, free, want, want + more);
             refcounts.mark_taken({g.first, g.count});
-            cursor_ = g.first + g.count;
+            if (g.first == cursor_) { cursor_ = g.first + g.count; }
             return g;
         }
     }
@@ -78,6 +77,30 @@ class cluster_allocator {
     void freed(host_cluster c) noexcept { cursor_ = std::min(cursor_, c); }
 
   private:
+    /// Holes that are looked at, one decision.
+    static constexpr unsigned most_holes = 16;
+    /// A hole that is larger than asked for by so many is not worth to be spared.
+    static constexpr std::uint64_t plenty = 64;
+
+    static grant best_fit(layout::refcount_width width, const refcount_slice& slice,
+                          std::size_t at, cluster_count want, cluster_count most) noexcept {
+        grant best;
+        for (unsigned holes = 0; holes < most_holes && at < slice.count; ++holes) {
+            const auto to = static_cast<std::size_t>(
+                std::min<std::uint64_t>(slice.count, at + most.value + plenty));
+            const cluster_count size{width.run_of_zeroes(slice.data, at, to)};
+            const bool fits = size >= want;
+            const bool better = best.count < want ? size > best.count
+                                                  : fits && size < best.count;
+            if (better) { best = {slice.first + cluster_count{at}, size}; }
+            if (size == want || size.value >= most.value + plenty) { break; }
+            at = width.first_zero(slice.data, at + static_cast<std::size_t>(size.value),
+                                  slice.count);
+        }
+        best.count = std::min(best.count, most);
+        return best;
+    }
+
     static answer other_answer(const slice_answer& found) noexcept {
         if (const auto* missing = std::get_if<missing_block>(&found)) { return *missing; }
         if (const auto* why = std::get_if<error>(&found)) { return *why; }
