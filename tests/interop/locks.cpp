@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 #include <utility>
@@ -221,6 +222,31 @@ TYPED_TEST(locks, a_server_of_theirs) {
     auto ours = this->open(this->path, {});
     ASSERT_TRUE(ours);
     EXPECT_NE(run(serve + this->qcow2), 0);
+}
+
+/// Another process of ours; killed, it leaves no lock behind.
+TYPED_TEST(locks, a_process_of_ours) {
+    int ready[2];
+    ASSERT_EQ(::pipe(ready), 0);
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+        io::sync::backend io;
+        driver<io::sync::backend> disks(io);
+        const auto disk = disks.open(this->path, {.write = true});
+        const char answer = disk ? 'y' : 'n';
+        if (::write(ready[1], &answer, 1) == 1) { ::pause(); }
+        ::_exit(1);
+    }
+    ::close(ready[1]);
+    char answer = 0;
+    EXPECT_EQ(::read(ready[0], &answer, 1), 1);
+    ::close(ready[0]);
+    EXPECT_EQ(answer, 'y');
+    EXPECT_EQ(this->ours(this->path, {.write = true}), this->text(errc::held_for_writing));
+    this->expect_qemu_refuses(this->qcow2);
+    ::kill(pid, SIGKILL);
+    ASSERT_EQ(::waitpid(pid, nullptr, 0), pid);
+    EXPECT_EQ(this->ours(this->path, {.write = true}), "");
 }
 
 /// Two images of one process, as strangers.

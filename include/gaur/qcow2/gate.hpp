@@ -113,7 +113,8 @@ class gate {
 
     /// Regular files of the host anywhere below the folder: neither `..` nor symbolic links lead
     /// out of it. What is checked is the file that is then opened, not its name, so that nobody can
-    /// exchange it in between. A hard link in the folder is in the folder.
+    /// exchange it in between. A hard link in the folder is in the folder. Needs /proc: without it
+    /// nothing is admitted.
     static gate within(std::string folder) {
         gate made(kind::within);
         made.paths_.push_back(std::move(folder));
