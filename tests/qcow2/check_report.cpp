@@ -52,5 +52,20 @@ TEST(check_report, describes_only_so_many) {
     EXPECT_EQ(report.leaks, 5U);
 }
 
+TEST(check_report, the_first_that_is_beyond_repair_is_always_described) {
+    check_report report;
+    report.max_findings = 1;
+    report.note(kind::leak, 1, {}, "x");
+    report.note_beyond_repair(kind::corruption, 3, {}, "y");
+    report.note_beyond_repair(kind::error, 1, {}, "z");
+    EXPECT_EQ(report.beyond_repair, 2U);
+    EXPECT_EQ(report.corruptions, 3U);
+    EXPECT_EQ(report.check_errors, 1U);
+    ASSERT_EQ(report.findings.size(), 2U);
+    EXPECT_FALSE(report.findings[0].beyond_repair);
+    EXPECT_TRUE(report.findings[1].beyond_repair);
+    EXPECT_EQ(report.findings[1].text, "y");
+}
+
 } // namespace
 } // namespace gaur::qcow2

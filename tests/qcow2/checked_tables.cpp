@@ -172,6 +172,52 @@ TEST_F(checked_tables_test, bitmaps) {
     EXPECT_EQ(r.leaks, 0U);
 }
 
+TEST_F(checked_tables_test, version_2_has_no_zero_flag) {
+    layout::header h = checked.header();
+    h.version = 2;
+    auto counts =
+        reference_counts::make(h.tables().clusters, h.refcounts(), 64 * cluster, 512, 1 << 20);
+    checked_tables old(h, *std::move(counts), {});
+    old.check_l2({{4 * cluster}, 1, 0}, table({{0, 1}}));
+    EXPECT_EQ(old.give_up().beyond_repair, 1U);
+}
+
+TEST_F(checked_tables_test, an_l2_entry_with_a_flag_and_no_cluster) {
+    const check_report r = with({{0, copied}});
+    EXPECT_EQ(r.corruptions, 1U) << said(r);
+    EXPECT_EQ(r.beyond_repair, 0U);
+    EXPECT_EQ(checked.mended({copied}).raw, 0U);
+}
+
+/// Right refcounts do not make two tables of one cluster.
+TEST_F(checked_tables_test, tables_that_lie_over_each_other) {
+    set_refcount(5, 2);
+    checked.add_table({5 * cluster}, 100, "L1 table of a snapshot");
+    checked.add_table({5 * cluster}, cluster, "bitmap directory");
+    const check_report r = with({});
+    EXPECT_EQ(r.corruptions, 1U) << said(r);
+    EXPECT_EQ(r.beyond_repair, 1U);
+    EXPECT_NE(said(r).find("lies over another table"), std::string::npos) << said(r);
+}
+
+TEST_F(checked_tables_test, what_a_repair_makes_of_an_entry) {
+    set_refcount(10, 1);
+    set_refcount(11, 2);
+    const auto packed = layout::l2_entry::compressed({20 * cluster + 5}, 300, 12);
+    checked.drop_unaligned_zeroes();
+    const check_report r = with({{0, 10 * cluster},
+                                 {1, 11 * cluster | copied},
+                                 {2, 11 * cluster | 1},
+                                 {3, 10 * cluster + 513},
+                                 {4, packed.raw | copied}});
+    EXPECT_EQ(r.beyond_repair, 0U) << said(r);
+    EXPECT_EQ(checked.mended({10 * cluster}).raw, 10 * cluster | copied);
+    EXPECT_EQ(checked.mended({11 * cluster | copied}).raw, 11 * cluster);
+    EXPECT_EQ(checked.mended({11 * cluster | 1}).raw, 11 * cluster | 1);
+    EXPECT_EQ(checked.mended({10 * cluster + 513}).raw, 1U);
+    EXPECT_EQ(checked.mended({packed.raw | copied}).raw, packed.raw);
+}
+
 TEST_F(checked_tables_test, the_refcount_table_itself) {
     for (const std::uint64_t entry : {2 * cluster + 1, 2 * cluster + 512, 100 * cluster}) {
         checked_tables one = make(64 * cluster);

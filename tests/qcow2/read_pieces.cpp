@@ -63,5 +63,22 @@ TEST_F(read_pieces_test, a_failure_that_does_not_last_is_none) {
     EXPECT_EQ(room[4 * 512], std::byte{3});
 }
 
+TEST_F(read_pieces_test, shows_every_table) {
+    std::vector<qcow2::table_user> tables;
+    for (const std::uint64_t at : {0U, 512U, 1024U, 2048U}) { tables.push_back({{at}}); }
+    memory_images::shard_type::file f(images.io, *images.io.open("f", {}), images.shard.buffers());
+    std::vector<std::uint64_t> seen;
+    auto look = [&](const qcow2::table_user& t, std::span<const std::byte> bytes,
+                    const result<void>& status) {
+        EXPECT_TRUE(status);
+        EXPECT_EQ(bytes.size(), 512U);
+        EXPECT_EQ(bytes[0], static_cast<std::byte>(t.at.value / 512));
+        seen.push_back(t.at.value);
+    };
+    const std::span<const qcow2::table_user> all(tables);
+    ASSERT_TRUE(images.wait(qcow2::read_tables(images.shard, f, all, 512, look)));
+    EXPECT_EQ(seen, (std::vector<std::uint64_t>{0, 512, 1024, 2048}));
+}
+
 } // namespace
 } // namespace gaur::test

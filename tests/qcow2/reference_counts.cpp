@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 namespace gaur::qcow2 {
 namespace {
@@ -101,9 +102,60 @@ TEST(reference_counts, a_block_that_cannot_be_read) {
     auto counts = ten();
     counts.set_unreadable(0);
     EXPECT_FALSE(counts.stored({3}));
+    EXPECT_FALSE(counts.all_readable());
     check_report report;
     counts.compare(true, report);
     EXPECT_EQ(report.check_errors, 10U);
+}
+
+TEST(count_array, grows_with_zeroes) {
+    auto counts = count_array::make(layout::refcount_width(2), 20);
+    ASSERT_TRUE(counts);
+    for (std::uint64_t c = 0; c < 20; ++c) { counts->set({c}, 3); }
+    ASSERT_TRUE(counts->grow(100'000));
+    EXPECT_EQ(counts->clusters(), 100'000U);
+    EXPECT_EQ(counts->get({19}), 3U);
+    EXPECT_EQ(counts->first_zero(0), 20U);
+    EXPECT_EQ(counts->first_nonzero(20), 100'000U);
+    ASSERT_TRUE(counts->grow(5));
+    EXPECT_EQ(counts->clusters(), 100'000U);
+}
+
+TEST(reference_counts, takes_clusters_that_nothing_refers_to) {
+    auto counts = ten();
+    check_report report;
+    for (const std::uint64_t c : {0U, 1U, 3U, 4U, 8U}) { counts.add({c * 512}, 512, 1, report); }
+    ASSERT_TRUE(counts.grow(5));
+    EXPECT_EQ(counts.take({1}).first.value, 2U);
+    EXPECT_EQ(counts.take({3}).first.value, 5U);
+    EXPECT_EQ(counts.take({1}).first.value, 9U);
+    EXPECT_EQ(counts.clusters(), 10U);
+    EXPECT_EQ(counts.take({4}).first.value, 10U);
+    EXPECT_EQ(counts.clusters(), 14U);
+    EXPECT_EQ(counts.counted({13}), 1U);
+    EXPECT_EQ(counts.counted_block(0)[13], std::byte{1});
+    counts.set_counted({13}, 0);
+    EXPECT_EQ(counts.take({1}).first.value, 13U);
+}
+
+TEST(reference_counts, lowers_what_is_too_high) {
+    auto counts = ten();
+    auto block = counts.block(0);
+    block[1] = block[2] = block[3] = std::byte{2};
+    block[4] = std::byte{1};
+    check_report report;
+    counts.add({512}, 512, 1, report);
+    counts.add({1024}, 512, 3, report);
+    EXPECT_EQ(counts.leaks_to_one(), 1U);
+    std::vector<std::size_t> changed;
+    const auto note = [&](std::size_t byte) { changed.push_back(byte); };
+    counts.lower(0, false, note);
+    EXPECT_EQ(changed, (std::vector<std::size_t>{3, 4}));
+    EXPECT_EQ(block[3], std::byte{0});
+    counts.lower(0, true, note);
+    EXPECT_EQ(changed.back(), 1U);
+    EXPECT_EQ(block[1], std::byte{1});
+    EXPECT_EQ(block[2], std::byte{2}) << "too low, and left so";
 }
 
 TEST(reference_counts, memory_is_limited) {

@@ -86,12 +86,15 @@ struct qemu_verdict {
     std::uint64_t fragmented_clusters = 0;
     std::uint64_t compressed_clusters = 0;
     std::uint64_t image_end_offset = 0;
+    std::uint64_t leaks_fixed = 0;
+    std::uint64_t corruptions_fixed = 0;
     std::string said;
 };
 
-inline qemu_verdict qemu_check(const std::string& path) {
+/// `how`: "-r all" or "-r leaks", to repair.
+inline qemu_verdict qemu_check(const std::string& path, const std::string& how = {}) {
     qemu_verdict v;
-    const int status = run("qemu-img check -f qcow2 --output=json " + path, &v.said);
+    const int status = run("qemu-img check -f qcow2 --output=json " + how + ' ' + path, &v.said);
     v.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     // What is zero it leaves out.
     const auto number = [&v](const std::string& key) -> std::uint64_t {
@@ -106,6 +109,8 @@ inline qemu_verdict qemu_check(const std::string& path) {
     v.fragmented_clusters = number("fragmented-clusters");
     v.compressed_clusters = number("compressed-clusters");
     v.image_end_offset = number("image-end-offset");
+    v.leaks_fixed = number("leaks-fixed");
+    v.corruptions_fixed = number("corruptions-fixed");
     return v;
 }
 

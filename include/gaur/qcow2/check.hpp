@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,6 +54,15 @@ class checker {
         r = co_await step;
         if (!r) { co_return r.error(); }
         co_return self.tables_.finish(self.refcount_table_);
+    }
+
+    checked_tables& tables() noexcept { return tables_; }
+    /// The active L1 table.
+    std::span<const std::byte> l1() const noexcept { return l1_; }
+    /// Where the refcount table says that a block lies.
+    host_offset refcount_block(std::size_t index) const noexcept {
+        return layout::refcount_table_entry{load_be<std::uint64_t>(&refcount_table_[index * 8])}
+            .block();
     }
 
   private:
@@ -105,20 +115,16 @@ class checker {
         }
         co_return {};
     }
-    host_offset refcount_block(std::size_t index) const noexcept {
-        return layout::refcount_table_entry{load_be<std::uint64_t>(&refcount_table_[index * 8])}
-            .block();
-    }
-
     static async::task<void> read_l1(Shard& shard, checker& self, host_offset at,
                                      std::uint64_t entries, bool active) {
         const std::size_t size = self.in_file(at, entries * 8);
         if (!self.tables_.may_read(at, size, "the L1 table")) { co_return {}; }
-        self.tables_.add(at, entries * 8);
+        self.tables_.add_table(at, entries * 8, active ? "L1 table" : "L1 table of a snapshot");
         async::task<bytes> reading = read_bytes(shard, self.file_, at, size);
         result<bytes> table = co_await reading;
         if (table) {
             self.tables_.check_l1(*table, active);
+            if (active) { self.l1_ = *std::move(table); }
         } else {
             self.tables_.not_looked_at(at, "the L1 table", table.error().message());
         }
@@ -135,7 +141,7 @@ class checker {
             self.snapshots_known_ = false;
             co_return {};
         }
-        self.tables_.add(at, table->bytes);
+        self.tables_.add_table(at, table->bytes, "snapshot table");
         for (std::size_t i = 0; i < table->entries.size(); ++i) {
             const layout::snapshot& s = table->entries[i];
             if (!self.tables_.check_snapshot(i, s)) { continue; }
@@ -147,32 +153,19 @@ class checker {
     }
 
     static async::task<void> read_l2_tables(Shard& shard, checker& self) {
-        const std::vector<table_user> tables = self.tables_.take_l2_tables();
+        const std::span<const table_user> tables = self.tables_.take_l2_tables();
+        auto look = [&self](const table_user& t, std::span<const std::byte> entries,
+                            const result<void>& status) {
+            if (status) {
+                self.tables_.check_l2(t, entries);
+            } else {
+                self.tables_.not_looked_at(t.at, "the L2 table", status.error().message());
+            }
+        };
         const auto size = static_cast<std::size_t>(self.tables_.cluster_size());
-        const std::size_t at_once = std::min(self.batch(), tables.size());
-        if (at_once == 0) { co_return {}; }
-        const buffer room = shard.buffers().take(at_once * size);
-        if (!room.has_value()) { co_return error::from_errno(ENOMEM); }
-        std::vector<piece_to_read> pieces;
-        for (std::size_t first = 0; first < tables.size(); first += pieces.size()) {
-            pieces.clear();
-            for (std::size_t i = first; i < tables.size() && pieces.size() < at_once; ++i) {
-                pieces.push_back(
-                    {tables[i].at, room.bytes().subspan(pieces.size() * size, size), {}});
-            }
-            async::task<void> reading = read_pieces(shard, self.file_, pieces);
-            result<void> r = co_await reading;
-            if (!r) { co_return r; }
-            for (std::size_t i = 0; i < pieces.size(); ++i) {
-                const piece_to_read& p = pieces[i];
-                if (p.status) {
-                    self.tables_.check_l2(tables[first + i], p.to);
-                } else {
-                    self.tables_.not_looked_at(p.at, "the L2 table", p.status.error().message());
-                }
-            }
-        }
-        co_return {};
+        async::task<void> reading = read_tables(shard, self.file_, tables, size, look);
+        result<void> r = co_await reading;
+        co_return r;
     }
 
     static async::task<void> read_bitmaps(Shard& shard, checker& self) {
@@ -181,7 +174,7 @@ class checker {
         const bool valid = (head.autoclear_features & layout::autoclear::bitmaps) != 0;
         if (data.size() != 24 || !valid) { co_return {}; }
         const auto named = layout::bitmaps_extension::of(data);
-        self.tables_.add(named.directory, named.directory_bytes);
+        self.tables_.add_table(named.directory, named.directory_bytes, "bitmap directory");
         async::task<bytes> reading =
             read_bytes(shard, self.file_, named.directory,
                        self.in_file(named.directory, named.directory_bytes));
@@ -194,7 +187,7 @@ class checker {
         const std::optional<std::vector<layout::bitmap>> bitmaps =
             layout::parse_bitmaps(*directory, named.count);
         if (!bitmaps) {
-            self.tables_.corruption(1, named.directory, "ERROR bitmap directory is malformed");
+            self.tables_.damage(1, named.directory, "ERROR bitmap directory is malformed");
             self.tables_.not_looked_at(named.directory, "the bitmaps", "see above");
             co_return {};
         }
@@ -215,6 +208,7 @@ class checker {
     file_type& file_;
     checked_tables tables_;
     bytes refcount_table_;
+    bytes l1_;
     bool snapshots_known_ = true;
 };
 
@@ -230,17 +224,21 @@ inline result<void> check_walkable(const layout::header& h) noexcept {
     return {};
 }
 
-} // namespace detail
-
-/// Checks an image whose file is open and which nobody changes meanwhile: an image of one's own
-/// only between a flush and the next write.
+/// A check that has not begun to read tables.
 template <class Shard>
-async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
-                                     check_options options = {}) {
+struct begun_check {
+    checker<Shard> check;
+    std::vector<std::byte> first_cluster;
+};
+
+/// Errors: those of `check`, but what comes of reading tables.
+template <class Shard>
+async::task<begun_check<Shard>> begin_check(Shard& shard, typename Shard::file& file,
+                                            check_options options) {
     async::task<read_header> heading = load_header(shard, file);
     result<read_header> found = co_await heading;
     if (!found) { co_return found.error(); }
-    const result<void> known = detail::check_walkable(found->header);
+    const result<void> known = check_walkable(found->header);
     if (!known) { co_return known.error(); }
     const layout::geometry geometry = found->header.tables();
     result<reference_counts> counts = reference_counts::make(
@@ -248,8 +246,22 @@ async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
         geometry.clusters.bytes({found->header.refcount_table_clusters}) / 8, options.max_memory);
     if (!counts) { co_return counts.error(); }
     checked_tables tables(std::move(found->header), *std::move(counts), options);
-    detail::checker<Shard> self(file, std::move(tables));
-    async::task<check_report> running = detail::checker<Shard>::run(shard, self);
+    begun_check<Shard> begun{checker<Shard>(file, std::move(tables)),
+                             std::move(found->first_cluster)};
+    co_return std::move(begun);
+}
+
+} // namespace detail
+
+/// Checks an image whose file is open and which nobody changes meanwhile: an image of one's own
+/// only between a flush and the next write.
+template <class Shard>
+async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
+                                     check_options options = {}) {
+    async::task<detail::begun_check<Shard>> beginning = detail::begin_check(shard, file, options);
+    result<detail::begun_check<Shard>> begun = co_await beginning;
+    if (!begun) { co_return begun.error(); }
+    async::task<check_report> running = detail::checker<Shard>::run(shard, begun->check);
     result<check_report> report = co_await running;
     co_return std::move(report);
 }

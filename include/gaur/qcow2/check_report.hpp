@@ -34,6 +34,7 @@ struct check_finding {
     kind what = kind::corruption;
     host_offset where; ///< of the cluster or the table that it is about
     std::string text;  ///< a line like those of `qemu-img check`
+    bool beyond_repair = false; ///< `repair` leaves an image that has this as it is
 };
 
 namespace detail {
@@ -62,6 +63,7 @@ struct check_report {
     std::uint64_t corruptions = 0;
     std::uint64_t leaks = 0; ///< clusters whose refcount is too high
     std::uint64_t check_errors = 0;
+    std::uint64_t beyond_repair = 0;       ///< findings that `repair` cannot mend
     std::uint64_t total_clusters = 0;      ///< of the virtual disk
     std::uint64_t allocated_clusters = 0;  ///< of these, those that have a place in the file
     std::uint64_t fragmented_clusters = 0; ///< of these, those that do not follow the one before
@@ -77,6 +79,22 @@ struct check_report {
     template <class... Parts>
     void note(check_finding::kind what, std::uint64_t times, host_offset where,
               const Parts&... parts) {
+        count(what, times);
+        if (findings.size() < max_findings) { describe(what, where, false, parts...); }
+    }
+    /// The same of something that `repair` cannot mend. The first of these is always described.
+    template <class... Parts>
+    void note_beyond_repair(check_finding::kind what, std::uint64_t times, host_offset where,
+                            const Parts&... parts) {
+        count(what, times);
+        if (findings.size() < max_findings || beyond_repair == 0) {
+            describe(what, where, true, parts...);
+        }
+        ++beyond_repair;
+    }
+
+  private:
+    void count(check_finding::kind what, std::uint64_t times) noexcept {
         switch (what) {
         case check_finding::kind::corruption:
             corruptions += times;
@@ -88,10 +106,12 @@ struct check_report {
             check_errors += times;
             break;
         }
-        if (findings.size() >= max_findings) { return; }
+    }
+    template <class... Parts>
+    void describe(check_finding::kind what, host_offset where, bool beyond, const Parts&... parts) {
         std::string text;
         (detail::append(text, parts), ...);
-        findings.push_back({what, where, std::move(text)});
+        findings.push_back({what, where, std::move(text), beyond});
     }
 };
 

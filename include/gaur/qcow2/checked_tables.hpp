@@ -11,6 +11,7 @@
 #include <gaur/qcow2/reference_counts.hpp>
 #include <gaur/qcow2/table_list.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -44,6 +45,20 @@ class checked_tables {
         return tables_.clusters.within(at) == 0;
     }
     reference_counts& counts() noexcept { return counts_; }
+    const reference_counts& counts() const noexcept { return counts_; }
+
+    // What a repair asks, after `finish`.
+
+    /// COPIED flags that the stored refcounts contradict; among the corruptions.
+    std::uint64_t wrong_flags() const noexcept { return wrong_flags_; }
+    /// L2 entries that are wrong by themselves, and that a repair of all puts right; among the
+    /// corruptions.
+    std::uint64_t wrong_entries() const noexcept { return wrong_entries_; }
+    /// Refcount blocks that are where none can be, shared, or not readable: to be made anew.
+    bool refcounts_damaged() const noexcept { return refcounts_damaged_; }
+    /// The refcount blocks that were counted, one as often as the table names it.
+    std::span<const host_offset> refcount_blocks() const noexcept { return blocks_; }
+    std::span<const table_user> l2_tables() const noexcept { return walked_; }
 
     /// A reference to `size` bytes at `at`.
     void add(host_offset at, std::uint64_t size, std::uint64_t times = 1) {
@@ -53,11 +68,22 @@ class checked_tables {
     void corruption(std::uint64_t times, host_offset where, const Parts&... parts) {
         report_.note(kind::corruption, times, where, parts...);
     }
+    /// One that leaves no way to tell how it was meant.
+    template <class... Parts>
+    void damage(std::uint64_t times, host_offset where, const Parts&... parts) {
+        report_.note_beyond_repair(kind::corruption, times, where, parts...);
+    }
+    /// A reference to a table that no other table may share a cluster with.
+    void add_table(host_offset at, std::uint64_t size, const char* what) {
+        if (size == 0) { return; }
+        add(at, size);
+        alone_.push_back({at, size, what});
+    }
     /// Something that may refer to clusters could not be followed: no cluster can be called a leak.
     void not_looked_at(host_offset at, const char* what, std::string_view why) {
         all_read_ = false;
-        report_.note(kind::error, 1, at, "ERROR: ", what, " at offset 0x", hex{at.value},
-                     " not looked at: ", why);
+        report_.note_beyond_repair(kind::error, 1, at, "ERROR: ", what, " at offset 0x",
+                                   hex{at.value}, " not looked at: ", why);
     }
     /// Whether a table of these bytes of the file is to be read whole. Tables that lie apart are
     /// together no larger than the file. Those that do not could be without end, so they are not
@@ -80,10 +106,10 @@ class checked_tables {
     }
 
     /// The L2 tables that the L1 tables named, in the order of the file.
-    std::vector<table_user> take_l2_tables() {
-        std::vector<table_user> all = l2_.take();
-        std::erase_if(all, [&](const table_user& t) { return !may_walk(t.at); });
-        return all;
+    std::span<const table_user> take_l2_tables() {
+        walked_ = l2_.take();
+        std::erase_if(walked_, [&](const table_user& t) { return !may_walk(t.at); });
+        return walked_;
     }
     /// One of them; `entries` is a cluster.
     void check_l2(const table_user& user, std::span<const std::byte> entries) {
@@ -96,17 +122,29 @@ class checked_tables {
                 check_compressed(user, entry);
                 continue;
             }
-            if (!entry.reserved_ok(3)) {
-                corruption(times, user.at,
-                           "ERROR found l2 entry with reserved bits set: ", hex{entry.raw});
+            // In version 2 the zero flag is one of them; QEMU passes over that.
+            if (!entry.reserved_ok(header_.version)) {
+                damage(times, user.at,
+                       "ERROR found l2 entry with reserved bits set: ", hex{entry.raw});
             }
             const host_offset at = entry.host();
-            if (at.value == 0) { continue; }
+            if (at.value == 0) {
+                if (entry.copied()) {
+                    wrong(user, "ERROR l2 entry has the copied flag and no cluster: ",
+                          hex{entry.raw});
+                }
+                continue;
+            }
             if (!is_cluster_aligned(at)) {
-                const bool zero = entry.kind() == layout::cluster_kind::zero_allocated;
-                corruption(times, user.at, "ERROR offset=", hex{at.value},
-                           zero ? ": Preallocated cluster" : ": Data cluster",
+                if (entry.kind() == layout::cluster_kind::zero_allocated) {
+                    wrong(user, "ERROR offset=", hex{at.value}, ": Preallocated cluster",
+                          " is not properly aligned; L2 entry corrupted.");
+                    // Reads as zeroes all the same, and a repair drops what it refers to.
+                    if (drops_unaligned_zeroes_) { continue; }
+                } else {
+                    damage(times, user.at, "ERROR offset=", hex{at.value}, ": Data cluster",
                            " is not properly aligned; L2 entry corrupted.");
+                }
             }
             report_.allocated_clusters += user.active;
             if (expected.value != 0 && at != expected) {
@@ -118,21 +156,36 @@ class checked_tables {
         }
     }
 
+    /// Before the first L2 table: entries that a repair will drop refer to nothing.
+    void drop_unaligned_zeroes() noexcept { drops_unaligned_zeroes_ = true; }
+    /// What a repair puts in the place of an L2 entry, once the counts are what they are to be.
+    layout::l2_entry mended(layout::l2_entry entry) const noexcept {
+        const std::uint64_t unflagged = entry.raw & ~layout::detail::copied_bit;
+        const host_offset at = entry.host();
+        if (entry.kind() == layout::cluster_kind::compressed || at.value == 0) {
+            return {unflagged};
+        }
+        // None but those that read as zeroes: all others are damage.
+        if (!is_cluster_aligned(at)) { return layout::l2_entry::zero(); }
+        const bool own = counts_.counted(tables_.clusters.cluster_of(at)) == 1;
+        return {unflagged | (own ? layout::detail::copied_bit : 0)};
+    }
+
     /// Whether the L1 table of the n-th snapshot may be looked at.
     bool check_snapshot(std::size_t n, const layout::snapshot& s) {
         const host_offset at = s.l1_table_offset;
         if (header_.version >= 3 && !s.disk_size) {
-            corruption(1, {header_.snapshots_offset}, "ERROR snapshot table entry ", n,
-                       " is incomplete");
+            damage(1, {header_.snapshots_offset}, "ERROR snapshot table entry ", n,
+                   " is incomplete");
         }
         if (!is_cluster_aligned(at)) {
-            corruption(1, at, "ERROR snapshot ", n, " l1_offset=0x", hex{at.value},
-                       ": L1 table is not cluster aligned; snapshot table entry corrupted");
+            damage(1, at, "ERROR snapshot ", n, " l1_offset=0x", hex{at.value},
+                   ": L1 table is not cluster aligned; snapshot table entry corrupted");
             return false;
         }
         if (s.l1_size > layout::max_l1_entries) {
-            corruption(1, at, "ERROR snapshot ", n, " l1_size=0x", hex{s.l1_size},
-                       ": L1 table is too large; snapshot table entry corrupted");
+            damage(1, at, "ERROR snapshot ", n, " l1_size=0x", hex{s.l1_size},
+                   ": L1 table is too large; snapshot table entry corrupted");
             return false;
         }
         return true;
@@ -146,17 +199,17 @@ class checked_tables {
             return may_read(b.table, size, "the bitmap table");
         }
         all_read_ = false;
-        corruption(1, b.table, "ERROR bitmap table at offset 0x", hex{b.table.value},
-                   sound ? " ends past the end of the file" : ": directory entry corrupted");
+        damage(1, b.table, "ERROR bitmap table at offset 0x", hex{b.table.value},
+               sound ? " ends past the end of the file" : ": directory entry corrupted");
         return false;
     }
     void check_bitmap_table(const layout::bitmap& b, std::span<const std::byte> entries) {
-        add(b.table, entries.size());
+        add_table(b.table, entries.size(), "bitmap table");
         for (std::size_t i = 0; i < entries.size() / 8; ++i) {
             const layout::bitmap_table_entry entry{load_be<std::uint64_t>(entries.data() + i * 8)};
             if (!entry.is_sound(header_.cluster_bits)) {
-                corruption(1, b.table, "ERROR bitmap table entry ", i,
-                           " is malformed: ", hex{entry.raw});
+                damage(1, b.table, "ERROR bitmap table entry ", i,
+                       " is malformed: ", hex{entry.raw});
             } else if (entry.host().value != 0) {
                 add(entry.host(), cluster_size());
             }
@@ -165,17 +218,20 @@ class checked_tables {
 
     /// Header, refcount table and blocks, and what the header names beside them.
     check_report finish(std::span<const std::byte> refcount_table) {
-        add({0}, cluster_size());
-        add({header_.refcount_table_offset}, refcount_table.size());
+        add_table({0}, cluster_size(), "header");
+        add_table({header_.refcount_table_offset}, refcount_table.size(), "refcount table");
         const auto crypto = header_.extension_data(layout::extension_magic::crypto);
         if (crypto.size() == 16) {
-            add({load_be<std::uint64_t>(crypto.data())}, load_be<std::uint64_t>(crypto.data() + 8));
+            add_table({load_be<std::uint64_t>(crypto.data())},
+                      load_be<std::uint64_t>(crypto.data() + 8), "encryption header");
         }
         for (std::size_t i = 0; i < refcount_table.size() / 8; ++i) {
             check_refcount_block(
                 i, layout::refcount_table_entry{load_be<std::uint64_t>(&refcount_table[i * 8])});
         }
+        refcounts_damaged_ = refcounts_damaged_ || !counts_.all_readable();
         counts_.compare(all_read_, report_);
+        check_tables_apart();
         return std::move(report_);
     }
     /// What is known so far, where nothing more can be.
@@ -196,16 +252,17 @@ class checked_tables {
     void check_l1_entry(std::size_t index, layout::l1_entry entry, bool active) {
         const host_offset at = entry.table();
         if (!entry.reserved_ok()) {
-            corruption(1, at, "ERROR found L1 entry with reserved bits set: ", hex{entry.raw});
+            damage(1, at, "ERROR found L1 entry with reserved bits set: ", hex{entry.raw});
         }
         add(at, cluster_size());
         if (!is_cluster_aligned(at)) {
-            corruption(1, at, "ERROR l2_offset=", hex{at.value},
-                       ": Table is not cluster aligned; L1 entry corrupted");
+            damage(1, at, "ERROR l2_offset=", hex{at.value},
+                   ": Table is not cluster aligned; L1 entry corrupted");
         }
         // COPIED is kept up in the active tables alone.
         const std::optional<std::uint64_t> count = counts_.stored(tables_.clusters.cluster_of(at));
         if (active && at.value != 0 && count && (*count == 1) != entry.copied()) {
+            ++wrong_flags_;
             corruption(1, at, "ERROR OFLAG_COPIED L2 cluster: l1_index=", index,
                        " l1_entry=", hex{entry.raw}, " refcount=", *count);
         }
@@ -220,8 +277,8 @@ class checked_tables {
         const std::uint64_t times = user.active + user.inactive;
         const layout::compressed_run run = entry.compressed(tables_.clusters.bits);
         if (entry.copied()) {
-            corruption(times, user.at, "ERROR: coffset=0x", hex{run.at.value},
-                       ": copied flag must never be set for compressed clusters");
+            wrong(user, "ERROR: coffset=0x", hex{run.at.value},
+                  ": copied flag must never be set for compressed clusters");
         }
         add(run.at, run.size, times);
         // Each is read for itself, wherever it lies.
@@ -234,6 +291,7 @@ class checked_tables {
         const std::optional<std::uint64_t> count =
             counts_.stored(tables_.clusters.cluster_of(entry.host()));
         if (count && (*count == 1) != entry.copied()) {
+            wrong_flags_ += user.active;
             corruption(user.active, entry.host(),
                        "ERROR OFLAG_COPIED data cluster: l2_entry=", hex{entry.raw},
                        " refcount=", *count);
@@ -244,6 +302,7 @@ class checked_tables {
         const host_offset at = entry.block();
         const host_cluster block = tables_.clusters.cluster_of(at);
         if (entry.raw == 0) { return; }
+        const bool had_damage = std::exchange(refcounts_damaged_, true);
         if (!entry.reserved_ok()) {
             corruption(1, at, "ERROR refcount table entry ", index, " has reserved bits set");
         } else if (!is_cluster_aligned(at)) {
@@ -253,10 +312,56 @@ class checked_tables {
             corruption(1, at, "ERROR refcount block ", index, " is outside image");
         } else {
             add(at, cluster_size());
+            blocks_.push_back(at);
             const std::uint64_t count = counts_.counted(block);
-            if (count != 1) {
+            if (count == 1) {
+                refcounts_damaged_ = had_damage;
+            } else if (std::ranges::binary_search(walked_, at, {}, &table_user::at)) {
+                damage(1, at, "ERROR refcount block ", index, " is an L2 table as well");
+            } else {
                 corruption(1, at, "ERROR refcount block ", index, " refcount=", count);
             }
+        }
+    }
+
+    /// Of an L2 entry that a repair can put right; only not where a snapshot has the table too,
+    /// since its L1 table cannot follow to a new place.
+    template <class... Parts>
+    void wrong(const table_user& user, const Parts&... parts) {
+        const std::uint64_t times = user.active + user.inactive;
+        if (user.inactive == 0) {
+            wrong_entries_ += times;
+            corruption(times, user.at, parts...);
+        } else {
+            damage(times, user.at, parts...);
+        }
+    }
+
+    struct lone_table {
+        host_offset at;
+        std::uint64_t bytes;
+        const char* what;
+    };
+    /// No table lies over another, whatever the refcounts say of it. QEMU looks at those alone.
+    void check_tables_apart() {
+        std::ranges::sort(alone_, {}, &lone_table::at);
+        host_cluster end; // of all that came before
+        for (const lone_table& t : alone_) {
+            const host_range range = tables_.clusters.touched(t.at, t.bytes);
+            const auto l2 = std::ranges::lower_bound(
+                walked_, tables_.clusters.offset_of(range.first), {}, &table_user::at);
+            const bool holds_l2 = l2 != walked_.end() && is_cluster_aligned(l2->at) &&
+                                  range.contains(tables_.clusters.cluster_of(l2->at));
+            if (range.first < end || holds_l2) {
+                const host_cluster met =
+                    holds_l2 ? tables_.clusters.cluster_of(l2->at) : range.first;
+                const std::optional<std::uint64_t> count = counts_.stored(met);
+                // Where the refcount is too low as well it is counted already.
+                const bool counted = count && *count < counts_.counted(met);
+                damage(counted ? 0 : 1, t.at, "ERROR the ", t.what, " at offset 0x",
+                       hex{t.at.value}, " lies over another table");
+            }
+            end = std::max(end, range.end());
         }
     }
 
@@ -267,6 +372,13 @@ class checked_tables {
     std::uint64_t unaligned_bytes_left_; // of L2 tables that are not aligned
     table_list l2_;
     check_report report_;
+    std::vector<table_user> walked_; // in the order of the file
+    std::vector<lone_table> alone_;
+    std::vector<host_offset> blocks_;
+    std::uint64_t wrong_flags_ = 0;
+    std::uint64_t wrong_entries_ = 0;
+    bool refcounts_damaged_ = false;
+    bool drops_unaligned_zeroes_ = false;
     bool all_read_ = true;
 };
 

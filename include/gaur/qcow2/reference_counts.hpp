@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
@@ -40,6 +41,29 @@ class count_array {
     std::uint64_t clusters() const noexcept { return clusters_; }
     std::span<std::byte> bytes() noexcept {
         return {data_.get(), static_cast<std::size_t>(bytes_)};
+    }
+    /// Room for more, which are zero.
+    result<void> grow(std::uint64_t clusters) {
+        const std::uint64_t bytes = align_up(((clusters << width_.order()) + 7) / 8, 8);
+        if (bytes > bytes_) {
+            void* const moved = std::realloc(data_.get(), static_cast<std::size_t>(bytes));
+            if (moved == nullptr) { return error::from_errno(ENOMEM); }
+            static_cast<void>(data_.release());
+            data_.reset(static_cast<std::byte*>(moved));
+            std::memset(data_.get() + bytes_, 0, static_cast<std::size_t>(bytes - bytes_));
+            bytes_ = bytes;
+        }
+        clusters_ = std::max(clusters_, clusters);
+        return {};
+    }
+    /// The first that is zero, from `from` on; else how many there are.
+    std::uint64_t first_zero(std::uint64_t from) const noexcept {
+        return width_.first_zero(data_.get(), static_cast<std::size_t>(from),
+                                 static_cast<std::size_t>(clusters_));
+    }
+    std::uint64_t first_nonzero(std::uint64_t from) const noexcept {
+        return width_.first_nonzero(data_.get(), static_cast<std::size_t>(from),
+                                    static_cast<std::size_t>(clusters_));
     }
     /// 0 beyond the last.
     std::uint64_t get(host_cluster c) const noexcept {
@@ -113,6 +137,31 @@ class reference_counts {
         return stored_.get(c);
     }
 
+    bool all_readable() const noexcept {
+        return std::ranges::find(unreadable_, true) == unreadable_.end();
+    }
+    /// Of the leaks those whose refcount is to become 1, with which a COPIED flag has to change.
+    std::uint64_t leaks_to_one() const noexcept {
+        std::uint64_t found = 0;
+        for (host_cluster c{0}; c.value < in_file_; c = c + cluster_count{1}) {
+            found += counted(c) == 1 && stored(c).value_or(0) > 1 ? 1 : 0;
+        }
+        return found;
+    }
+    /// Lowers what is too high in block `index`, but nothing to 1 unless `to_one`. Calls
+    /// `changed(byte)` with the place in the block of each refcount that it changes.
+    template <class F>
+    void lower(std::size_t index, bool to_one, F changed) {
+        const host_cluster first{index * per_block_};
+        const std::uint64_t end = std::min(first.value + per_block_, in_file_);
+        for (host_cluster c = first; c.value < end; c = c + cluster_count{1}) {
+            const std::uint64_t wanted = counted(c);
+            if (stored_.get(c) <= wanted || (wanted == 1 && !to_one)) { continue; }
+            stored_.set(c, wanted);
+            changed(static_cast<std::size_t>(c.value - first.value) << width_.order() >> 3);
+        }
+    }
+
     // Counted.
 
     std::uint64_t counted(host_cluster c) const noexcept { return counted_.get(c); }
@@ -124,10 +173,11 @@ class reference_counts {
         // The last cluster need not be there whole.
         const std::uint64_t limit = file_size_ + clusters_.cluster_size() - 1;
         if (at.value > limit || size > limit - at.value) {
-            report.note(kind::corruption, times, at,
-                        "ERROR: counting reference for region exceeding the end of the file by "
-                        "one cluster or more: offset 0x",
-                        detail::hex{at.value}, " size 0x", detail::hex{size});
+            report.note_beyond_repair(
+                kind::corruption, times, at,
+                "ERROR: counting reference for region exceeding the end of the file by "
+                "one cluster or more: offset 0x",
+                detail::hex{at.value}, " size 0x", detail::hex{size});
             return;
         }
         const host_range range = clusters_.touched(at, size);
@@ -137,11 +187,43 @@ class reference_counts {
             const std::uint64_t room = width_.max() - had;
             counted_.set(c, had + std::min(times, room));
             if (times > room) {
-                report.note(kind::corruption, times - room, clusters_.offset_of(c),
-                            "ERROR: overflow cluster offset=0x",
-                            detail::hex{clusters_.offset_of(c).value});
+                report.note_beyond_repair(kind::corruption, times - room, clusters_.offset_of(c),
+                                          "ERROR: overflow cluster offset=0x",
+                                          detail::hex{clusters_.offset_of(c).value});
             }
         }
+    }
+
+    void set_counted(host_cluster c, std::uint64_t count) noexcept { counted_.set(c, count); }
+    std::uint64_t per_block() const noexcept { return per_block_; }
+    /// Room for `more` clusters behind those that there are.
+    result<void> grow(std::uint64_t more) {
+        // In whole blocks, so that they can be written from here.
+        const std::uint64_t all = in_file_ + more;
+        return counted_.grow((all + per_block_ - 1) / per_block_ * per_block_);
+    }
+    /// The first `count` neighbouring clusters that nothing refers to; one reference to each is
+    /// counted from now on. There is room for them: `grow`.
+    host_range take(cluster_count count) noexcept {
+        std::uint64_t first = counted_.first_zero(count.value == 1 ? next_single_ : 0);
+        for (;;) {
+            const std::uint64_t end = counted_.first_nonzero(first);
+            if (end - first >= count.value) { break; }
+            GAUR_ASSERT(end < counted_.clusters());
+            first = counted_.first_zero(end);
+        }
+        if (count.value == 1) { next_single_ = first; }
+        const host_range taken{{first}, count};
+        for (host_cluster c = taken.first; c < taken.end(); c = c + cluster_count{1}) {
+            counted_.set(c, 1);
+        }
+        in_file_ = std::max(in_file_, taken.end().value);
+        return taken;
+    }
+    /// The references to the clusters of a refcount block, as the block is to hold them.
+    std::span<const std::byte> counted_block(std::uint64_t index) noexcept {
+        const auto size = static_cast<std::size_t>(clusters_.cluster_size());
+        return counted_.bytes().subspan(static_cast<std::size_t>(index) * size, size);
     }
 
     /// Stored against counted. Leaks are real only if every table could be read: `count_leaks`.
@@ -177,6 +259,7 @@ class reference_counts {
     std::uint64_t file_size_ = 0;
     std::uint64_t in_file_ = 0;
     std::uint64_t per_block_ = 0;
+    std::uint64_t next_single_ = 0; // where the search for one cluster goes on
     count_array counted_;
     count_array stored_;
     std::vector<bool> unreadable_; // by block
