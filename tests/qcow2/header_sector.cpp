@@ -44,6 +44,16 @@ TEST(header_sector, follows_the_refcount_table) {
     EXPECT_EQ(load_be<std::uint32_t>(at + field::refcount_table_clusters), 3U);
 }
 
+TEST(header_sector, follows_the_l1_table) {
+    header_sector sector(numbered(512));
+    qcow2::layout::header h;
+    h.l1_table_offset = 0x34'0000;
+    sector.follow_l1_table(h);
+    const std::byte* at = sector.bytes().data() + field::l1_table_offset;
+    EXPECT_EQ(load_be<std::uint64_t>(at), 0x34'0000U);
+    EXPECT_TRUE(sector.take_changed());
+}
+
 TEST(header_sector, says_once_that_it_has_changed) {
     header_sector sector(numbered(512));
     EXPECT_FALSE(sector.take_changed());

@@ -38,6 +38,10 @@ class header_sector {
         h.autoclear_features = features;
         set64(layout::field::autoclear_features, features);
     }
+    /// The active L1 table is where `h` says.
+    void follow_l1_table(const layout::header& h) noexcept {
+        set64(layout::field::l1_table_offset, h.l1_table_offset);
+    }
     /// The refcount table is where `h` says.
     void follow_refcount_table(const layout::header& h) noexcept {
         set64(layout::field::refcount_table_offset, h.refcount_table_offset);
