@@ -146,6 +146,14 @@ TEST_F(image_test, backing_files_are_held_too) {
     }
     const image below = open();
     EXPECT_TRUE(open_over("top").error() == errc::held_for_writing);
+
+    images.set_bytes("raw", std::vector<std::byte>(4096));
+    images.create("top", {.size = 4096, .backing_file = "raw", .backing_format = "raw"});
+    const auto over_raw = open_over("top");
+    ASSERT_TRUE(over_raw);
+    const auto writer =
+        images.io.open("raw", {.write = true, .lock = io::file_lock::writer()});
+    EXPECT_FALSE(writer);
 }
 
 TEST_F(image_test, streams_that_alternate_get_runs_of_their_own) {
