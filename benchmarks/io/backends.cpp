@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // What a backend costs: 4 KiB reads of a cached file, `depth` of them submitted together and waited
 // for. Names are io/read/<backend>/<depth>; `pread` and `liburing` are the same by hand, with
-// nothing of gaur. Columns: time and the whole process's CPU time for all of `depth`, then per
-// operation heap allocations (of C++) and time.
+// nothing of gaur. read_direct is past the page cache, with memory that the kernel maps each time,
+// and with memory that is registered. Columns: time and the whole process's CPU time for all of
+// `depth`, then per operation heap allocations (of C++) and time.
 #include <gaur/base/buffer.hpp>
 #include <gaur/io/posix_aio.hpp>
 #include <gaur/io/sync.hpp>
@@ -21,6 +22,7 @@
 #include <liburing.h>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <string>
 #include <unistd.h>
@@ -81,17 +83,23 @@ void report(benchmark::State& state, std::uint64_t allocated) {
     state.counters["allocs"] = static_cast<double>(allocated) / ops;
 }
 
-template <class Backend>
+template <class Backend, bool Direct = false, bool Registered = false>
 void read(benchmark::State& state) {
     const cached_file on;
     result io = Backend::make();
     if (!io) { return state.SkipWithError(io.error().message().c_str()); }
-    result file = (*io)->open(on.path(), {});
+    result file = (*io)->open(on.path(), {.direct = Direct});
     if (!file) { return state.SkipWithError(file.error().message().c_str()); }
 
     buffer_pool pool;
     const auto depth = static_cast<std::size_t>(state.range(0));
     const buffer memory = pool.take(depth * block);
+    std::optional<io::uring::backend::registration> mapped;
+    if constexpr (Registered) {
+        auto registered = (*io)->register_memory(memory.bytes());
+        if (!registered) { return state.SkipWithError(registered.error().message().c_str()); }
+        mapped.emplace(*std::move(registered));
+    }
     std::deque<typename Backend::operation> ops;
     for (std::size_t i = 0; i < depth; ++i) { ops.emplace_back([](io::operation&) noexcept {}); }
     offsets at;
@@ -170,6 +178,8 @@ BENCHMARK(read_by_pread)->Name("io/read/pread")->Apply(depths);
 BENCHMARK(read<io::sync::backend>)->Name("io/read/sync")->Apply(depths);
 BENCHMARK(read_by_liburing)->Name("io/read/liburing")->Apply(depths);
 BENCHMARK(read<io::uring::backend>)->Name("io/read/uring")->Apply(depths);
+BENCHMARK(read<io::uring::backend, true>)->Name("io/read_direct/uring")->Apply(depths);
+BENCHMARK(read<io::uring::backend, true, true>)->Name("io/read_direct/registered")->Apply(depths);
 BENCHMARK(read<io::threads::backend>)->Name("io/read/threads")->Apply(depths);
 BENCHMARK(read<io::posix_aio::backend>)->Name("io/read/posix_aio")->Apply(depths);
 

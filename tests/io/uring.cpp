@@ -101,6 +101,55 @@ class uring_test : public ::testing::Test {
     std::unique_ptr<io::uring::file> file_;
 };
 
+TEST_F(uring_test, moves_registered_memory_as_any_other) {
+    make({.depth = 8});
+    if (IsSkipped()) { return; }
+    open("uring.registered");
+    std::vector<std::byte> region(4 * block, std::byte{5});
+    auto registered = io_->register_memory(region);
+    if (!registered) { GTEST_SKIP() << registered.error().message(); }
+    const std::span<std::byte> inside = std::span(region).subspan(block, 2 * block);
+    EXPECT_EQ(run(io::request::write(0, inside)), 0);
+    // Partly outside of the region, so not by it; and a second region.
+    std::vector<std::byte> other(2 * block);
+    EXPECT_EQ(run(io::request::read(0, other)), 0);
+    EXPECT_EQ(other, std::vector<std::byte>(2 * block, std::byte{5}));
+    auto second = io_->register_memory(other);
+    ASSERT_TRUE(second);
+    std::ranges::fill(other, std::byte{6});
+    EXPECT_EQ(run(io::request::write(block, std::span(other).first(block))), 0);
+    EXPECT_EQ(run(io::request::read(0, inside)), 0);
+    EXPECT_EQ(inside[0], std::byte{5});
+    EXPECT_EQ(inside[block], std::byte{6});
+    EXPECT_EQ(region[0], std::byte{5}) << "and nothing beside it";
+    // Past the end of the file: whole all the same.
+    EXPECT_EQ(run(io::request::read(block + 512, inside)), 0);
+    EXPECT_EQ(inside[0], std::byte{6});
+    EXPECT_EQ(inside.back(), std::byte{0});
+}
+
+TEST_F(uring_test, has_so_many_regions_and_gives_them_back) {
+    make({.depth = 8});
+    if (IsSkipped()) { return; }
+    std::vector<std::byte> region(block);
+    std::deque<io::uring::backend::registration> all;
+    for (int i = 0; i < 16; ++i) {
+        auto next = io_->register_memory(region);
+        if (!next && i == 0) { GTEST_SKIP() << next.error().message(); }
+        ASSERT_TRUE(next);
+        all.push_back(*std::move(next));
+    }
+    const auto more = io_->register_memory(region);
+    ASSERT_FALSE(more);
+    EXPECT_EQ(more.error().host_errno(), ENOMEM);
+    all.pop_front();
+    EXPECT_TRUE(io_->register_memory(region));
+    all.clear();
+    // Nothing is registered any more, and nothing goes to where it was.
+    open("uring.given_back");
+    EXPECT_EQ(run(io::request::write(0, region)), 0);
+}
+
 /// The kernel may cancel what a thread has left behind: that is no outcome of ours.
 TEST_F(uring_test, outlives_the_thread_that_submitted) {
     make({.depth = 8, .single_thread = false});

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <liburing.h>
 #include <memory>
 #include <new>
@@ -22,6 +23,7 @@
 #include <string>
 #include <string_view>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <utility>
 
@@ -94,6 +96,46 @@ class backend {
         GAUR_ASSERT(in_flight_ == 0);
         if (has_ring_) { ::io_uring_queue_exit(&ring_); }
         if (event_ >= 0) { ::close(event_); }
+    }
+
+    /// Memory that the kernel has mapped, until this goes: before the memory and the backend do.
+    class registration {
+      public:
+        registration(registration&& other) noexcept
+            : of_(std::exchange(other.of_, nullptr)), slot_(other.slot_) {}
+        registration& operator=(registration&& other) noexcept {
+            std::swap(of_, other.of_);
+            std::swap(slot_, other.slot_);
+            return *this;
+        }
+        ~registration() {
+            if (of_ != nullptr) { static_cast<void>(of_->set_region(slot_, {})); }
+        }
+
+      private:
+        friend class backend;
+        registration(backend& of, unsigned slot) noexcept : of_(&of), slot_(slot) {}
+        backend* of_;
+        unsigned slot_;
+    };
+
+    /// Has the kernel map `region` once, instead of for each plain read and write whose bytes lie
+    /// in it: saves up to a quarter of the processor time (`bench_io`, read_direct). For a guest's memory, or a
+    /// pool of buffers; up to 16 regions of 1 GiB. Fails with ENOMEM (RLIMIT_MEMLOCK, or no region
+    /// is left), EINVAL (a kernel before 5.19): all works without.
+    result<registration> register_memory(std::span<std::byte> region) noexcept {
+        if (!has_regions_) {
+            const int made = ::io_uring_register_buffers_sparse(&ring_, most_regions);
+            if (made != 0) { return error::from_errno(-made); }
+            has_regions_ = true;
+        }
+        for (unsigned slot = 0; slot < most_regions; ++slot) {
+            if (!regions_[slot].empty()) { continue; }
+            const result<void> mapped = set_region(slot, region);
+            if (!mapped) { return mapped.error(); }
+            return registration(*this, slot);
+        }
+        return error::from_errno(ENOMEM);
     }
 
     /// Errors are open(2)'s; EISDIR for a directory.
@@ -223,14 +265,18 @@ class backend {
         const auto size = static_cast<unsigned>(std::min(what.size, std::uint64_t{1} << 30));
         switch (what.code) {
         case opcode::read:
-            if (what.vectors == nullptr) {
+            if (const int region = region_of(what, size); region >= 0) {
+                ::io_uring_prep_read_fixed(entry, op.fd_, what.data, size, what.offset, region);
+            } else if (what.vectors == nullptr) {
                 ::io_uring_prep_read(entry, op.fd_, what.data, size, what.offset);
             } else {
                 ::io_uring_prep_readv(entry, op.fd_, what.vectors, what.vector_count, what.offset);
             }
             break;
         case opcode::write:
-            if (what.vectors == nullptr) {
+            if (const int region = region_of(what, size); region >= 0) {
+                ::io_uring_prep_write_fixed(entry, op.fd_, what.data, size, what.offset, region);
+            } else if (what.vectors == nullptr) {
                 ::io_uring_prep_write(entry, op.fd_, what.data, size, what.offset);
             } else {
                 ::io_uring_prep_writev(entry, op.fd_, what.vectors, what.vector_count, what.offset);
@@ -248,6 +294,28 @@ class backend {
         }
         ::io_uring_sqe_set_data(entry, static_cast<void*>(&op));
         op.handed_over_.store(true, std::memory_order_release);
+    }
+
+    result<void> set_region(unsigned slot, std::span<std::byte> region) noexcept {
+        const iovec where{region.data(), region.size()};
+        const __u64 no_tag = 0;
+        const int taken =
+            ::io_uring_register_buffers_update_tag(&ring_, slot, &where, &no_tag, 1);
+        if (taken < 0) { return error::from_errno(-taken); }
+        regions_[slot] = region;
+        return {};
+    }
+
+    /// The registered region that holds all of a plain transfer, or -1.
+    int region_of(const request& what, std::size_t size) const noexcept {
+        if (!has_regions_ || what.vectors != nullptr) { return -1; }
+        const auto* const first = static_cast<const std::byte*>(what.data);
+        const auto holds = [=](std::span<std::byte> region) {
+            return !region.empty() && !std::less<>()(first, std::as_const(region).data()) &&
+                   !std::less<>()(region.data() + region.size(), first + size);
+        };
+        const auto at = std::ranges::find_if(regions_, holds);
+        return at != regions_.end() ? static_cast<int>(at - regions_.begin()) : -1;
     }
 
     /// So many entries wait for one system call, and no longer: a device that gets its operations
@@ -323,6 +391,9 @@ class backend {
     unsigned at_kernel_ = 0; ///< in the ring or at the kernel
     unsigned in_flight_ = 0; ///< and in the backlog
     operation_queue<operation> backlog_;
+    static constexpr unsigned most_regions = 16;
+    std::array<std::span<std::byte>, most_regions> regions_;
+    bool has_regions_ = false;
 };
 
 static_assert(check_backend<backend>() && PollableBackend<backend>);
