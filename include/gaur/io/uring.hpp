@@ -120,9 +120,9 @@ class backend {
     };
 
     /// Has the kernel map `region` once, instead of for each plain read and write whose bytes lie
-    /// in it: saves up to a quarter of the processor time (`bench_io`, read_direct). For a guest's memory, or a
-    /// pool of buffers; up to 16 regions of 1 GiB. Fails with ENOMEM (RLIMIT_MEMLOCK, or no region
-    /// is left), EINVAL (a kernel before 5.19): all works without.
+    /// in it: saves up to a quarter of the processor time (`bench_io`, read_direct). For a guest's
+    /// memory, or a pool of buffers; up to 16 regions of 1 GiB. Fails with ENOMEM (RLIMIT_MEMLOCK,
+    /// or no region is left), EINVAL (a kernel before 5.19): all works without.
     result<registration> register_memory(std::span<std::byte> region) noexcept {
         if (!has_regions_) {
             const int made = ::io_uring_register_buffers_sparse(&ring_, most_regions);
