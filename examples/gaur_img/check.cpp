@@ -12,6 +12,7 @@ namespace gaur_img {
 namespace {
 
 using gaur::qcow2::check_report;
+using gaur::qcow2::repair_report;
 using json = nlohmann::ordered_json;
 
 // qemu-img's exit codes.
@@ -61,7 +62,7 @@ void print_human(const check_report& r) {
     }
 }
 
-void print_json(const check_report& r, const std::string& path) {
+void print_json(const check_report& r, const repair_report& repaired, const std::string& path) {
     json j{{"filename", path}, {"format", "qcow2"}, {"check-errors", r.check_errors}};
     // The others only where there are any.
     const auto add = [&j](const char* name, std::uint64_t value) {
@@ -70,11 +71,44 @@ void print_json(const check_report& r, const std::string& path) {
     add("image-end-offset", r.image_end_offset);
     add("corruptions", r.corruptions);
     add("leaks", r.leaks);
+    add("corruptions-fixed", repaired.corruptions_fixed);
+    add("leaks-fixed", repaired.leaks_fixed);
     add("total-clusters", r.total_clusters);
     add("allocated-clusters", r.allocated_clusters);
     add("fragmented-clusters", r.fragmented_clusters);
     add("compressed-clusters", r.compressed_clusters);
     std::printf("%s\n", j.dump(4, ' ', false, json::error_handler_t::replace).c_str());
+}
+
+/// What is wrong, once what can be mended has been; the first look's findings are printed already.
+check_report mend(host& on, const check_command& asked, bool direct, repair_report& repaired) {
+    using gaur::qcow2::repair_outcome;
+    using gaur::qcow2::repair_scope;
+    if (asked.repair != "leaks" && asked.repair != "all") {
+        throw failure("Unknown option value for -r (expecting 'leaks' or 'all'): " + asked.repair);
+    }
+    const repair_scope scope = asked.repair == "all" ? repair_scope::all : repair_scope::leaks;
+    const std::string could_not = "Could not repair '" + asked.path + "'";
+    repaired = expect(on.repair(asked.path, scope, direct, asked.force_share), could_not);
+    print_findings(repaired.found);
+    if (repaired.outcome == repair_outcome::refused) {
+        const auto* const why = repaired.obstacle();
+        std::fprintf(stderr, "Nothing was repaired, and the image was not changed. %s\n",
+                     why == nullptr ? "This takes -r all" : "What no repair can mend:");
+        if (why != nullptr) { std::fprintf(stderr, "%s\n", why->text.c_str()); }
+    }
+    if (repaired.leaks_fixed + repaired.corruptions_fixed == 0) { return repaired.found; }
+    if (!asked.quiet && asked.output != "json") {
+        std::printf("The following inconsistencies were found and repaired:\n\n"
+                    "    %" PRIu64 " leaked clusters\n"
+                    "    %" PRIu64 " corruptions\n\n"
+                    "Double checking the fixed image now...\n",
+                    repaired.leaks_fixed, repaired.corruptions_fixed);
+        std::fflush(stdout);
+    }
+    check_report r = expect(on.check(asked.path, direct, asked.force_share), could_not);
+    print_findings(r);
+    return r;
 }
 
 } // namespace
@@ -88,15 +122,17 @@ int check(const check_command& asked) {
         throw failure("This image format does not support checks", no_such_check);
     }
     const bool direct = is_direct(asked.cache, "source cache option");
-    const check_report r =
-        expect(on->check(asked.path, direct, asked.force_share),
-               "Could not open '" + asked.path + "'");
-    print_findings(r);
-    if (asked.output == "json") {
-        print_json(r, asked.path);
-    } else if (!asked.quiet) {
-        print_human(r);
+    repair_report repaired;
+    check_report r;
+    if (asked.repair.empty()) {
+        r = expect(on->check(asked.path, direct, asked.force_share),
+                   "Could not open '" + asked.path + "'");
+        print_findings(r);
+    } else {
+        r = mend(*on, asked, direct, repaired);
     }
+    if (!asked.quiet && asked.output == "json") { print_json(r, repaired, asked.path); }
+    if (!asked.quiet && asked.output != "json") { print_human(r); }
     std::fflush(stdout);
     if (r.check_errors != 0) { throw failure("Check failed", could_not_check); }
     if (r.corruptions != 0) { return corrupt; }

@@ -33,6 +33,7 @@ int bench(const bench_command& asked);
 
 struct check_command : common_options {
     bool force_share = false;
+    std::string repair; ///< "leaks" or "all"; empty: only look
     std::string path;
     std::string format;
     std::string output = "human";

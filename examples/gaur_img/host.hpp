@@ -4,6 +4,7 @@
 #include "disk.hpp"
 
 #include <gaur/qcow2/check_report.hpp>
+#include <gaur/qcow2/repair.hpp>
 #include <gaur/qcow2/layout/new_image.hpp>
 
 #include <cstddef>
@@ -45,6 +46,9 @@ class host {
                                       const gaur::qcow2::layout::create_options& how) = 0;
     virtual gaur::result<gaur::qcow2::check_report> check(const std::string& path, bool direct,
                                                           bool force_share) = 0;
+    virtual gaur::result<gaur::qcow2::repair_report> repair(const std::string& path,
+                                                            gaur::qcow2::repair_scope scope,
+                                                            bool direct, bool force_share) = 0;
     /// Up to `size` bytes of a file; fewer where it ends before.
     virtual gaur::result<std::vector<std::byte>> read_file(const std::string& path,
                                                            std::uint64_t at, std::size_t size,

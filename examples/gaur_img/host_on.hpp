@@ -9,6 +9,7 @@
 #include <gaur/qcow2/check.hpp>
 #include <gaur/qcow2/create.hpp>
 #include <gaur/qcow2/image.hpp>
+#include <gaur/qcow2/repair.hpp>
 #include <gaur/qcow2/zlib.hpp>
 #include <gaur/raw/image.hpp>
 
@@ -71,6 +72,16 @@ class host_on final : public host {
         how.direct = direct;
         how.locking = locking_of(force_share);
         return wait_for(gaur::qcow2::check(*io_, loop_.get_executor(), path, how));
+    }
+
+    gaur::result<gaur::qcow2::repair_report> repair(const std::string& path,
+                                                    gaur::qcow2::repair_scope scope, bool direct,
+                                                    bool force_share) override {
+        gaur::qcow2::repair_options how;
+        how.scope = scope;
+        how.check.direct = direct;
+        how.check.locking = locking_of(force_share);
+        return wait_for(gaur::qcow2::repair(*io_, loop_.get_executor(), path, how));
     }
 
     gaur::result<std::vector<std::byte>> read_file(const std::string& path, std::uint64_t at,

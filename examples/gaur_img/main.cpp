@@ -47,6 +47,8 @@ void add_options(CLI::App& to, bench_command& c) {
 void add_options(CLI::App& to, check_command& c) {
     to.add_option("-f", c.format, format_help);
     to.add_option("--output", c.output, "human (default) or json")->check(is_output);
+    to.add_option("-r,--repair", c.repair,
+                  "mend what is wrong: leaks, or all; what no repair can mend stays untouched");
     to.add_option("-T", c.cache, cache_help);
     to.add_flag("-q", c.quiet, "print nothing but errors: the exit code says it");
     to.add_flag("-U,--force-share", c.force_share, share_help);
