@@ -232,6 +232,34 @@ TEST_F(repaired, beyond_repair) {
     }, refused);
 }
 
+/// With bitmaps QEMU's repair is no measure: it loses the snapshots.
+TEST_F(repaired, bitmaps_stay) {
+    const scratch_folder folder;
+    const std::string image = folder.file("image.qcow2");
+    make_many_kinds(image, "cluster_size=4k");
+    expect_runs("qemu-img bitmap --add -g 4k " + image + " second");
+    const auto before = contents(image);
+    damaged d(image);
+    make_leaks(d);
+    d.set_refcount(d.l1() / d.cluster(), 0);
+    d.set(d.refcount_table() + 8, 0);
+    const auto named = d.head.extension_data(qcow2::layout::extension_magic::bitmaps);
+    d.set_refcount(load_be<std::uint64_t>(named.data() + 16) / d.cluster(), 0);
+    write_file(image, d.bytes);
+    EXPECT_NE(qemu_check(image).exit_code, 0);
+    const auto io = *io::sync::backend::make();
+    driver<io::sync::backend> disks(*io);
+    const auto r = disks.wait(qcow2::repair(*io, disks.get_executor(), image));
+    ASSERT_TRUE(r) << r.error().message();
+    EXPECT_EQ(r->outcome, outcome::mended);
+    EXPECT_EQ(qemu_check(image).exit_code, 0);
+    EXPECT_TRUE(contents(image) == before);
+    std::string said;
+    EXPECT_EQ(run("qemu-img info " + image, &said), 0);
+    EXPECT_NE(said.find("name: b"), std::string::npos) << said;
+    EXPECT_NE(said.find("name: second"), std::string::npos) << said;
+}
+
 TEST_F(repaired, anything) {
     for (std::uint64_t seed = 1; seed <= 4; ++seed) {
         SCOPED_TRACE(seed);

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -297,6 +298,36 @@ TEST_F(repair_test, a_refcount_too_narrow_for_its_references) {
     images.set("i", l2(30), images.get("i", l2(9)));
     expect_refused();
     EXPECT_NE(repair().obstacle()->text.find("overflow"), std::string::npos);
+}
+
+/// Whichever request fails, the image is no worse, and the next repair succeeds.
+TEST_F(repair_test, fails_at_every_request) {
+    set_refcount(6, 0);
+    set_refcount(8, 4);
+    const std::vector<std::byte> damaged = images.bytes("i");
+    const std::uint64_t corruptions = images.check("i").corruptions;
+    for (const io::opcode code : {io::opcode::read, io::opcode::write, io::opcode::flush}) {
+        for (std::uint64_t nth = 1;; ++nth) {
+            SCOPED_TRACE(nth);
+            images.set_bytes("i", damaged);
+            const std::uint64_t had = images.io.injected();
+            images.io.fail(
+                {.nth = nth, .code = code, .host_errno = ENOSPC, .from_then_on = true});
+            const auto r = images.wait(qcow2::repair(images.io, images.get_executor(), "i"));
+            images.io.forget_rules();
+            if (images.io.injected() == had) {
+                EXPECT_TRUE(r);
+                EXPECT_GT(nth, 1U);
+                break;
+            }
+            EXPECT_LE(images.check("i").corruptions, corruptions);
+            EXPECT_TRUE(content() == content_);
+            // A refcount block that cannot be read is made anew, and no failure.
+            if (!r) { EXPECT_EQ(r.error().host_errno(), ENOSPC); }
+            EXPECT_NE(repair().outcome, outcome::refused);
+            expect_mended();
+        }
+    }
 }
 
 TEST_F(repair_test, version_2) {
