@@ -3,6 +3,7 @@
 #include "support/damaged.hpp"
 #include "support/interop.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -38,11 +39,16 @@ class checked : public ::testing::Test {
             const qemu_verdict v = qemu_check(image);
             const auto io = *io::sync::backend::make();
             driver<io::sync::backend> disks(*io);
-            const auto report = disks.check(image);
+            auto report = disks.check(image);
             ASSERT_TRUE(report) << report.error().message();
             EXPECT_EQ(report->is_clean(), !is_harm);
             // A broken bitmap is enough for QEMU to refuse the image.
             if (v.said.find("Could not open") != std::string::npos) { continue; }
+            // What only we look for.
+            report->corruptions -= static_cast<std::uint64_t>(
+                std::ranges::count_if(report->findings, [](const qcow2::check_finding& f) {
+                    return f.text.find("clusters overlap") != std::string::npos;
+                }));
             expect_same_verdict(*report, v);
         }
     }

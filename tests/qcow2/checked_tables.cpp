@@ -172,6 +172,21 @@ TEST_F(checked_tables_test, bitmaps) {
     EXPECT_EQ(r.leaks, 0U);
 }
 
+TEST_F(checked_tables_test, compressed_clusters_that_overlap) {
+    const auto packed = [](std::uint64_t at, std::uint64_t size) {
+        return layout::l2_entry::compressed({20 * cluster + at}, size, 12).raw;
+    };
+    set_refcount(20, 4);
+    // Two end to end in one sector, one twice, and one that begins a sector too early.
+    const check_report sound =
+        with({{0, packed(0, 700)}, {1, packed(700, 300)}, {2, packed(1100, 1000)},
+              {3, packed(1100, 1000)}});
+    EXPECT_TRUE(sound.is_clean()) << said(sound);
+    checked_tables again = make(64 * cluster);
+    again.check_l2({{4 * cluster}, 1, 1}, table({{0, packed(0, 1300)}, {1, packed(1000, 300)}}));
+    EXPECT_EQ(again.give_up().beyond_repair, 1U);
+}
+
 TEST_F(checked_tables_test, version_2_has_no_zero_flag) {
     layout::header h = checked.header();
     h.version = 2;

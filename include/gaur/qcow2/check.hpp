@@ -268,7 +268,9 @@ async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
 
 /// Checks the image at `path` for consistency, without changing it: refcounts, leaks, COPIED flags,
 /// reserved bits, alignment and bounds of everything that its tables name, those of snapshots and
-/// bitmaps too. Says what `qemu-img check` says. Backing files are not looked at.
+/// bitmaps too. Says what `qemu-img check` says, and finds beside it tables that lie over each
+/// other, compressed clusters that overlap, flags without a cluster, and zero flags in version 2.
+/// Backing files are not looked at.
 ///
 /// It takes what cannot be opened for writing (dirty, marked corrupt) and what cannot be read yet
 /// (encrypted). Errors: the host's, what `layout::parse` refuses, unknown_features, extended_l2,
