@@ -44,7 +44,7 @@ void compare_depths_on_disk(site& at, report& to) {
     image on = at.existing(kind::join, at.add(".misses.qcow2"));
     prepare_misses(at.io(), on, at.how());
     on.cache_bytes = few_slices;
-    const std::string& raw = at.full_raw(at.how().operations() * cluster);
+    const std::string& raw = at.full(at.how().operations() * cluster).raw;
     qemu_image qemu = at.for_qemu(on.path, "qcow2");
     qemu.options = "l2-cache-entry-size=4096,l2-cache-size=" + std::to_string(few_slices);
 

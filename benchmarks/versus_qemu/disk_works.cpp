@@ -79,9 +79,11 @@ class round_robin {
             [this] { ours(done_.raw, kind::raw); }, [this] { ours(done_.join, kind::join); },
             [this] { ours(done_.serialize, kind::serialize); },
             [this] { qemus(done_.qemu_raw, "raw"); }, [this] { qemus(done_.qemu, "qcow2"); }};
-        for (unsigned i = 0; i < at_.how().rounds; ++i) {
+        for (round_ = 0; round_ < at_.how().rounds; ++round_) {
             // Each side goes first in turn.
-            for (std::size_t k = 0; k < sides.size(); ++k) { sides[(i + k) % sides.size()](); }
+            for (std::size_t k = 0; k < sides.size(); ++k) {
+                sides[(round_ + k) % sides.size()]();
+            }
         }
         return std::move(done_);
     }
@@ -95,16 +97,16 @@ class round_robin {
 
   private:
     void ours(side& s, kind k) {
-        if (plan_.on == disk::over_raw && k == kind::raw) { return; }
+        if (plan_.on == disk::over_raw && k == kind::raw) { return copy_by_hand(s); }
         image on;
         if (plan_.on == disk::full) {
-            on = at_.existing(k, k == kind::raw ? at_.full_raw(plan_.size)
-                                                : at_.full_qcow2(plan_.size));
+            const site::full_disks& full = at_.full(plan_.size, round_);
+            on = at_.existing(k, k == kind::raw ? full.raw : full.qcow2);
         } else {
             on = at_.fresh(k, plan_.size);
         }
         if (plan_.on == disk::over_raw) {
-            const std::string& below = at_.full_raw(plan_.size);
+            const std::string& below = at_.full(plan_.size).raw;
             on.raw_backing = below.substr(below.rfind('/') + 1);
         }
         const outcome o = at_.io().run(on, plan_.how);
@@ -116,6 +118,23 @@ class round_robin {
         if (k == kind::serialize) { serialize_ = o, serialize_path_ = on.path; }
     }
 
+    /// What raw has to stand for where the others copy on write: the same bytes read, and whole
+    /// clusters written, one after the other.
+    void copy_by_hand(side& s) {
+        pattern all = plan_.how;
+        all.what = device::verb::read;
+        all.block = cluster - plan_.how.block;
+        all.offset = plan_.how.block;
+        all.count -= 1; // the last one would begin behind the end
+        const outcome reads =
+            at_.io().run(at_.existing(kind::raw, at_.full(plan_.size).raw), all);
+        all = plan_.how;
+        all.block = cluster;
+        const outcome writes = at_.io().run(at_.fresh(kind::raw, plan_.size), all);
+        s.seconds.push_back(reads.bare.seconds + writes.bare.seconds);
+        s.flushed_seconds.push_back(reads.bare.seconds + writes.flushed.seconds);
+    }
+
     void qemus(side& s, const std::string& format) {
         const bool is_raw = format == "raw";
         // `qemu-img bench` has one writer.
@@ -123,12 +142,12 @@ class round_robin {
         if (plan_.on == disk::over_raw && is_raw) { return; }
         qemu_image on;
         if (plan_.on == disk::full) {
-            on = at_.for_qemu(is_raw ? at_.full_raw(plan_.size) : at_.full_qcow2(plan_.size),
-                              format);
+            const site::full_disks& full = at_.full(plan_.size, round_);
+            on = at_.for_qemu(is_raw ? full.raw : full.qcow2, format);
         } else {
             on = at_.fresh_for_qemu(
                 format, plan_.size,
-                plan_.on == disk::over_raw ? at_.full_raw(plan_.size) : std::string());
+                plan_.on == disk::over_raw ? at_.full(plan_.size).raw : std::string());
         }
         if (const auto took = qemu_bench(on, plan_.how)) { s.seconds.push_back(took->seconds); }
         if (!is_raw) { qemu_path_ = on.path; }
@@ -137,6 +156,7 @@ class round_robin {
     site& at_;
     const planned& plan_;
     work done_;
+    unsigned round_ = 0;
     outcome join_;
     outcome serialize_;
     std::string join_path_;

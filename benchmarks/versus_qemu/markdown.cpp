@@ -39,7 +39,9 @@ std::string to_markdown(const report& r) {
                       number(r.load_before) + " before, " + number(r.load_after) + " after.\n\n";
     out += "Time of raw / time of qcow2 in pairs, so 1.00 is raw's speed: median (least to "
            "greatest). QEMU's is of `qemu-img bench` on raw; the last but one column says how many "
-           "times as fast as QEMU's qcow2 gaur's is.\n\n";
+           "times as fast as QEMU's qcow2 gaur's is. Over a backing file raw stands for the least "
+           "that the disk has to do: what must be copied is read, then whole clusters are written."
+           "\n\n";
     out += line({"work", "gaur, join", "… and a flush", "gaur, serialize", "QEMU",
                  "join / QEMU", "aim"});
     out += "|---|---|---|---|---|---|---|\n";

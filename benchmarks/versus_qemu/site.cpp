@@ -61,20 +61,14 @@ qemu_image site::fresh_for_qemu(const std::string& format, std::uint64_t size,
     return for_qemu(path, format);
 }
 
-const std::string& site::full_raw(std::uint64_t size) {
-    if (full_raw_.empty()) {
-        full_raw_ = add(".full.raw");
-        fill(kind::raw, full_raw_, size);
-    }
-    return full_raw_;
-}
-
-const std::string& site::full_qcow2(std::uint64_t size) {
-    if (full_qcow2_.empty()) {
-        full_qcow2_ = add(".full.qcow2");
-        fill(kind::join, full_qcow2_, size);
-    }
-    return full_qcow2_;
+const site::full_disks& site::full(std::uint64_t size, unsigned round) {
+    full_disks& pair = full_[round % full_.size()];
+    if (!pair.raw.empty()) { return pair; }
+    pair = {add(".full.raw"), add(".full.qcow2")};
+    if (round % 2 == 0) { fill(kind::raw, pair.raw, size); }
+    fill(kind::join, pair.qcow2, size);
+    if (round % 2 == 1) { fill(kind::raw, pair.raw, size); }
+    return pair;
 }
 
 void site::fill(kind k, const std::string& path, std::uint64_t size) {

@@ -7,6 +7,8 @@
 #include "support/qemu_bench.hpp"
 #include "support/scratch.hpp"
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -31,10 +33,16 @@ class site {
     qemu_image fresh_for_qemu(const std::string& format, std::uint64_t size,
                               const std::string& raw_backing = "");
 
-    /// A raw disk and a qcow2 image of that size, written full from end to end in large pieces: few
-    /// extents, and everything allocated. Made when first asked for.
-    const std::string& full_raw(std::uint64_t size);
-    const std::string& full_qcow2(std::uint64_t size);
+    /// A raw disk and a qcow2 image, written full from end to end in large pieces: few extents, and
+    /// everything allocated.
+    struct full_disks {
+        std::string raw;
+        std::string qcow2;
+    };
+    /// Made when first asked for; for every other round of a work, others. Where a file came to lie
+    /// on the device may matter more than what is in it, so of the one pair raw is made first, and
+    /// of the other qcow2.
+    const full_disks& full(std::uint64_t size, unsigned round = 0);
 
   private:
     void fill(kind k, const std::string& path, std::uint64_t size);
@@ -44,8 +52,7 @@ class site {
     scratch files_;
     bool direct_ = false;
     bool has_qemu_ = false;
-    std::string full_raw_;
-    std::string full_qcow2_;
+    std::array<full_disks, 2> full_;
 };
 
 } // namespace gaur::bench

@@ -60,7 +60,8 @@ class chart {
 
     std::string draw() {
         const int height = head + group * static_cast<int>(shown_.size()) + 16;
-        out_ = format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
+        out_ = format("<!-- SPDX-License-Identifier: BSL-1.0 -->\n"
+                      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
                       "viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"12\">\n"
                       "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
                       width, height, width, height);
