@@ -12,6 +12,7 @@ struct cancellation : ::testing::Test {
     using stage_type = stage<Order>;
     static constexpr std::uint64_t cluster = stage_type::cluster;
 
+    // T7, T25
     /// The image goes while requests stand where `at` says; then everything is let go.
     static void destroy_at(point at) {
         stage_type s({.deferred = true, .seed = 5});
@@ -54,6 +55,7 @@ TYPED_TEST(cancellation, before_the_refcounts) { this->destroy_at(point::flush_r
 TYPED_TEST(cancellation, before_the_mappings) { this->destroy_at(point::flush_mappings); }
 TYPED_TEST(cancellation, before_a_barrier) { this->destroy_at(point::flush_to_disk); }
 
+// T7, T25
 TYPED_TEST(cancellation, at_the_backend_at_any_time) {
     for (unsigned turns = 0; turns < 60; ++turns) {
         stage<TypeParam> s({.deferred = true, .latency = 100, .seed = turns + 1});
@@ -85,6 +87,7 @@ TYPED_TEST(cancellation, no_request_in_flight) {
     EXPECT_EQ(s.io.in_flight(), 0U);
 }
 
+// T25
 TYPED_TEST(cancellation, close_waits_for_those_in_flight) {
     stage<TypeParam> s;
     s.create_and_open();

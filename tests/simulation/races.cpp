@@ -1,5 +1,49 @@
 // SPDX-License-Identifier: BSL-1.0
 // Races that have names: the engine is stopped where they happen, and let go in every order.
+//
+// Here, in races_of_overlaps.cpp (o), races_at_the_end.cpp (e), cancellation.cpp (c), and on the
+// floors. T1 to T32, R1 to R5: who holds which says a comment at the test, `grep -rn '// .*T16'`.
+//
+//   T1  overlaps at head, tail, both     o whatever_overlaps_is_of_one_of_the_two; tracker.overlaps
+//   T2  neighbours                       o what_touches_does_not_wait; neighbours_do_not_wait
+//   T3  a middle between two in flight   o a_middle_between_two_in_flight, a_convoy
+//   T4  a chain on one cluster           o ten_thousand_on_one_cluster; a_hundred_on_one_cluster
+//   T5  a convoy, odd and even           o a_convoy
+//   T6  the parent fails                 e a_parent_that_fails_anywhere; a_waiter_inherits_no_error
+//   T7  the parent or a waiter is gone   c destroy_at; e nobody_takes_clusters_that_are_still_…
+//   T8  a waiter fails later, both fail  e every_choice_of_three_that_fail
+//   T9  a large write among small ones   o a_large_write_among_small_ones, do_not_delay_the_first
+//   T10 each holds what the next wants   o a_ring
+//   T11 discard and allocating write     no such request yet
+//   T12 discard and write in place       no such request yet
+//   T13 the same and reads, sources      a_freed_cluster_waits_for_…; e a_read_in_flight_holds_…
+//   T14 write-zeroes within a cluster    no such request yet
+//   T15 a zero cluster with a host one   e a_zero_cluster_that_has_one_keeps_it, … loses_nothing
+//   T16 compressed, sharing clusters     e compressed_clusters_that_share_a_host_cluster (no
+//                                        compressed writes yet)
+//   T17 snapshots taken in flight        no such request yet; copies_from_a_cluster_that_a_…
+//   T18 one load for all                 one_load_for_all_who_need_a_slice, a_load_that_fails_…
+//   T19 L2 tables, new and copied        one_l2_table_for_two_…, one_copy_of_a_shared_l2_table
+//   T20 a slice goes, its writer sleeps  a_slice_that_goes_while_its_writer_sleeps
+//   T21 refcounts grow                   e refcounts_that_grow_under_a_commit, … fail_to_load_…
+//   T22 flush: links, failures, others   e a_flush_while_…, a_flush_that_fails_while_another_waits;
+//                                        flushes_in_flight_share_an_epoch
+//   T23 resize                           no such request yet
+//   T24 the L1 table grows               no such request yet
+//   T25 close with all of it in flight   e a_close_waits_for_all_and_refuses_the_rest
+//   T26 reopen, pause, invalidate        no such request yet
+//   T27 subclusters                      refused when opened: no extended L2 entries yet
+//   T28 external data file               refused when opened: not yet
+//   T29 several executors                one shard an image: not yet
+//   T30 commit, stream                   no such request yet
+//   T31 bitmaps                          none yet: autoclear bits are cleared before a write
+//   T32 many extend, space runs out      e space_that_runs_out_at_any_of_those_who_extend
+//   R1  a late write, its cluster reused e nobody_takes_clusters_that_are_still_written (in place:
+//                                        nothing drops clusters that are ours alone yet)
+//   R2  a late read, its cluster reused  e a_read_in_flight_holds_its_cluster
+//   R3  zeroes undone by copy on write   no such request yet
+//   R4  the same by subclusters          no such request yet
+//   R5  reused before that is durable    e what_was_dropped_waits_until_that_is_durable
 #include "support/held_points.hpp"
 #include "support/simulated_disk.hpp"
 
@@ -31,6 +75,7 @@ void reopen(Stage& s) {
     ASSERT_TRUE(opened) << opened.error().message();
 }
 
+// T1: inside one cluster.
 TEST(races, two_writes_to_one_unallocated_cluster_wait) {
     serialized s;
     s.create_and_open();
@@ -56,6 +101,7 @@ TEST(races, two_writes_to_one_unallocated_cluster_wait) {
     s.expect_clean_close();
 }
 
+// T1
 TEST(races, two_writes_to_one_unallocated_cluster_join) {
     joining s;
     s.create_and_open();
@@ -89,6 +135,7 @@ struct stage_name {
 };
 TYPED_TEST_SUITE(both_orderings, stages, stage_name);
 
+// T2
 TYPED_TEST(both_orderings, neighbours_do_not_wait) {
     TypeParam s;
     s.create_and_open();
@@ -104,6 +151,7 @@ TYPED_TEST(both_orderings, neighbours_do_not_wait) {
     s.expect_clean_close();
 }
 
+// T1: at the tail.
 TYPED_TEST(both_orderings, stops_short_of_a_change_that_begins_further_on) {
     TypeParam s;
     s.create_and_open();
@@ -123,6 +171,7 @@ TYPED_TEST(both_orderings, stops_short_of_a_change_that_begins_further_on) {
     s.expect_clean_close();
 }
 
+// T6: EIO.
 TEST(races, a_waiter_inherits_no_error) {
     serialized s({}, {.order = io::fault::order::oldest_first});
     s.create_and_open();
@@ -141,6 +190,7 @@ TEST(races, a_waiter_inherits_no_error) {
     s.expect_clean_close();
 }
 
+// T6: EIO.
 TEST(races, a_companion_inherits_no_error) {
     joining s({}, {.order = io::fault::order::oldest_first});
     s.create_and_open();
@@ -157,6 +207,7 @@ TEST(races, a_companion_inherits_no_error) {
     s.expect_clean_close();
 }
 
+// T6: in the link.
 TYPED_TEST(both_orderings, a_link_that_fails_gives_back_and_wakes) {
     TypeParam s;
     s.create_and_open();
@@ -177,6 +228,7 @@ TYPED_TEST(both_orderings, a_link_that_fails_gives_back_and_wakes) {
     s.expect_clean_close();
 }
 
+// T4
 TYPED_TEST(both_orderings, a_hundred_on_one_cluster) {
     TypeParam s;
     s.create_and_open();
@@ -205,6 +257,7 @@ TYPED_TEST(both_orderings, a_hundred_on_one_cluster) {
     s.expect_clean_close();
 }
 
+// T18
 TYPED_TEST(both_orderings, one_load_for_all_who_need_a_slice) {
     TypeParam s;
     fill_and_reopen(s, {0, 1, 2, 3, 4, 5, 6, 7});
@@ -220,6 +273,7 @@ TYPED_TEST(both_orderings, one_load_for_all_who_need_a_slice) {
     s.expect_clean_close();
 }
 
+// T18: it fails.
 TEST(races, a_load_that_fails_fails_all_and_is_tried_again) {
     serialized s({}, {.order = io::fault::order::oldest_first});
     fill_and_reopen(s, {0, 1, 2});
@@ -236,6 +290,7 @@ TEST(races, a_load_that_fails_fails_all_and_is_tried_again) {
     s.expect_clean_close();
 }
 
+// T19: a new one.
 TYPED_TEST(both_orderings, one_l2_table_for_two_who_need_it) {
     TypeParam s({}, {.order = io::fault::order::oldest_first});
     s.create_and_open();
@@ -249,6 +304,7 @@ TYPED_TEST(both_orderings, one_l2_table_for_two_who_need_it) {
     s.expect_clean_close();
 }
 
+// T19: a copy.
 TYPED_TEST(both_orderings, one_copy_of_a_shared_l2_table) {
     TypeParam s;
     fill_and_reopen(s, {0, 9});
@@ -299,6 +355,7 @@ void expect_copy_on_write(Stage& s) {
     EXPECT_EQ(s.value(2560, cluster - 2560), 1);
 }
 
+// T17: the clusters that a snapshot shares.
 TYPED_TEST(both_orderings, copies_from_a_cluster_that_a_snapshot_shares) {
     TypeParam s;
     fill_and_reopen(s, {0});
@@ -311,6 +368,7 @@ TYPED_TEST(both_orderings, copies_from_a_cluster_that_a_snapshot_shares) {
     EXPECT_TRUE(kept == std::vector<std::byte>(cluster, std::byte{1}));
 }
 
+// T13, T16: a compressed source.
 TYPED_TEST(both_orderings, copies_from_a_compressed_cluster) {
     TypeParam s;
     fill_and_reopen(s, {0});
@@ -320,6 +378,7 @@ TYPED_TEST(both_orderings, copies_from_a_compressed_cluster) {
     s.expect_clean_close();
 }
 
+// T13: a source below.
 TYPED_TEST(both_orderings, copies_from_the_backing_file) {
     TypeParam s;
     s.io.inner().set_content(
@@ -331,6 +390,7 @@ TYPED_TEST(both_orderings, copies_from_the_backing_file) {
     s.expect_clean_close();
 }
 
+// T20
 TYPED_TEST(both_orderings, a_slice_that_goes_while_its_writer_sleeps) {
     TypeParam s;
     constexpr std::uint64_t table = 512 * cluster; // what one L2 table maps
@@ -364,6 +424,7 @@ TYPED_TEST(both_orderings, a_slice_that_goes_while_its_writer_sleeps) {
     s.expect_clean_close();
 }
 
+// R2, T13: a compressed read.
 TYPED_TEST(both_orderings, a_freed_cluster_waits_for_those_who_may_still_read_it) {
     TypeParam s;
     fill_and_reopen(s, {0});
@@ -399,6 +460,7 @@ TYPED_TEST(both_orderings, a_freed_cluster_waits_for_those_who_may_still_read_it
     s.expect_clean_close();
 }
 
+// T22: several flushes.
 TYPED_TEST(both_orderings, flushes_in_flight_share_an_epoch) {
     TypeParam s;
     s.create_and_open();

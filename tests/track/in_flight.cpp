@@ -75,6 +75,7 @@ struct index_name {
 };
 TYPED_TEST_SUITE(tracker, indices, index_name);
 
+// T1
 TYPED_TEST(tracker, overlaps) {
     EXPECT_EQ(this->clear_beside(clusters(5, 10)), 5U) << "its tail: stop short";
     EXPECT_EQ(this->clear_beside(clusters(15, 10)), 0U) << "its head: wait";
@@ -87,6 +88,7 @@ TYPED_TEST(tracker, overlaps) {
     EXPECT_EQ(this->in_flight.figures().shortened, 3U);
 }
 
+// T2
 TYPED_TEST(tracker, neighbours_do_not_meet) {
     EXPECT_EQ(this->clear_beside(clusters(5, 5)), 5U);
     EXPECT_EQ(this->clear_beside(clusters(20, 5)), 5U);
@@ -94,6 +96,7 @@ TYPED_TEST(tracker, neighbours_do_not_meet) {
     EXPECT_EQ(this->in_flight.figures().waited, 0U);
 }
 
+// T3
 TYPED_TEST(tracker, three_way_split) {
     typename TestFixture::tracked left(this->in_flight, clusters(0, 4), {100});
     typename TestFixture::tracked right(this->in_flight, clusters(8, 4), {200});
@@ -141,6 +144,7 @@ TYPED_TEST(tracker, wakes_in_the_order_of_arrival) {
     EXPECT_EQ(this->in_flight.figures().longest_queue, static_cast<std::uint32_t>(count));
 }
 
+// T4
 TYPED_TEST(tracker, a_chain_of_waiters) {
     // Each becomes the owner in its turn, and the others queue behind it again.
     std::deque<sleeper> waiting;
@@ -168,6 +172,7 @@ TYPED_TEST(tracker, a_chain_of_waiters) {
     EXPECT_TRUE(this->in_flight.empty());
 }
 
+// T6
 TYPED_TEST(tracker, an_owner_that_fails_retires) {
     sleeper waiting(this->woken, 1);
     const auto attempt = [&]() -> result<void> {
@@ -195,6 +200,7 @@ TYPED_TEST(tracker, an_owner_destroyed_retires) {
     EXPECT_EQ(this->in_flight.size(), 1U);
 }
 
+// T7
 TYPED_TEST(tracker, a_waiter_destroyed_is_forgotten) {
     std::optional<sleeper> gone;
     sleeper before(this->woken, 1);
