@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -85,7 +86,7 @@ class rig {
         }
         wait(qcow2::create(io, loop_.get_executor(), "top", make));
         // Growing the file ahead of use costs the memory backend something, and gains nothing.
-        disk_.emplace(wait(qcow2::open<Order>(io, loop_.get_executor(), "top",
+        disk_ = std::make_unique<image>(wait(qcow2::open<Order>(io, loop_.get_executor(), "top",
                                               {.write = true,
                                                .references = qcow2::references::follow,
                                                .grow_ahead = 0})));
@@ -121,7 +122,7 @@ class rig {
     }
 
     exec::inline_loop loop_;
-    std::optional<image> disk_;
+    std::unique_ptr<image> disk_; // in an optional g++ 12 would take it for uninitialized
 };
 
 void on_end(void*, result<void> status) noexcept {

@@ -177,6 +177,72 @@ TEST_F(image_test, streams_that_alternate_get_runs_of_their_own) {
     EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
 }
 
+/// An image whose first cluster is mapped, and where its tables lie.
+class damaged_image : public image_test {
+  protected:
+    static constexpr std::uint64_t offset_mask = 0x00ff'ffff'ffff'fe00;
+
+    void SetUp() override {
+        image_test::SetUp();
+        image disk = open();
+        ASSERT_TRUE(write(disk, 0, bytes_of(1, 4096)));
+        ASSERT_TRUE(images.wait(disk.close()));
+        const auto head = images.header("i");
+        l2 = images.get("i", head.l1_table_offset) & offset_mask;
+        block = images.get("i", head.refcount_table_offset);
+        how.on_damage = [this](error why) { events.push_back(why); };
+    }
+    /// No further writes, the image says so, and the file is as it was but for that.
+    void expect_fenced(image& disk, const std::vector<std::byte>& before) {
+        EXPECT_FALSE(disk.is_writable());
+        EXPECT_TRUE(write(disk, 8192, bytes_of(3, 10)).error() == errc::read_only);
+        ASSERT_EQ(events.size(), 1U);
+        EXPECT_TRUE(events[0] == errc::metadata_overlap);
+        ASSERT_TRUE(images.wait(disk.close()));
+        EXPECT_TRUE(images.header("i").is_corrupt());
+        const std::vector<std::byte> after = images.bytes("i");
+        ASSERT_GE(after.size(), before.size());
+        EXPECT_TRUE(std::equal(before.begin() + 512, before.end(), after.begin() + 512));
+        auto again = images.wait(
+            qcow2::open(images.io, images.get_executor(), "i", {.write = true}));
+        ASSERT_FALSE(again);
+        EXPECT_TRUE(again.error() == errc::corrupt_image);
+    }
+
+    std::uint64_t l2 = 0;
+    std::uint64_t block = 0;
+    std::vector<error> events;
+    qcow2::open_options how{.write = true, .count_ahead = 0};
+};
+
+TEST_F(damaged_image, no_write_goes_in_place_over_a_table) {
+    images.set<std::uint64_t>("i", l2 + 8, block | std::uint64_t{1} << 63);
+    const std::vector<std::byte> before = images.bytes("i");
+    image disk = open(how);
+    EXPECT_TRUE(write(disk, 100, bytes_of(2, 10))) << "what is sound is written";
+    ASSERT_TRUE(write(disk, 100, bytes_of(1, 10)));
+    const result<void> over = write(disk, 4096 + 100, bytes_of(2, 10));
+    ASSERT_FALSE(over);
+    EXPECT_TRUE(over.error() == errc::metadata_overlap);
+    EXPECT_EQ(over.error().where(), block + 100);
+    EXPECT_EQ(read(disk, 0, 4096), bytes_of(1, 4096)) << "it can still be read";
+    expect_fenced(disk, before);
+}
+
+TEST_F(damaged_image, no_table_is_taken_for_free_space) {
+    images.set<std::uint16_t>("i", block + l2 / 4096 * 2, 0);
+    const std::vector<std::byte> before = images.bytes("i");
+    image disk = open(how);
+    const result<void> taken = write(disk, 40'960, bytes_of(2, 10));
+    ASSERT_FALSE(taken);
+    EXPECT_TRUE(taken.error() == errc::metadata_overlap);
+    EXPECT_EQ(taken.error().where(), l2);
+    // The count was raised before it was seen whose cluster it is: no harm.
+    std::vector<std::byte> expected = before;
+    expected[static_cast<std::size_t>(block + l2 / 4096 * 2 + 1)] = std::byte{1};
+    expect_fenced(disk, expected);
+}
+
 TEST_F(image_test, both_orderings_write_the_same) {
     auto opened = images.wait(
         qcow2::open<track::serialize>(images.io, images.get_executor(), "i", {.write = true}));

@@ -99,6 +99,8 @@ class request : Engine::shard_type::file::operation, exec::work {
             if (engine_->changes().meets(top.geometry().touched(at_, buffer_.size()))) {
                 return {};
             }
+            const write_plan plan = top.plan_write(at_, buffer_.size());
+            return plan.status && !plan.first ? plan.in_place : extent{};
         }
         const located l = top.locate(at_, buffer_.size());
         return l.status && !l.first && l.what.in_place ? l.what : extent{};

@@ -13,6 +13,8 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -22,6 +24,9 @@ namespace gaur::qcow2 {
 /// clusters"). `from` may end in bytes that do not belong to it; `to` has to be filled whole. False
 /// where it is not. gaur/qcow2/zlib.hpp has one.
 using inflate_function = bool (*)(std::span<const std::byte> from, std::span<std::byte> to);
+
+/// Told that a write would have gone over the image's own tables: it is read-only from then on.
+using damage_function = std::function<void(error why)>;
 
 /// The qcow2 format: translates, allocates, and makes its tables durable. A model of
 /// device::AllocatingFormat.
@@ -41,9 +46,11 @@ class format {
           mappings_(*m_, refcounts_, std::move(l1)), header_sector_(sector),
           inflate_(inflate_with),
           grower_(shard, m_->file, m_->used_end.value, writable ? grow_step : 0),
-          writable_(writable), commit_(*this) {
+          writable_(writable), mark_(*this), commit_(*this) {
         grower_.on_idle(&on_background_idle, this);
         m_->slices.on_idle(&on_background_idle, this);
+        m_->on_damage = &fence;
+        m_->on_damage_context = this;
     }
     format(const format&) = delete;
     format& operator=(const format&) = delete;
@@ -57,7 +64,7 @@ class format {
 
     device::located locate(guest_offset at, std::uint64_t n) noexcept {
         device::located l = mappings_.locate(at, n);
-        l.what.in_place = l.what.in_place && writable_;
+        l.what.in_place = l.what.in_place && is_writable();
         return l;
     }
 
@@ -74,7 +81,7 @@ class format {
 
     // TopFormat.
 
-    bool is_writable() const noexcept { return writable_; }
+    bool is_writable() const noexcept { return writable_ && !damage_; }
     track::quarantine::generation enter() noexcept { return quarantine_.enter(); }
     void leave(track::quarantine::generation g) noexcept { quarantine_.leave(g); }
     void note_write() noexcept { data_written_ = true; }
@@ -92,7 +99,15 @@ class format {
 
     std::uint64_t slice_left(guest_offset at) const noexcept { return mappings_.slice_left(at); }
     device::write_plan plan_write(guest_offset at, std::uint64_t n) noexcept {
-        return mappings_.plan_write(at, n);
+        device::write_plan plan = mappings_.plan_write(at, n);
+        const device::extent& e = plan.in_place;
+        if (damage_) {
+            plan.status = *damage_;
+        } else if (e.size > 0 &&
+                   m_->table_places.meets(m_->tables.clusters.touched(e.host, e.size))) {
+            plan.status = m_->damaged_at(e.host);
+        }
+        return plan;
     }
     device::grant take(guest_offset at, cluster_count count) noexcept {
         const device::grant g = refcounts_.take(count, m_->tables.clusters.cluster_of(at));
@@ -120,7 +135,8 @@ class format {
     cache::resident_table& l1() noexcept { return mappings_.l1(); }
     /// Whether I/O is in flight that belongs to no request.
     bool is_busy() const noexcept {
-        return commit_.is_running() || grower_.is_running() || m_->slices.is_loading();
+        return commit_.is_running() || grower_.is_running() || m_->slices.is_loading() ||
+               mark_.running;
     }
 
     /// A writer must clear the autoclear bits of what it does not keep up to date, before it writes
@@ -129,6 +145,9 @@ class format {
         if (m_->header.autoclear_features != 0) { header_sector_.set_autoclear(m_->header, 0); }
         return commit_once(shard_, *this);
     }
+
+    /// `call` runs on the executor, once, when the image turns out to be damaged.
+    void on_damage(damage_function call) noexcept { on_damage_ = std::move(call); }
 
     /// Called when such I/O has ended; for whoever waits to take the format apart.
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
@@ -153,6 +172,43 @@ class format {
         track::quarantine::generation last; // requests of later ones cannot know these clusters
         std::vector<dropped_run> runs;
     };
+
+    /// Writes down that the image is damaged, from the executor's floor.
+    struct mark : exec::work {
+        explicit mark(format& f) noexcept : exec::work(&on_run), of(f) {}
+        static void on_run(exec::work& w) noexcept {
+            auto& self = static_cast<mark&>(w);
+            format& f = self.of;
+            if (f.on_damage_) { f.on_damage_(*f.damage_); }
+            self.writing = commit_once(f.shard_, f);
+            if (self.writing.start({&on_end, &self})) { on_end(&self); }
+        }
+        static void on_end(void* self) noexcept {
+            auto& m = *static_cast<mark*>(self);
+            static_cast<void>(m.writing.take());
+            m.running = false;
+            m.of.epochs_idle();
+        }
+        format& of;
+        async::task<void> writing;
+        bool running = false;
+    };
+
+    /// What is in the image would have it harm itself: no guest writes to it any more, and it is
+    /// marked as corrupt, on disk (specification, "Header", incompatible_features; version 2 has no
+    /// such mark) and to the program.
+    static void fence(void* self, error why) noexcept {
+        auto& f = *static_cast<format*>(self);
+        if (!f.is_writable()) { return; }
+        f.damage_ = why;
+        layout::header& h = f.m_->header;
+        if (h.version >= 3) {
+            f.header_sector_.set_incompatible(h, h.incompatible_features |
+                                                     layout::incompatible::corrupt);
+        }
+        f.mark_.running = true;
+        f.shard_.executor().post(f.mark_);
+    }
 
     static void on_background_idle(void* self) noexcept {
         static_cast<format*>(self)->epochs_idle();
@@ -263,9 +319,12 @@ class format {
     static async::task<void> close_all(Shard& shard, format& self) {
         if (!self.writable_) { co_return {}; }
         self.closing_ = true;
-        self.refcounts_.end_windows([&self](host_range unused) {
-            self.m_->dropped.push_back({unused.first, unused.count});
-        });
+        // A damaged image keeps what it counted: something may lie there.
+        if (!self.damage_) {
+            self.refcounts_.end_windows([&self](host_range unused) {
+                self.m_->dropped.push_back({unused.first, unused.count});
+            });
+        }
         // The first commit frees what was dropped, the second writes that down.
         do {
             auto durable = self.commit();
@@ -280,14 +339,15 @@ class format {
         const result<std::uint64_t> size = self.m_->file.size();
         if (!size) { co_return size.error(); }
         const std::uint64_t end = self.m_->used_end.value;
-        if (*size < end || (*size > end && self.grower_.has_grown())) {
+        if (!self.damage_ &&
+            (*size < end || (*size > end && self.grower_.has_grown()))) {
             const io::request what = io::request::truncate(end);
             async::await_io cutting(shard, self.m_->file, what);
             result<void> r = co_await cutting;
             if (!r) { co_return r; }
             self.data_written_ = true;
         }
-        if (self.m_->header.is_dirty()) {
+        if (self.m_->header.is_dirty() && !self.damage_) {
             layout::header& h = self.m_->header;
             self.header_sector_.set_incompatible(h, h.incompatible_features &
                                                         ~layout::incompatible::dirty);
@@ -311,6 +371,9 @@ class format {
     void (*on_idle_)(void*) noexcept = nullptr;
     void* on_idle_context_ = nullptr;
     bool writable_;
+    std::optional<error> damage_;
+    damage_function on_damage_;
+    mark mark_;
     bool closing_ = false;
     bool data_written_ = false;
     cache::group_commit<format> commit_;

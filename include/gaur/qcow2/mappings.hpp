@@ -256,8 +256,10 @@ class mappings {
                                const buffer& content) {
         const host_offset table = m_.tables.clusters.offset_of(where);
         const std::size_t slice_size = m_.slices.slice_size();
+        const bool known = m_.table_places.add(where);
         for (std::uint64_t o = 0; o < m_.tables.cluster_size(); o += slice_size) {
-            cache::slice* s = m_.slices.create(table + o, cache::slice_kind::mapping);
+            cache::slice* s =
+                known ? m_.slices.create(table + o, cache::slice_kind::mapping) : nullptr;
             if (s == nullptr) {
                 m_.dropped.push_back({where, {1}});
                 return error::from_errno(ENOMEM, table.value);

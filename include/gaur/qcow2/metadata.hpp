@@ -7,6 +7,7 @@
 #include <gaur/device/format.hpp>
 #include <gaur/qcow2/layout/geometry.hpp>
 #include <gaur/qcow2/layout/header.hpp>
+#include <gaur/qcow2/table_clusters.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -48,6 +49,17 @@ struct metadata {
     layout::geometry tables;
     cache::slice_cache<Shard> slices;
     std::vector<dropped_run> dropped;
+    /// Where the tables of an image lie that is open for writing.
+    table_clusters table_places;
+    /// Something in it would have had us write over one of them.
+    void (*on_damage)(void* context, error why) noexcept = nullptr;
+    void* on_damage_context = nullptr;
+    error damaged_at(host_offset at) const noexcept {
+        const error why(errc::metadata_overlap, at.value);
+        if (on_damage != nullptr) { on_damage(on_damage_context, why); }
+        return why;
+    }
+
     /// Where the file ended when it was opened, or the clusters taken since: whichever is later.
     /// What lies beyond has never been written, so it reads as zeroes.
     host_offset used_end;

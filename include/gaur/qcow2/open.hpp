@@ -31,6 +31,7 @@ struct open_options {
     /// How far ahead of use clusters are counted, bytes; 0: not at all. A flush then seldom has a
     /// refcount to write. Given back on close; after a crash so much may have leaked.
     std::uint64_t count_ahead = std::uint64_t{4} << 20;
+    damage_function on_damage = {}; ///< of the top image; see damage_function
     inflate_function inflate = nullptr; ///< for compressed clusters: &qcow2::zlib_inflate
     /// Whom else the image and its backing files are shared with, QEMU among them; see io::locking.
     io::locking locking = io::locking::on;
@@ -50,6 +51,32 @@ async::task<std::vector<std::byte>> read_bytes(Shard& shard, typename Shard::fil
     result<void> r = co_await reading;
     if (!r) { co_return r.error(); }
     co_return std::move(bytes);
+}
+
+/// Notes where an image's tables lie. False without memory.
+inline bool note_tables(table_clusters& places, const layout::header& h,
+                        const cache::resident_table& l1, const cache::resident_table& counts,
+                        const snapshot_table& snapshots) noexcept {
+    const cluster_geometry g = h.tables().clusters;
+    bool all = places.add(host_range{{0}, {1}});
+    const auto add = [&](std::uint64_t at, std::uint64_t bytes) {
+        all = all && (bytes == 0 || places.add(g.touched(host_offset{at}, bytes)));
+    };
+    add(h.l1_table_offset, std::uint64_t{h.l1_size} * 8);
+    add(h.refcount_table_offset, g.bytes({h.refcount_table_clusters}));
+    add(h.snapshots_offset, snapshots.bytes);
+    for (const layout::snapshot& s : snapshots.entries) {
+        add(s.l1_table_offset.value, std::uint64_t{s.l1_size} * 8);
+    }
+    for (std::uint64_t i = 0; all && i < l1.entries(); ++i) {
+        const layout::l1_entry entry{l1.get(i)};
+        all = !entry.is_allocated() || places.add(g.cluster_of(entry.table()));
+    }
+    for (std::uint64_t i = 0; all && i < counts.entries(); ++i) {
+        const layout::refcount_table_entry entry{counts.get(i)};
+        all = !entry.is_allocated() || places.add(g.cluster_of(entry.block()));
+    }
+    return all;
 }
 
 } // namespace detail
@@ -134,10 +161,15 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     cache::resident_table count_table({h.refcount_table_offset}, *std::move(counts));
     auto m = std::make_unique<metadata<Shard>>(shard, io, std::move(file), found->header,
                                                found->file_size, options.cache_bytes);
+    if (options.write &&
+        !detail::note_tables(m->table_places, h, l1_table, count_table, *snapshots)) {
+        co_return error::from_errno(ENOMEM);
+    }
     auto f = std::make_unique<format<Shard>>(shard, std::move(m), std::move(count_table),
                                              std::move(l1_table), sector, options.write,
                                              options.inflate, options.grow_ahead,
                                              options.count_ahead);
+    f->on_damage(options.on_damage);
     if (options.write) {
         async::task<void> clearing = f->clear_autoclear();
         result<void> r = co_await clearing;

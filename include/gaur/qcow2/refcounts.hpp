@@ -86,6 +86,7 @@ class refcounts {
         if (count == 1) {
             const host_offset at = m_.tables.clusters.offset_of(c);
             m_.slices.forget(at, m_.tables.cluster_size());
+            m_.table_places.remove(c);
             allocator_.freed(c);
             static_cast<void>(m_.shard.probe().hit(async::point::cluster_free, at.value));
         }
@@ -155,6 +156,11 @@ class refcounts {
     device::grant take_from(alloc::window& w, cluster_count count,
                             std::optional<guest_cluster> at) noexcept {
         device::grant g;
+        if (m_.table_places.meets({w.left.first, count})) {
+            // A refcount of 0 where a table lies: the image was damaged before.
+            g.status = m_.damaged_at(m_.tables.clusters.offset_of(w.left.first));
+            return g;
+        }
         g.first = w.left.first;
         g.count = count;
         g.pristine = w.pristine;
@@ -198,7 +204,21 @@ class refcounts {
     /// else needs to be found or changed for it.
     result<void> add_block(std::uint64_t index) noexcept {
         if (index >= table_.entries()) { return grow_table(index); }
-        return make_blocks(index, 1, 0);
+        const result<void> ours = claim(index, 1);
+        return ours ? make_blocks(index, 1, 0) : ours;
+    }
+
+    /// `count` clusters from where block `index` begins to count are to be tables of ours.
+    result<void> claim(std::uint64_t index, std::uint64_t count) noexcept {
+        const std::uint64_t per_block = width_.entries_per_block(m_.tables.cluster_size());
+        const host_range run{{index * per_block}, {count}};
+        const host_offset at = m_.tables.clusters.offset_of(run.first);
+        if (m_.tables.clusters.offset_of(run.end()).value > layout::host_limit) {
+            return errc::image_full;
+        }
+        if (m_.table_places.meets(run)) { return m_.damaged_at(at); }
+        if (!m_.table_places.add(run)) { return error::from_errno(ENOMEM, at.value); }
+        return {};
     }
 
     /// Makes a larger table, right behind the blocks that count it and itself:
@@ -221,6 +241,8 @@ class refcounts {
             if (needed <= blocks) { break; }
             blocks = needed;
         }
+        const result<void> ours = claim(index, blocks + clusters);
+        if (!ours) { return ours; }
         const host_range old{m_.tables.clusters.cluster_of(table_.at()),
                              {m_.header.refcount_table_clusters}};
         const host_cluster table_at{index * per_block + blocks};
@@ -247,11 +269,14 @@ class refcounts {
         const host_cluster first{index * per_block};
         const host_offset end =
             m_.tables.clusters.offset_of(first + cluster_count{blocks + more});
-        if (end.value > layout::host_limit) { return errc::image_full; }
         for (std::uint64_t b = 0; b < blocks; ++b) {
             const host_offset at = m_.tables.clusters.offset_of(first + cluster_count{b});
             for (std::uint64_t o = 0; o < cluster; o += m_.slices.slice_size()) {
                 if (m_.slices.create(at + o, cache::slice_kind::refcount) == nullptr) {
+                    for (host_cluster c = first; m_.tables.clusters.offset_of(c) < end;
+                         c = c + cluster_count{1}) {
+                        m_.table_places.remove(c); // another try begins anew
+                    }
                     return error::from_errno(ENOMEM, at.value);
                 }
             }
