@@ -21,6 +21,11 @@ void print_figures(const bench_figures& f, const std::string& ordering) {
                 t.longest_queue, t.most_in_flight);
     std::printf("Commits: %" PRIu64 " epochs, %" PRIu64 " barriers, %" PRIu64
                 " bytes of metadata\n", f.epochs, f.barriers, f.metadata_bytes);
+    if (f.bytes_asked == 0) { return; }
+    std::printf("Host: %.2f bytes written per byte asked, %" PRIu64 " clusters taken in %" PRIu64
+                " runs\n", static_cast<double>(f.bytes_written) /
+                               static_cast<double>(f.bytes_asked),
+                f.allocations.clusters, f.allocations.runs);
 }
 
 } // namespace

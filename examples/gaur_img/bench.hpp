@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/qcow2/refcounts.hpp>
 #include <gaur/track/in_flight.hpp>
 
 #include <cstdint>
@@ -28,6 +29,9 @@ struct bench_figures {
     std::uint64_t epochs = 0;
     std::uint64_t barriers = 0;
     std::uint64_t metadata_bytes = 0;
+    std::uint64_t bytes_asked = 0;   ///< to be written
+    std::uint64_t bytes_written = 0; ///< to the host file, tables with them
+    gaur::qcow2::allocation_figures allocations;
 };
 
 } // namespace gaur_img

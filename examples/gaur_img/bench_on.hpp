@@ -139,6 +139,9 @@ gaur::result<bench_figures> bench_on(Image& image, const bench_options& how) {
         figures.epochs = top.figures().epochs;
         figures.barriers = top.figures().barriers;
         figures.metadata_bytes = top.figures().metadata_bytes;
+        figures.bytes_asked = how.write ? how.count * how.size : 0;
+        figures.bytes_written = top.bytes_written();
+        figures.allocations = top.allocations();
     }
     return figures;
 }

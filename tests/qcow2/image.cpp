@@ -172,6 +172,10 @@ TEST_F(image_test, streams_that_alternate_get_runs_of_their_own) {
         }
         EXPECT_LE(runs, 4U) << "64 if they had shared one";
     }
+    const qcow2::allocation_figures taken = disk.engine().top().allocations();
+    EXPECT_EQ(taken.clusters, 128U);
+    EXPECT_LE(taken.runs, 8U);
+    EXPECT_GE(disk.engine().top().bytes_written(), 128U * 4096U);
     ASSERT_TRUE(images.wait(disk.close()));
     const auto v = images.check("i");
     EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;

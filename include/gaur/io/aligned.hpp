@@ -73,10 +73,14 @@ class aligned_file {
     void close() noexcept { file_.reset(); }
     bool is_open() const noexcept { return file_.has_value(); }
 
+    /// Asked of it so far; what it must write round them is not in it.
+    std::uint64_t bytes_written() const noexcept { return bytes_written_; }
+
     submit_status submit(operation& op, const request& what) noexcept {
         GAUR_ASSERT(is_open());
         op.begin(what);
         op.file_ = this;
+        bytes_written_ += what.code == opcode::write ? what.size : 0;
         if (limits_.offset_alignment > 1 && what.code == opcode::write) {
             op.rewrites_ = !is_aligned(what.offset | what.size, limits_.offset_alignment);
             if (must_wait(op)) {
@@ -231,6 +235,7 @@ class aligned_file {
     operation_list writing_; // all writes in flight, where the host asks for alignment
     operation_list waiting_; // in order of arrival
     unsigned rewriting_ = 0;
+    std::uint64_t bytes_written_ = 0;
 };
 
 } // namespace gaur::io

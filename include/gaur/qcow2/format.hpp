@@ -130,6 +130,9 @@ class format {
 
     const layout::header& header() const noexcept { return m_->header; }
     const commit_figures& figures() const noexcept { return figures_; }
+    const allocation_figures& allocations() const noexcept { return refcounts_.figures(); }
+    /// To the host file, data and tables, since it was opened.
+    std::uint64_t bytes_written() const noexcept { return m_->file.bytes_written(); }
     const cache::slice_cache<Shard>& slices() const noexcept { return m_->slices; }
     refcounts<Shard>& counts() noexcept { return refcounts_; }
     cache::resident_table& l1() noexcept { return mappings_.l1(); }

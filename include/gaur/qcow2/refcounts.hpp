@@ -12,6 +12,12 @@
 
 namespace gaur::qcow2 {
 
+/// What has been taken for guest data since the image was opened.
+struct allocation_figures {
+    std::uint64_t clusters = 0;
+    std::uint64_t runs = 0; ///< times a cluster did not follow the one before it, in guest and host
+};
+
 /// The refcounts of one image: which host clusters are free, taking them, and growing the refcount
 /// table and its blocks (specification, "Refcount table" and "Refcount blocks"). Answers from
 /// memory, changes memory only; a commit makes it durable.
@@ -23,6 +29,7 @@ class refcounts {
         : m_(m), width_(m.header.refcounts()), table_(std::move(table)), ahead_(ahead) {}
 
     layout::refcount_width width() const noexcept { return width_; }
+    const allocation_figures& figures() const noexcept { return figures_; }
     cache::resident_table& table() noexcept { return table_; }
 
     /// The table has moved since the last commit: the header must follow once it is durable.
@@ -165,7 +172,12 @@ class refcounts {
         g.count = count;
         g.pristine = w.pristine;
         w.left = {w.left.first + count, w.left.count - count};
-        if (at) { windows_.taken(w, *at, *at + count); }
+        if (at) {
+            figures_.clusters += count.value;
+            figures_.runs += w.next == at && w.taken_to == g.first ? 0 : 1;
+            w.taken_to = g.first + count;
+            windows_.taken(w, *at, *at + count);
+        }
         static_cast<void>(m_.shard.probe().hit(
             async::point::cluster_alloc, m_.tables.clusters.offset_of(g.first).value));
         return g;
@@ -294,6 +306,7 @@ class refcounts {
     alloc::cluster_allocator allocator_;
     alloc::windows windows_;
     cluster_count ahead_;
+    allocation_figures figures_;
     std::optional<host_range> old_table_; // as it is on disk, until the header has followed
 };
 

@@ -16,6 +16,7 @@ struct window {
     host_range left;
     bool pristine = false; ///< never written: they read as zeroes
     std::optional<guest_cluster> next; ///< where the guest's stream that takes from here goes on
+    host_cluster taken_to;             ///< behind what the stream has taken last
     std::uint64_t last_used = 0;
 };
 
