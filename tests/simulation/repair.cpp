@@ -272,7 +272,7 @@ class cut_repair {
 
 TEST(repair, survives_a_cut_at_every_request) {
     std::uint64_t seeds = 0;
-    for_each_seed(150, [&](std::uint64_t seed) {
+    for_each_seed(60, [&](std::uint64_t seed) {
         ++seeds;
         return cut_repair(seed).run();
     });
