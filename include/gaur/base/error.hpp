@@ -157,7 +157,7 @@ inline constexpr errc_text errc_texts[] = {
     {errc::corrupt_image, "the image is marked corrupt; open it read-only, or check and repair it",
      errc_text::unit::none},
     {errc::dirty_image, "the image was not closed cleanly and its refcounts may be stale; open it "
-                        "read-only, or repair it first (qemu-img check -r all)",
+                        "read-only, or repair it first (gaur-img check -r all)",
      errc_text::unit::none},
     {errc::refcount_order, "refcount_order must be at most 6 (64 bits), and 4 in version 2",
      errc_text::unit::number},
