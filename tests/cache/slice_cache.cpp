@@ -68,6 +68,11 @@ class slice_cache_test : public ::testing::Test {
         who.ended = who.task.start({&on_end, &who});
         return who;
     }
+    static async::task<void> until_quiet(shard_type&, cache_type& slices) {
+        cache_type::quiet none(slices);
+        co_await none;
+        co_return {};
+    }
     static void on_end(void* who) noexcept { static_cast<asker*>(who)->ended = true; }
     void drain() {
         while (io.in_flight() != 0) { io.wait(); }
@@ -131,6 +136,21 @@ TEST_F(slice_cache_test, loads_what_will_be_asked_for) {
     EXPECT_EQ(ask_for(8).ended, false);
     drain();
     EXPECT_EQ(askers.back().first_byte, 8);
+}
+
+TEST_F(slice_cache_test, can_be_waited_for_until_nothing_is_loaded) {
+    slices.prefetch(at(7), slice_kind::mapping);
+    slices.prefetch(at(8), slice_kind::mapping);
+    asker waiting;
+    waiting.task = until_quiet(shard, slices);
+    waiting.ended = waiting.task.start({&on_end, &waiting});
+    EXPECT_FALSE(waiting.ended);
+    drain();
+    EXPECT_TRUE(waiting.ended);
+    EXPECT_FALSE(slices.is_loading());
+    asker at_once;
+    at_once.task = until_quiet(shard, slices);
+    EXPECT_TRUE(at_once.task.start({&on_end, &at_once})) << "nothing to wait for";
 }
 
 TEST_F(slice_cache_test, a_load_that_ends_at_once) {

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace gaur::cache {
@@ -213,6 +214,23 @@ class slice_cache {
         std::coroutine_handle<> waiting_;
     };
 
+    /// `co_await` it: no load is in flight. One at a time may wait.
+    class quiet : public exec::work {
+      public:
+        explicit quiet(slice_cache& cache) noexcept : exec::work(&on_run), cache_(cache) {}
+        bool await_ready() const noexcept { return !cache_.is_loading(); }
+        void await_suspend(std::coroutine_handle<> waiting) noexcept {
+            waiting_ = waiting;
+            cache_.waits_for_quiet_ = this;
+        }
+        void await_resume() const noexcept {}
+
+      private:
+        static void on_run(exec::work& w) noexcept { static_cast<quiet&>(w).waiting_.resume(); }
+        slice_cache& cache_;
+        std::coroutine_handle<> waiting_;
+    };
+
   private:
     using slice_list =
         boost::intrusive::list<slice, boost::intrusive::constant_time_size<false>>;
@@ -390,7 +408,9 @@ class slice_cache {
             }
             shard_.executor().post(w);
         }
-        if (loading_ == 0 && on_idle_ != nullptr) { on_idle_(on_idle_context_); }
+        if (loading_ != 0) { return; }
+        if (quiet* w = std::exchange(waits_for_quiet_, nullptr)) { shard_.executor().post(*w); }
+        if (on_idle_ != nullptr) { on_idle_(on_idle_context_); }
     }
 
     load_in_flight* take_load() noexcept {
@@ -420,6 +440,7 @@ class slice_cache {
     std::size_t dirty_count_ = 0;
     std::size_t loading_ = 0;
     std::uint64_t loads_ = 0;
+    quiet* waits_for_quiet_ = nullptr;
     void (*on_idle_)(void*) noexcept = nullptr;
     void* on_idle_context_ = nullptr;
 };

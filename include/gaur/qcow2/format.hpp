@@ -26,6 +26,7 @@ namespace gaur::qcow2 {
 using inflate_function = bool (*)(std::span<const std::byte> from, std::span<std::byte> to);
 
 /// Told that a write would have gone over the image's own tables: it is read-only from then on.
+/// Must not throw.
 using damage_function = std::function<void(error why)>;
 
 /// The qcow2 format: translates, allocates, and makes its tables durable. A model of
@@ -339,6 +340,9 @@ class format {
         // it ends where the last cluster does.
         typename grow_ahead<Shard>::stopped no_growth(self.grower_);
         co_await no_growth;
+        // Nor is a slice being loaded ahead: the file is about to be closed.
+        typename cache::slice_cache<Shard>::quiet no_loads(self.m_->slices);
+        co_await no_loads;
         const result<std::uint64_t> size = self.m_->file.size();
         if (!size) { co_return size.error(); }
         const std::uint64_t end = self.m_->used_end.value;
