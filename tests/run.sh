@@ -3,8 +3,8 @@
 # Builds gaur and runs its tests, from a fresh Debian 12 on: installs by package name what is
 # missing, then runs the stages asked for: release, asan, tsan, unless named.
 #   tests/run.sh [release] [asan] [tsan] [clang]
-# release is g++'s; asan (with ubsan) and tsan are clang's, which takes half of g++'s time for them;
-# clang is the quick build without either, for a hand to start.
+# asan (with ubsan) is clang's, which takes half of g++'s time for it; the others are g++'s. clang is
+# clang's quick build without a sanitizer, for a hand to start.
 #   GAUR_JOBS=4 tests/run.sh        compilers at once; one for each processor if not set
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
@@ -18,8 +18,8 @@ mkdir -p "$logs"
 packages=("${build_packages[@]}" libgtest-dev libbenchmark-dev qemu-utils e2fsprogs spin)
 for stage in "${stages[@]}"; do
     case $stage in
-    release) ;;
-    asan | tsan | clang) packages+=(clang-19 libclang-rt-19-dev) ;;
+    release | tsan) ;;
+    asan | clang) packages+=(clang-19 libclang-rt-19-dev) ;;
     *)
         echo "tests/run.sh: '$stage' is no stage; they are: release asan tsan clang" >&2
         exit 2
@@ -43,7 +43,7 @@ run_stage() {
     rm -f "$logs/$1"-*.log # an old outcome must not be taken for this one
     local stage=$1 prefix=()
     if [[ $stage == tsan ]] && setarch "$(uname -m)" -R true 2>/dev/null; then
-        # Where the kernel scatters addresses widely, a thread sanitizer may not start.
+        # Where the kernel scatters addresses widely, g++ 12's thread sanitizer cannot start.
         prefix=(setarch "$(uname -m)" -R)
     fi
     step "$stage" configure cmake --preset "$stage" &&
