@@ -96,22 +96,25 @@ struct written {
 };
 
 /// Writes the first `shared` bytes of `data` to `host`, where others wait for them if they go
-/// `beside` a change. What follows goes into clusters of its own, taken at once and written at the
-/// same time; in one write where both are one run of the host file.
+/// `beside` a change; no host: somebody else carries them. What follows goes into clusters of its
+/// own, taken at once and written at the same time; in one write where both are one run of the host
+/// file.
 template <class Engine>
-async::task<written> write_through(Engine& engine, host_offset host, guest_offset at,
-                                   std::span<const std::byte> data, std::size_t shared,
-                                   track::companion* beside) {
+async::task<written> write_through(Engine& engine, std::optional<host_offset> host,
+                                   guest_offset at, std::span<const std::byte> data,
+                                   std::size_t shared, track::companion* beside) {
     auto& top = engine.top();
     written went;
     std::optional<new_clusters<Engine>> own;
     if (shared < data.size()) { reserve(engine, at + shared, data.subspan(shared), own); }
     const std::size_t behind = own ? own->size() : 0;
-    const bool one_run = own && own->is_bare() && own->data_host() == host + shared;
+    const bool one_run = host && own && own->is_bare() && own->data_host() == *host + shared;
 
     async::io_group<typename Engine::shard_type> writes(engine.shard());
-    writes.add(top.file(),
-               io::request::write(host.value, data.first(one_run ? shared + behind : shared)));
+    if (host) {
+        const std::size_t size = one_run ? shared + behind : shared;
+        writes.add(top.file(), io::request::write(host->value, data.first(size)));
+    }
     if (own && !one_run) {
         async::task<void> filling = new_clusters<Engine>::run(engine, *own);
         went.behind = co_await filling;
@@ -130,22 +133,6 @@ async::task<written> write_through(Engine& engine, host_offset host, guest_offse
     co_return went;
 }
 
-/// The same where the bytes of a shared cluster go aboard another's write: it carries them.
-template <class Engine>
-async::task<written> write_behind(Engine& engine, guest_offset at, std::span<const std::byte> data,
-                                  std::size_t shared) {
-    written went;
-    std::optional<new_clusters<Engine>> own;
-    if (shared < data.size()) { reserve(engine, at + shared, data.subspan(shared), own); }
-    went.bytes = shared + (own ? own->size() : 0);
-    if (own) {
-        async::task<void> filling = new_clusters<Engine>::run(engine, *own);
-        went.behind = co_await filling;
-        filling.destroy();
-    }
-    co_return went;
-}
-
 /// Writes the part of `data` that lies in `with`'s clusters along with it, and what follows into
 /// clusters of its own, at the same time.
 template <class Engine>
@@ -157,13 +144,13 @@ async::task<written> write_along(Engine& engine, track::change& with, guest_offs
         static_cast<std::size_t>(std::min<std::uint64_t>(data.size(), border - at));
     const std::uint64_t into =
         at.value - geometry.offset_of(with.guest().first).value;
-    const host_offset host = geometry.offset_of(with.host()) + into;
-    const bool beside = with.door() == track::door::beside;
+    // Aboard, the one whose change it is writes the shared bytes with his own.
+    std::optional<host_offset> host;
+    if (with.door() == track::door::beside) { host = geometry.offset_of(with.host()) + into; }
 
     along<Engine> ride(engine, with, at, data.first(shared));
     async::task<written> writing =
-        beside ? write_through(engine, host, at, data, shared, &ride)
-               : write_behind(engine, at, data, shared);
+        write_through(engine, host, at, data, shared, host ? &ride : nullptr);
     result<written> went = co_await writing;
     writing.destroy();
     if (!went) { co_return went.error(); }
@@ -239,8 +226,9 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
         // 4. Mapped and ours alone: write in place; what lies behind takes its clusters now, or
         //    those who come later would take theirs first.
         if (plan.in_place.size > 0) {
+            const std::optional<host_offset> host = plan.in_place.host;
             async::task<written> writing = write_through(
-                engine, plan.in_place.host, at,
+                engine, host, at,
                 from.subspan(done, static_cast<std::size_t>(size)),
                 static_cast<std::size_t>(plan.in_place.size), nullptr);
             const result<written> went = co_await writing;

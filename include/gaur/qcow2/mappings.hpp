@@ -37,14 +37,7 @@ class mappings {
             answer.what.size = std::min(n, reach - (at.value & (reach - 1)));
             return answer;
         }
-        const cache::slice* s = m_.slices.find(slice_at(table, at));
-        if (s == nullptr) {
-            answer.first = m_.want_slice(slice_at(table, at), cache::slice_kind::mapping);
-            return answer;
-        }
-        answer.status = read_extent(*s, at, std::min(n, slice_left(at)), answer.what);
-        answer.what.in_place = answer.what.in_place && table.copied();
-        return answer;
+        return locate_in(table, at, n);
     }
 
     /// Bytes from `at` to the end of what one L2 slice maps.
@@ -62,7 +55,7 @@ class mappings {
             plan.first = {device::want::what::own_table, 0, {}, at};
             return plan;
         }
-        const device::located here = locate(at, n);
+        const device::located here = locate_in(table, at, n);
         plan.first = here.first;
         plan.status = here.status;
         if (!here.status || here.first) { return plan; }
@@ -146,6 +139,18 @@ class mappings {
     }
 
   private:
+    /// The extent at `at`, which the L2 table of this entry maps.
+    device::located locate_in(layout::l1_entry table, guest_offset at, std::uint64_t n) noexcept {
+        device::located answer;
+        const cache::slice* s = m_.slices.find(slice_at(table, at));
+        if (s == nullptr) {
+            answer.first = m_.want_slice(slice_at(table, at), cache::slice_kind::mapping);
+            return answer;
+        }
+        answer.status = read_extent(*s, at, std::min(n, slice_left(at)), answer.what);
+        answer.what.in_place = answer.what.in_place && table.copied();
+        return answer;
+    }
     result<void> check(layout::l1_entry table, guest_offset at) const noexcept {
         if (table.raw == 0) { return {}; }
         if (table.table() >= m_.used_end) { return {errc::l1_entry, at.value}; }
