@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // An image that goes, or is closed, with requests in flight at every stage.
 #include "support/held_points.hpp"
+#include "support/orderings.hpp"
 
 namespace gaur::test {
 namespace {
@@ -36,13 +37,6 @@ struct cancellation : ::testing::Test {
         }
         const auto v = s.check();
         EXPECT_EQ(v.corruptions, 0U) << v.first;
-    }
-};
-using orderings = ::testing::Types<track::serialize, track::join>;
-struct ordering_name {
-    template <class Order>
-    static std::string GetName(int) {
-        return std::string(Order::name);
     }
 };
 TYPED_TEST_SUITE(cancellation, orderings, ordering_name);

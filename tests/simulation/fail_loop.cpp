@@ -3,6 +3,7 @@
 // allocating writes over everything that can lie below them, flush and close.
 #include "support/held_points.hpp"
 #include "support/model_disk.hpp"
+#include "support/orderings.hpp"
 
 #include <cerrno>
 
@@ -194,13 +195,6 @@ struct fail_loop : ::testing::Test {
         }
     }
 
-};
-using orderings = ::testing::Types<track::serialize, track::join>;
-struct ordering_name {
-    template <class Order>
-    static std::string GetName(int) {
-        return std::string(Order::name);
-    }
 };
 TYPED_TEST_SUITE(fail_loop, orderings, ordering_name);
 

@@ -2,6 +2,7 @@
 // Races with what ends badly, ends late, or is gone: errors, dropped clusters, flushes, growing
 // tables, close. The table of all races is at the top of races.cpp.
 #include "support/held_points.hpp"
+#include "support/orderings.hpp"
 
 #include <gaur/base/bytes.hpp>
 
@@ -87,13 +88,6 @@ struct endings : ::testing::Test {
     }
     static void expect_all_ended(const stage_type& s) {
         for (const pending& p : s.requests) { EXPECT_TRUE(p.ended) << "it hangs"; }
-    }
-};
-using orderings = ::testing::Types<track::serialize, track::join>;
-struct ordering_name {
-    template <class Order>
-    static std::string GetName(int) {
-        return std::string(Order::name);
     }
 };
 TYPED_TEST_SUITE(endings, orderings, ordering_name);

@@ -2,6 +2,7 @@
 // Races T1 to T10: writes that overlap, or only touch. The table of all races is at the top of
 // races.cpp.
 #include "support/held_points.hpp"
+#include "support/orderings.hpp"
 
 #include <algorithm>
 #include <array>
@@ -85,13 +86,6 @@ struct overlaps : ::testing::Test {
         expect_all_well(s);
         expect_owners(s, both, 12 * cluster, over_old ? 1 : 0);
         s.expect_clean_close();
-    }
-};
-using orderings = ::testing::Types<track::serialize, track::join>;
-struct ordering_name {
-    template <class Order>
-    static std::string GetName(int) {
-        return std::string(Order::name);
     }
 };
 TYPED_TEST_SUITE(overlaps, orderings, ordering_name);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "support/model_disk.hpp"
+#include "support/orderings.hpp"
 #include "support/reference_image.hpp"
 
 #include <gaur/async/probe.hpp>
@@ -591,13 +592,5 @@ void for_each_seed(std::uint64_t otherwise, F one) {
     std::printf("%llu seeds, %.0f a second\n", static_cast<unsigned long long>(count),
                 static_cast<double>(count) / took.count());
 }
-
-using orderings = ::testing::Types<track::serialize, track::join>;
-struct ordering_name {
-    template <class Order>
-    static std::string GetName(int) {
-        return std::string(Order::name);
-    }
-};
 
 } // namespace gaur::test
