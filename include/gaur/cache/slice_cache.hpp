@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gaur/async/shard.hpp>
+#include <gaur/base/hash.hpp>
 #include <gaur/base/units.hpp>
 
 #include <boost/intrusive/list.hpp>
@@ -269,9 +270,7 @@ class slice_cache {
         return (std::uint32_t{1} << (slice_size_ / sector)) - 1;
     }
     std::size_t bucket_of(host_offset at) const noexcept {
-        // Fibonacci hashing: the high bits of the product depend on all bits of the offset.
-        const std::uint64_t mixed = (at.value / sector) * 0x9e37'79b9'7f4a'7c15U;
-        return static_cast<std::size_t>(mixed >> 32) & (buckets_.size() - 1);
+        return slot_of(at.value / sector, buckets_.size());
     }
     slice* lookup(host_offset at) noexcept {
         slice* s = buckets_[bucket_of(at)];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/base/hash.hpp>
 #include <gaur/base/units.hpp>
 
 #include <algorithm>
@@ -81,11 +82,7 @@ class table_clusters {
     // 0 is an empty slot.
     static std::uint64_t key_of(host_cluster c) noexcept { return c.value + 1; }
     std::size_t place_of(host_cluster c) const noexcept { return place_of(key_of(c)); }
-    std::size_t place_of(std::uint64_t key) const noexcept {
-        // Fibonacci hashing: the high bits of the product depend on all bits of the key.
-        return static_cast<std::size_t>((key * 0x9e37'79b9'7f4a'7c15U) >> 32) &
-               (slots_.size() - 1);
-    }
+    std::size_t place_of(std::uint64_t key) const noexcept { return slot_of(key, slots_.size()); }
     std::size_t next(std::size_t at) const noexcept { return (at + 1) & (slots_.size() - 1); }
 
     bool grow() noexcept {
