@@ -3,7 +3,7 @@
 # Instructions of one 4 KiB request, the engine and the memory backend together, as callgrind counts
 # them: the same on every run, whatever else the machine does. The difference of two runs of
 # different length, so that neither opening nor closing is in it. Copying 4 KiB from or to the
-# backend's memory takes some 430 of them.
+# backend's memory takes some 410 of them.
 #   benchmarks/instructions/count.sh build/release/benchmarks/bench_instructions
 set -euo pipefail
 program=$1

@@ -95,11 +95,13 @@ TEST(quarantine, broken_contracts_are_seen) {
             quarantine q;
             static_cast<void>(q.enter());
         },
-        "requests_ == 0");
+        "requests");
     quarantine q;
     const auto g = q.enter();
     q.leave(g);
-    EXPECT_DEATH(q.leave(g), "in_generation_");
+    EXPECT_DEATH(q.leave(g), "in_current_ > 0");
+    q.close();
+    EXPECT_DEATH(q.leave(g), "oldest");
 }
 
 } // namespace

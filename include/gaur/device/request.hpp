@@ -9,6 +9,7 @@
 #include <coroutine>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 namespace gaur::device {
 
@@ -75,7 +76,7 @@ class request : Engine::shard_type::file::operation, exec::work {
         }
         generation_ = engine_->enter();
         if (verb_ != verb::flush && !Engine::shard_type::probe_type::enabled) {
-            if (const extent e = direct(); e.size == buffer_.size()) { return submit(e); }
+            if (host_offset at; direct(at)) { return submit(at); }
         }
         // The coroutine runs from the executor's floor, so that nothing of the engine ever runs
         // inside another part of it.
@@ -87,28 +88,28 @@ class request : Engine::shard_type::file::operation, exec::work {
         return ended_inside_;
     }
 
-    /// The one run in memory that serves the whole request, or nothing.
-    extent direct() noexcept {
+    /// Whether one run serves the whole request, and memory knows where it begins.
+    bool direct(host_offset& where) noexcept {
         auto& top = engine_->top();
-        if (verb_ == verb::read) {
-            const located l = top.locate(at_, buffer_.size());
-            const bool data = l.status && !l.first && l.what.kind == mapping::data;
-            return data ? l.what : extent{};
-        }
         if constexpr (AllocatingFormat<std::remove_reference_t<decltype(top)>>) {
-            if (engine_->changes().meets(top.geometry().touched(at_, buffer_.size()))) {
-                return {};
+            if (verb_ == verb::write) {
+                if (engine_->changes().meets(top.geometry().touched(at_, buffer_.size()))) {
+                    return false;
+                }
+                const write_plan plan = top.plan_write(at_, buffer_.size());
+                where = plan.in_place.host;
+                return plan.in_place.size == buffer_.size() && plan.status && !plan.first;
             }
-            const write_plan plan = top.plan_write(at_, buffer_.size());
-            return plan.status && !plan.first ? plan.in_place : extent{};
         }
         const located l = top.locate(at_, buffer_.size());
-        return l.status && !l.first && l.what.in_place ? l.what : extent{};
+        where = l.what.host;
+        return l.what.size == buffer_.size() && l.status && !l.first &&
+               (verb_ == verb::write ? l.what.in_place : l.what.kind == mapping::data);
     }
 
-    bool submit(const extent& e) noexcept {
-        const io::request what = verb_ == verb::read ? io::request::read(e.host.value, buffer_)
-                                                     : io::request::write(e.host.value, buffer_);
+    bool submit(host_offset at) noexcept {
+        const io::request what = verb_ == verb::read ? io::request::read(at.value, buffer_)
+                                                     : io::request::write(at.value, buffer_);
         state_ = state::at_backend;
         if (engine_->top().file().submit(*this, what) == io::submit_status::pending) {
             return false;

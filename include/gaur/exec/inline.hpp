@@ -40,9 +40,9 @@ class inline_loop {
 
   private:
     void post(work& w) noexcept {
-        ready_.push_back(w);
-        if (running_) { return; }
+        if (running_) { return ready_.push_back(w); }
         running_ = true;
+        w.run();
         while (!ready_.empty()) {
             work& next = ready_.front();
             ready_.pop_front();

@@ -55,7 +55,8 @@ class aligned_file {
     };
 
     aligned_file(B& io, typename B::file file, buffer_pool& buffers) noexcept
-        : io_(io), file_(std::move(file)), limits_(file_->limits()), buffers_(buffers) {}
+        : io_(io), file_(std::move(file)), limits_(file_->limits()), buffers_(buffers),
+          takes_all_(limits_.offset_alignment == 1 && limits_.memory_alignment == 1) {}
     aligned_file(const aligned_file&) = delete;
     aligned_file& operator=(const aligned_file&) = delete;
     ~aligned_file() { GAUR_ASSERT(writing_.empty() && waiting_.empty()); }
@@ -78,9 +79,14 @@ class aligned_file {
 
     submit_status submit(operation& op, const request& what) noexcept {
         GAUR_ASSERT(is_open());
+        bytes_written_ += what.code == opcode::write ? what.size : 0;
         op.begin(what);
         op.file_ = this;
-        bytes_written_ += what.code == opcode::write ? what.size : 0;
+        if (takes_all_) {
+            const submit_status status = io_.submit(*file_, op.inner_, what);
+            if (status == submit_status::done) { op.set_outcome(op.inner_.outcome()); }
+            return status;
+        }
         if (limits_.offset_alignment > 1 && what.code == opcode::write) {
             op.rewrites_ = !is_aligned(what.offset | what.size, limits_.offset_alignment);
             if (must_wait(op)) {
@@ -127,7 +133,6 @@ class aligned_file {
     bool fits(const request& r) const noexcept {
         if (!r.moves_data()) { return true; }
         const io::limits& l = limits_;
-        if (l.offset_alignment == 1 && l.memory_alignment == 1) { return true; }
         if (!is_aligned(r.offset | r.size, l.offset_alignment)) { return false; }
         if (r.vectors == nullptr) {
             return is_aligned(reinterpret_cast<std::uintptr_t>(r.data), l.memory_alignment);
@@ -235,6 +240,7 @@ class aligned_file {
     operation_list writing_; // all writes in flight, where the host asks for alignment
     operation_list waiting_; // in order of arrival
     unsigned rewriting_ = 0;
+    bool takes_all_; // the host asks for no alignment
     std::uint64_t bytes_written_ = 0;
 };
 

@@ -28,16 +28,16 @@ class mappings {
     bool take_data_first() noexcept { return std::exchange(data_first_, false); }
 
     device::located locate(guest_offset at, std::uint64_t n) noexcept {
-        device::located answer;
         const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
-        answer.status = check(table, at);
-        if (!answer.status) { return answer; }
-        if (!table.is_allocated()) {
+        const result<void> ok = check(table, at);
+        if (ok && table.is_allocated()) { return locate_in(table, at, n); }
+        device::located answer;
+        answer.status = ok;
+        if (ok) {
             const std::uint64_t reach = m_.tables.l1_reach();
             answer.what.size = std::min(n, reach - (at.value & (reach - 1)));
-            return answer;
         }
-        return locate_in(table, at, n);
+        return answer;
     }
 
     /// Bytes from `at` to the end of what one L2 slice maps.
@@ -167,14 +167,9 @@ class mappings {
         const std::uint64_t within = g.within(at);
         std::size_t from = entry_at(at);
         const layout::l2_entry first = entry(s, from);
-        if (first.raw == 0) {
-            e.kind = device::mapping::unallocated;
-        } else {
-            if (!first.is_plain(g.bits)) {
-                const result<void> ok = layout::check(first, m_.header.version, g.bits, at);
-                if (!ok) { return ok; }
-            }
-            const result<void> ok = describe(first, at, within, e);
+        if (first.raw != 0) {
+            const result<void> ok = first.is_plain(g.bits) ? describe_data(first, at, within, e)
+                                                           : describe(first, at, within, e);
             if (!ok) { return ok; }
         }
         e.size = std::min(n, g.cluster_size() - within);
@@ -190,8 +185,21 @@ class mappings {
         return {};
     }
 
+    result<void> describe_data(layout::l2_entry first, guest_offset at, std::uint64_t within,
+                               device::extent& e) const noexcept {
+        // Past the end of the file there can be nothing that anybody wrote.
+        if (first.host() >= m_.used_end) { return {errc::l2_past_end, at.value}; }
+        e.kind = device::mapping::data;
+        e.has_host = true;
+        e.host = first.host() + within;
+        e.in_place = first.copied();
+        return {};
+    }
     result<void> describe(layout::l2_entry first, guest_offset at, std::uint64_t within,
                           device::extent& e) const noexcept {
+        const result<void> ok =
+            layout::check(first, m_.header.version, m_.tables.clusters.bits, at);
+        if (!ok) { return ok; }
         switch (first.kind()) {
         case layout::cluster_kind::unallocated: e.kind = device::mapping::unallocated; break;
         case layout::cluster_kind::zero_plain: e.kind = device::mapping::zero; break;
@@ -200,14 +208,7 @@ class mappings {
             e.has_host = true;
             e.host = first.host() + within;
             break;
-        case layout::cluster_kind::normal:
-            // Past the end of the file there can be nothing that anybody wrote.
-            if (first.host() >= m_.used_end) { return {errc::l2_past_end, at.value}; }
-            e.kind = device::mapping::data;
-            e.has_host = true;
-            e.host = first.host() + within;
-            e.in_place = first.copied();
-            break;
+        case layout::cluster_kind::normal: return describe_data(first, at, within, e);
         case layout::cluster_kind::compressed: {
             const layout::compressed_run run = first.compressed(m_.tables.clusters.bits);
             if (run.at >= m_.used_end) { return {errc::l2_past_end, at.value}; }

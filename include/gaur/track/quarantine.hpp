@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <utility>
 
 namespace gaur::track {
 
@@ -21,49 +22,51 @@ class quarantine {
   public:
     using generation = std::uint64_t;
 
-    quarantine() { in_generation_.push_back(0); }
+    quarantine() = default;
     quarantine(const quarantine&) = delete;
     quarantine& operator=(const quarantine&) = delete;
-    ~quarantine() { GAUR_ASSERT(requests_ == 0); }
+    ~quarantine() { GAUR_ASSERT(requests() == 0); }
 
     generation enter() noexcept {
-        ++in_generation_.back();
-        ++requests_;
-        return oldest_ + in_generation_.size() - 1;
+        ++in_current_;
+        return current_;
     }
 
     void leave(generation g) noexcept {
-        GAUR_ASSERT(g >= oldest_ && in_generation_[g - oldest_] > 0);
-        --in_generation_[g - oldest_];
-        --requests_;
-        advance();
+        if (g != current_) { return leave_closed(g); }
+        GAUR_ASSERT(in_current_ > 0);
+        --in_current_;
     }
 
     /// Closes the current generation. What was dropped until now may be used again once
     /// `is_past(the answer)`.
     generation close() {
-        in_generation_.push_back(0);
-        const generation closed = oldest_ + in_generation_.size() - 2;
-        advance();
-        return closed;
+        if (in_current_ > 0 || !in_closed_.empty()) { in_closed_.push_back(in_current_); }
+        in_all_closed_ += std::exchange(in_current_, 0);
+        return current_++;
     }
 
     /// True when no request of generation `g` or before is in flight.
-    bool is_past(generation g) const noexcept { return g < oldest_; }
+    bool is_past(generation g) const noexcept { return g < oldest(); }
 
-    std::size_t requests() const noexcept { return requests_; }
+    std::size_t requests() const noexcept { return in_current_ + in_all_closed_; }
 
   private:
-    void advance() noexcept {
-        while (in_generation_.size() > 1 && in_generation_.front() == 0) {
-            in_generation_.pop_front();
-            ++oldest_;
-        }
+    void leave_closed(generation g) noexcept {
+        GAUR_ASSERT(g >= oldest() && g < current_ && in_closed_[g - oldest()] > 0);
+        --in_closed_[g - oldest()];
+        --in_all_closed_;
+        while (!in_closed_.empty() && in_closed_.front() == 0) { in_closed_.pop_front(); }
     }
 
-    std::deque<std::uint32_t> in_generation_; // requests in flight, the oldest generation first
-    generation oldest_ = 0;
-    std::size_t requests_ = 0;
+    /// Of those that are not past.
+    generation oldest() const noexcept { return current_ - in_closed_.size(); }
+
+    // Requests in flight. Nearly all enter and leave the current generation.
+    generation current_ = 0;
+    std::size_t in_current_ = 0;
+    std::size_t in_all_closed_ = 0;
+    std::deque<std::size_t> in_closed_; ///< the oldest generation first, which is not empty
 };
 
 } // namespace gaur::track
