@@ -41,6 +41,7 @@ struct options {
     unsigned rounds = 5;
     unsigned seed = 0;
     bool qemu = false;
+    bool bound = false;
     bool buffered = false;
     bool verify = false;
     bool keep = false;
@@ -65,6 +66,9 @@ void add_options(CLI::App& to, options& o) {
     to.add_flag("--qemu", o.qemu,
                 "the same through qemu-io (aio_write, then aio_flush and flush at each F; its "
                 "requests in flight have no bound)");
+    to.add_flag("--bound", o.bound,
+                "raw once more, with a sector written before each flush that follows new clusters: "
+                "what the device alone takes for a format's mappings");
     to.add_flag("--buffered", o.buffered, "through the page cache: no O_DIRECT");
     to.add_flag("--verify", o.verify,
                 "read everything back, and check the image; not for figures, it costs time");
@@ -100,7 +104,8 @@ struct side {
 class comparison {
   public:
     comparison(const options& o, const trace& t)
-        : how_(o), trace_(t), steps_(t.steps()), io_(make_host(o)),
+        : how_(o), trace_(t), steps_(t.steps()),
+          steps_with_mappings_(t.steps_with_mappings(std::uint64_t{1} << 16)), io_(make_host(o)),
           files_(o.dir, "replay", o.keep) {
         const bool in_memory = o.backend == "memory";
         direct_ = !o.buffered && !in_memory && takes_direct(files_.add(".probe"));
@@ -119,6 +124,7 @@ class comparison {
             if (i % 2 == 0) { replay(raw_, kind::raw); }
             replay(qcow2_, kind_of(how_.ordering));
             if (i % 2 == 1) { replay(raw_, kind::raw); }
+            if (how_.bound) { replay(bound_, kind::raw, 512, steps_with_mappings_); }
             if (!qemu_) { continue; }
             replay_by_qemu(qemu_raw_, "raw");
             replay_by_qemu(qemu_qcow2_, "qcow2");
@@ -127,12 +133,13 @@ class comparison {
     }
 
   private:
-    void replay(side& s, kind k) {
+    void replay(side& s, kind k) { replay(s, k, 0, steps_); }
+    void replay(side& s, kind k, std::uint64_t behind, const std::vector<trace::line>& steps) {
         const image on{.path = files_.add(k == kind::raw ? ".raw" : ".qcow2"),
                        .kind = k,
                        .direct = direct_,
-                       .create = trace_.disk_size()};
-        s.add(io_->replay(on, steps_, {how_.depth, how_.verify}));
+                       .create = trace_.disk_size() + behind};
+        s.add(io_->replay(on, steps, {how_.depth, how_.verify}));
     }
 
     void replay_by_qemu(side& s, const std::string& format) {
@@ -165,6 +172,7 @@ class comparison {
     void print_results() const {
         std::printf("| disk | seconds | raw / disk |\n|---|---|---|\n");
         print(raw_, raw_);
+        if (how_.bound) { print(bound_, raw_); }
         print(qcow2_, raw_);
         if (qemu_) {
             print(qemu_raw_, qemu_raw_);
@@ -190,11 +198,13 @@ class comparison {
     const options& how_;
     const trace& trace_;
     std::vector<trace::line> steps_;
+    std::vector<trace::line> steps_with_mappings_;
     std::unique_ptr<host> io_;
     scratch files_;
     bool direct_ = false;
     bool qemu_ = false;
     side raw_{"gaur raw"};
+    side bound_{"gaur raw, and mappings"};
     side qcow2_{"gaur qcow2"};
     side qemu_raw_{"qemu-io raw"};
     side qemu_qcow2_{"qemu-io qcow2"};

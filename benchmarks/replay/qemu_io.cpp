@@ -22,7 +22,8 @@ void print_step(std::FILE* to, const trace::line& l) {
         std::fprintf(to, "aio_read -q %" PRIu64 " %" PRIu64 "\n", l.offset, l.size);
         break;
     case trace::verb::flush: std::fputs("aio_flush\nflush\n", to); break;
-    case trace::verb::discard: break;
+    case trace::verb::discard:
+    case trace::verb::mapping: break;
     }
 }
 

@@ -74,17 +74,18 @@ class player : exec::work {
 
     void start_more() noexcept {
         while (status_ && next_ != steps_.size() && !idle_.empty()) {
-            const bool flush = steps_[next_].what == trace::verb::flush;
-            if (flushing_ || (flush && idle_.size() != slots_.size())) { break; }
+            const trace::verb what = steps_[next_].what;
+            const bool alone = what == trace::verb::flush || what == trace::verb::mapping;
+            if (alone_ || (alone && idle_.size() != slots_.size())) { break; }
             slot& s = *idle_.back();
             idle_.pop_back();
             s.step = next_++;
-            flushing_ = flush;
+            alone_ = alone;
             start(s);
         }
         const bool all_idle = idle_.size() == slots_.size();
-        if (flushing_ && all_idle) {
-            flushing_ = false;
+        if (alone_ && all_idle) {
+            alone_ = false;
             return start_more();
         }
         ended_ = all_idle && (next_ == steps_.size() || !status_);
@@ -122,7 +123,7 @@ class player : exec::work {
     std::vector<slot*> idle_;
     std::size_t next_ = 0;
     result<void> status_;
-    bool flushing_ = false;
+    bool alone_ = false;
     bool ended_ = false;
 };
 

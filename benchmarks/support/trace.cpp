@@ -8,8 +8,10 @@
 #include <cinttypes>
 #include <cstdio>
 #include <fstream>
+#include <set>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 namespace gaur::bench {
 
@@ -125,6 +127,23 @@ std::vector<trace::line> trace::steps() const {
         if (l.what == verb::flush || l.what == verb::discard) { continue; }
         for (std::uint64_t done = 0; done < l.size; done += largest_piece) {
             all.push_back({l.what, l.offset + done, std::min(largest_piece, l.size - done)});
+        }
+    }
+    return all;
+}
+
+std::vector<trace::line> trace::steps_with_mappings(std::uint64_t cluster) const {
+    std::vector<line> all;
+    std::set<std::uint64_t> mapped;
+    bool fresh = false;
+    for (const line& l : steps()) {
+        if (l.what == verb::flush && std::exchange(fresh, false)) {
+            all.push_back({verb::mapping, disk_size(), 512});
+        }
+        all.push_back(l);
+        if (l.what != verb::write && l.what != verb::zero) { continue; }
+        for (std::uint64_t c = l.offset / cluster; c * cluster < l.offset + l.size; ++c) {
+            fresh = mapped.insert(c).second || fresh;
         }
     }
     return all;

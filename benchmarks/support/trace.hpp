@@ -18,7 +18,14 @@ namespace gaur::bench {
 /// Those between two flushes were issued without waiting for durability. Lines that begin with #
 /// say nothing.
 struct trace {
-    enum class verb : char { write = 'W', read = 'R', zero = 'Z', discard = 'D', flush = 'F' };
+    enum class verb : char {
+        write = 'W',
+        read = 'R',
+        zero = 'Z',
+        discard = 'D',
+        flush = 'F',
+        mapping = 'M', ///< in no file: a write while nothing else is in flight
+    };
     struct line {
         verb what = verb::flush;
         std::uint64_t offset = 0;
@@ -35,6 +42,9 @@ struct trace {
     std::uint64_t disk_size() const noexcept;
     /// What is issued, in order: without the discards, large requests in pieces.
     std::vector<line> steps() const;
+    /// The same, and what no format with clusters can do without: where clusters were written for
+    /// the first time, a sector behind the disk goes before the flush, when all data is there.
+    std::vector<line> steps_with_mappings(std::uint64_t cluster) const;
 };
 
 /// Throws where the file cannot be read, or holds something else: with the line's number.

@@ -91,7 +91,8 @@ class witness {
         }
         const trace::line& l = steps_[step];
         const std::uint64_t first = l.offset / sector_size;
-        const bool wrote_it = l.what == trace::verb::write && sector >= first &&
+        const bool writes = l.what == trace::verb::write || l.what == trace::verb::mapping;
+        const bool wrote_it = writes && sector >= first &&
                               sector - first < l.size / sector_size;
         return wrote_it && times_[step].end > known->second.last_begin;
     }
