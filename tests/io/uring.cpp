@@ -4,6 +4,7 @@
 #include "support/backend_conformance.hpp"
 
 #include <array>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -148,6 +149,53 @@ TEST_F(uring_test, has_so_many_regions_and_gives_them_back) {
     // Nothing is registered any more, and nothing goes to where it was.
     open("uring.given_back");
     EXPECT_EQ(run(io::request::write(0, region)), 0);
+}
+
+/// More files than the ring has places for, and places that are used again.
+TEST_F(uring_test, files_come_and_go) {
+    make({.depth = 8});
+    if (IsSkipped()) { return; }
+    std::deque<std::unique_ptr<io::uring::file>> all;
+    const auto add = [&](unsigned i) {
+        open("uring.come_and_go");
+        std::vector<std::byte> own(512, static_cast<std::byte>(i));
+        EXPECT_EQ(run(io::request::write(0, own)), 0);
+        all.push_back(std::move(file_));
+    };
+    const auto expect_own = [&](unsigned i) {
+        std::vector<std::byte> found(512);
+        file_ = std::move(all.front());
+        all.pop_front();
+        EXPECT_EQ(run(io::request::read(0, found)), 0);
+        EXPECT_EQ(found, std::vector<std::byte>(512, static_cast<std::byte>(i)));
+        file_.reset();
+    };
+    for (unsigned i = 0; i < 100; ++i) { add(i); }
+    for (unsigned i = 0; i < 50; ++i) { expect_own(i); }
+    for (unsigned i = 100; i < 150; ++i) { add(i); }
+    for (unsigned i = 50; i < 150; ++i) { expect_own(i); }
+}
+
+/// A lease for writing is for him alone who has the file open.
+TEST_F(uring_test, keeps_no_file_that_is_closed) {
+    make({.depth = 8});
+    if (IsSkipped()) { return; }
+    const char* const path = "uring.closed";
+    auto opened = io_->open(path, {.write = true, .create = true});
+    ASSERT_TRUE(opened);
+    file_ = std::make_unique<io::uring::file>(*std::move(opened));
+    std::vector<std::byte> bytes(512);
+    EXPECT_EQ(run(io::request::write(0, bytes)), 0);
+    const int fd = ::open(path, O_RDWR);
+    ::unlink(path);
+    ASSERT_GE(fd, 0);
+    EXPECT_NE(::fcntl(fd, F_SETLEASE, F_WRLCK), 0) << "we have it open";
+    const int why = errno;
+    file_.reset();
+    const int leased = ::fcntl(fd, F_SETLEASE, F_WRLCK);
+    ::close(fd);
+    if (why != EAGAIN) { GTEST_SKIP() << "this file system has no leases"; }
+    EXPECT_EQ(leased, 0) << "the ring still has it";
 }
 
 /// The kernel may cancel what a thread has left behind: that is no outcome of ours.

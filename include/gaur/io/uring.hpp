@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bitset>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +19,7 @@
 #include <liburing.h>
 #include <memory>
 #include <new>
+#include <optional>
 #include <sched.h>
 #include <span>
 #include <string>
@@ -50,22 +52,41 @@ class operation : public io::operation {
   private:
     friend class backend;
     int fd_ = -1;
+    int slot_ = -1;
     io::limits asks_;
     /// Stored on the way to the kernel, loaded on the way back: so the thread sanitizer, which does
     /// not see the ring, learns that the one comes before the other. Plain moves on x86.
     std::atomic<bool> handed_over_ = false;
 };
 
+class backend;
+
+/// An open file, registered with the ring where there is room: then the kernel need not look its
+/// descriptor up for each operation.
 class file {
   public:
+    file(file&& other) noexcept
+        : host_(std::move(other.host_)), of_(std::exchange(other.of_, nullptr)),
+          slot_(other.slot_) {}
+    file& operator=(file&& other) noexcept {
+        std::swap(host_, other.host_);
+        std::swap(of_, other.of_);
+        std::swap(slot_, other.slot_);
+        return *this;
+    }
+    ~file();
+
     io::limits limits() const noexcept { return host_.limits(); }
     result<std::uint64_t> size() const noexcept { return host_.size(); }
     file_identity identity() const noexcept { return host_.identity(); }
 
   private:
     friend class backend;
-    explicit file(host_file&& host) noexcept : host_(std::move(host)) {}
+    file(host_file&& host, backend& of, int slot) noexcept
+        : host_(std::move(host)), of_(&of), slot_(slot) {}
     host_file host_;
+    backend* of_;
+    int slot_; ///< in the ring's table, or -1
 };
 
 /// submit() only writes an entry of the ring; every fourth of them, and each poll() and wait(),
@@ -142,12 +163,14 @@ class backend {
     result<file> open(const std::string& path, open_mode mode) {
         result<host_file> host = host_file::open(path, mode);
         if (!host) { return host.error(); }
-        return file(*std::move(host));
+        const int slot = register_file(host->fd());
+        return file(*std::move(host), *this, slot);
     }
 
     submit_status submit(file& on, operation& op, const request& what) noexcept {
         op.begin(what);
         op.fd_ = on.host_.fd();
+        op.slot_ = on.slot_;
         op.asks_ = on.host_.limits();
         const int refused = check_request(op.asks_, what);
         const bool at_once = what.code == opcode::truncate || //
@@ -209,7 +232,30 @@ class backend {
     }
 
   private:
+    friend uring::file;
     explicit backend(unsigned depth) noexcept : depth_(depth) {}
+
+    /// Its place in the ring's table, or -1: the table is full, or the kernel (before 5.19) has
+    /// none that may have gaps. The descriptor does as well.
+    int register_file(int fd) noexcept {
+        if (!files_.has_value()) {
+            files_.emplace();
+            const int made = ::io_uring_register_files_sparse(&ring_, most_files);
+            if (made != 0) { files_->set(); }
+        }
+        unsigned slot = 0;
+        while (slot < most_files && files_->test(slot)) { ++slot; }
+        if (slot == most_files || !set_file(slot, fd)) { return -1; }
+        files_->set(slot);
+        return static_cast<int>(slot);
+    }
+    void forget_file(unsigned slot) noexcept {
+        // Where the ring keeps the file after all, its place is not used again.
+        if (set_file(slot, -1)) { files_->reset(slot); }
+    }
+    bool set_file(unsigned slot, int fd) noexcept {
+        return ::io_uring_register_files_update(&ring_, slot, &fd, 1) == 1;
+    }
 
     /// 0 or an errno. Asks for what helps from best to plain, since kernels refuse with EINVAL what
     /// they do not know.
@@ -291,6 +337,10 @@ class backend {
                                       static_cast<off_t>(what.size));
             break;
         case opcode::truncate: GAUR_ASSERT(false); break; // done at once, in submit()
+        }
+        if (op.slot_ >= 0) {
+            entry->fd = op.slot_;
+            ::io_uring_sqe_set_flags(entry, IOSQE_FIXED_FILE);
         }
         ::io_uring_sqe_set_data(entry, static_cast<void*>(&op));
         op.handed_over_.store(true, std::memory_order_release);
@@ -394,7 +444,13 @@ class backend {
     static constexpr unsigned most_regions = 16;
     std::array<std::span<std::byte>, most_regions> regions_;
     bool has_regions_ = false;
+    static constexpr unsigned most_files = 64;
+    std::optional<std::bitset<most_files>> files_; ///< places taken; from the first open() on
 };
+
+inline file::~file() {
+    if (of_ != nullptr && slot_ >= 0) { of_->forget_file(static_cast<unsigned>(slot_)); }
+}
 
 static_assert(check_backend<backend>() && PollableBackend<backend>);
 
