@@ -41,6 +41,8 @@ tracker NO_PINS                      foreign_bytes backwards
 tracker NO_QUARANTINE                foreign_bytes backwards
 epochs  -                            clean
 epochs  NO_QUARANTINE                refcount_too_low
+epochs  AHEAD_IN_MEMORY_ALONE        refcount_too_low
+epochs  WINDOW_KEPT_AFTER_END        refcount_too_low
 epochs  FREE_BEFORE_DURABLE          wrong_content backwards
 epochs  REFCOUNT_AFTER_MAPPING       refcount_too_low
 epochs  ONE_BARRIER                  refcount_too_low

@@ -35,6 +35,7 @@
 byte map[2];
 byte count[HOSTS + 1];
 byte used_end;     /* clusters past it have never been written */
+byte ahead;        /* counted already, for the next one who asks (alloc/windows.hpp); 0: none */
 byte table;        /* guest 1's L2 table, once it has its own; 0: the shared one */
 byte dirty_maps;   /* a set of guests */
 byte dirty_counts; /* a set of clusters */
@@ -92,19 +93,51 @@ inline drop(h) {
     fi
 }
 
-/* refcounts::take(). 0: none is free. */
-inline take(h) {
+inline find_free(h) {
     h = 1;
     do
     :: h <= HOSTS && count[h] != 0 -> h++
     :: else -> break
     od;
+    if :: h > HOSTS -> h = 0 :: else fi
+}
+
+/* refcounts::take(). 0: none is free. The first one taken has another one counted with it, if there
+ * is one: whoever gets that has no refcount to write, and his epoch perhaps no first barrier. */
+inline take(h) {
     if
-    :: h > HOSTS -> h = 0
+    :: ahead != 0 -> h = ahead; ahead = 0
     :: else ->
-        count[h] = 1;
-        dirty_counts = dirty_counts | bit_of(h)
+        find_free(h);
+        if
+        :: h != 0 ->
+            count[h] = 1;
+            dirty_counts = dirty_counts | bit_of(h);
+            find_free(ahead);
+            if
+            :: ahead != 0 ->
+                count[ahead] = 1;
+#ifndef AHEAD_IN_MEMORY_ALONE
+                /* Why the rule: nobody else will write its refcount. */
+                dirty_counts = dirty_counts | bit_of(ahead)
+#endif
+            :: else
+            fi
+        :: else
+        fi
     fi
+}
+
+/* What is counted and not used goes back like any other cluster: format::close_all(). */
+inline end_window() {
+    ahead != 0;
+#ifdef WINDOW_KEPT_AFTER_END
+    /* Why the rule: who takes it later is without a refcount. */
+    lower(ahead)
+#else
+    drop(ahead);
+    ahead = 0
+#endif
 }
 
 /* mappings::link() */
@@ -359,7 +392,8 @@ end:
                fi
            }
            released = 0;
-           each = 0
+           each = 0;
+           if :: end_window() :: true fi
        }
        atomic { /* freeze(), and all that epoch() takes with it; nothing suspends */
            counts = dirty_counts;
