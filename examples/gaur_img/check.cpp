@@ -2,6 +2,7 @@
 #include "commands.hpp"
 #include "failure.hpp"
 #include "host.hpp"
+#include "progress.hpp"
 
 #include <cinttypes>
 #include <cstdio>
@@ -80,8 +81,30 @@ void print_json(const check_report& r, const repair_report& repaired, const std:
     std::printf("%s\n", j.dump(4, ' ', false, json::error_handler_t::replace).c_str());
 }
 
+/// The check, or the repair, of a command, with a line that shows how far it is; not in JSON.
+template <class F>
+auto shown_while(const check_command& asked, F run) {
+    progress shown(asked.shows_progress && !asked.quiet && asked.output != "json");
+    gaur::qcow2::check_options how;
+    how.direct = is_direct(asked.cache, "source cache option");
+    how.locking = locking_of(asked.force_share);
+    how.on_progress = [&shown](std::uint64_t done, std::uint64_t of) { shown.report(done, of); };
+    auto report = run(how);
+    if (report) { shown.report(1, 1); } // what was no table, or needed no second look
+    shown.end();
+    return report;
+}
+
+check_report look(host& on, const check_command& asked, const std::string& could_not) {
+    check_report r = expect(shown_while(asked, [&](const gaur::qcow2::check_options& how) {
+        return on.check(asked.path, how);
+    }), could_not);
+    print_findings(r);
+    return r;
+}
+
 /// What is wrong, once what can be mended has been; the first look's findings are printed already.
-check_report mend(host& on, const check_command& asked, bool direct, repair_report& repaired) {
+check_report mend(host& on, const check_command& asked, repair_report& repaired) {
     using gaur::qcow2::repair_outcome;
     using gaur::qcow2::repair_scope;
     if (asked.repair != "leaks" && asked.repair != "all") {
@@ -89,7 +112,9 @@ check_report mend(host& on, const check_command& asked, bool direct, repair_repo
     }
     const repair_scope scope = asked.repair == "all" ? repair_scope::all : repair_scope::leaks;
     const std::string could_not = "Could not repair '" + asked.path + "'";
-    repaired = expect(on.repair(asked.path, scope, direct, asked.force_share), could_not);
+    repaired = expect(shown_while(asked, [&](const gaur::qcow2::check_options& how) {
+        return on.repair(asked.path, {scope, how});
+    }), could_not);
     print_findings(repaired.found);
     if (repaired.outcome == repair_outcome::refused) {
         const auto* const why = repaired.obstacle();
@@ -106,9 +131,7 @@ check_report mend(host& on, const check_command& asked, bool direct, repair_repo
                     repaired.leaks_fixed, repaired.corruptions_fixed);
         std::fflush(stdout);
     }
-    check_report r = expect(on.check(asked.path, direct, asked.force_share), could_not);
-    print_findings(r);
-    return r;
+    return look(on, asked, could_not);
 }
 
 } // namespace
@@ -121,16 +144,10 @@ int check(const check_command& asked) {
     if (format != "qcow2") {
         throw failure("This image format does not support checks", no_such_check);
     }
-    const bool direct = is_direct(asked.cache, "source cache option");
     repair_report repaired;
-    check_report r;
-    if (asked.repair.empty()) {
-        r = expect(on->check(asked.path, direct, asked.force_share),
-                   "Could not open '" + asked.path + "'");
-        print_findings(r);
-    } else {
-        r = mend(*on, asked, direct, repaired);
-    }
+    const check_report r = asked.repair.empty()
+                               ? look(*on, asked, "Could not open '" + asked.path + "'")
+                               : mend(*on, asked, repaired);
     if (!asked.quiet && asked.output == "json") { print_json(r, repaired, asked.path); }
     if (!asked.quiet && asked.output != "json") { print_human(r); }
     std::fflush(stdout);

@@ -38,6 +38,7 @@ struct check_command : common_options {
     std::string format;
     std::string output = "human";
     std::string cache = "writeback";
+    bool shows_progress = false;
     bool quiet = false;
 };
 int check(const check_command& asked);

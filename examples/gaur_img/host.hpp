@@ -31,6 +31,10 @@ struct image_options {
     std::string* failed_path = nullptr; ///< where it fails: the file of the chain that did
 };
 
+constexpr gaur::io::locking locking_of(bool force_share) noexcept {
+    return force_share ? gaur::io::locking::force_share : gaur::io::locking::on;
+}
+
 /// A backend and the executor that drives it, chosen when the program starts. Everything behind it
 /// is compiled once for each backend, in a file of its own (on_*.cpp).
 class host {
@@ -44,11 +48,10 @@ class host {
     virtual gaur::result<std::unique_ptr<disk>> open(const image_options& how) = 0;
     virtual gaur::result<void> create(const std::string& path,
                                       const gaur::qcow2::layout::create_options& how) = 0;
-    virtual gaur::result<gaur::qcow2::check_report> check(const std::string& path, bool direct,
-                                                          bool force_share) = 0;
-    virtual gaur::result<gaur::qcow2::repair_report> repair(const std::string& path,
-                                                            gaur::qcow2::repair_scope scope,
-                                                            bool direct, bool force_share) = 0;
+    virtual gaur::result<gaur::qcow2::check_report>
+    check(const std::string& path, const gaur::qcow2::check_options& how) = 0;
+    virtual gaur::result<gaur::qcow2::repair_report>
+    repair(const std::string& path, const gaur::qcow2::repair_options& how) = 0;
     /// Up to `size` bytes of a file; fewer where it ends before.
     virtual gaur::result<std::vector<std::byte>> read_file(const std::string& path,
                                                            std::uint64_t at, std::size_t size,

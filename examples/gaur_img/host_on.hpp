@@ -20,10 +20,6 @@
 
 namespace gaur_img {
 
-constexpr gaur::io::locking locking_of(bool force_share) noexcept {
-    return force_share ? gaur::io::locking::force_share : gaur::io::locking::on;
-}
-
 inline gaur::qcow2::open_options qcow2_options(const image_options& how) {
     gaur::qcow2::open_options o;
     o.write = how.write;
@@ -66,21 +62,13 @@ class host_on final : public host {
         return wait_for(gaur::qcow2::create(*io_, loop_.get_executor(), path, how));
     }
 
-    gaur::result<gaur::qcow2::check_report> check(const std::string& path, bool direct,
-                                                  bool force_share) override {
-        gaur::qcow2::check_options how;
-        how.direct = direct;
-        how.locking = locking_of(force_share);
+    gaur::result<gaur::qcow2::check_report>
+    check(const std::string& path, const gaur::qcow2::check_options& how) override {
         return wait_for(gaur::qcow2::check(*io_, loop_.get_executor(), path, how));
     }
 
-    gaur::result<gaur::qcow2::repair_report> repair(const std::string& path,
-                                                    gaur::qcow2::repair_scope scope, bool direct,
-                                                    bool force_share) override {
-        gaur::qcow2::repair_options how;
-        how.scope = scope;
-        how.check.direct = direct;
-        how.check.locking = locking_of(force_share);
+    gaur::result<gaur::qcow2::repair_report>
+    repair(const std::string& path, const gaur::qcow2::repair_options& how) override {
         return wait_for(gaur::qcow2::repair(*io_, loop_.get_executor(), path, how));
     }
 

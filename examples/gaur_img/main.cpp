@@ -50,6 +50,7 @@ void add_options(CLI::App& to, check_command& c) {
     to.add_option("-r,--repair", c.repair,
                   "mend what is wrong: leaks, or all; what no repair can mend stays untouched");
     to.add_option("-T", c.cache, cache_help);
+    to.add_flag("-p", c.shows_progress, "show how far it is");
     to.add_flag("-q", c.quiet, "print nothing but errors: the exit code says it");
     to.add_flag("-U,--force-share", c.force_share, share_help);
     to.add_option("filename", c.path)->required();

@@ -16,7 +16,7 @@ class progress {
         const double percent =
             of == 0 ? 100 : 100 * static_cast<double>(done) / static_cast<double>(of);
         // A terminal is slow: only what an eye can tell apart.
-        if (percent < last_ + 1 && done != of) { return; }
+        if (percent < last_ + 1 && (done != of || percent <= last_)) { return; }
         last_ = percent;
         std::printf("    (%3.2f/100%%)\r", percent);
         std::fflush(stdout);

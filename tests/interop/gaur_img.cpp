@@ -313,6 +313,13 @@ TEST_F(gaur_img, repairs_as_qemu_img_does) {
     const said leaks = ours("check -r leaks x 2>&-");
     prepare("cp leak x");
     EXPECT_EQ(leaks, qemu("check -r leaks x 2>&-"));
+    // With a line for the repair, and one for the second look.
+    prepare("cp lost x");
+    const said shown = ours("check -p -r all x 2>&-");
+    EXPECT_EQ(shown.exit_code, 0);
+    const std::size_t first = shown.text.find("(100.00/100%)\r\n");
+    EXPECT_NE(first, std::string::npos) << shown.text;
+    EXPECT_NE(shown.text.find("(100.00/100%)\r\n", first + 1), std::string::npos) << shown.text;
     // What cannot be mended is not touched.
     prepare("cp past x");
     const said refused = ours("check -r all x");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <gaur/qcow2/check.hpp>
 
+#include "support/counting_new.hpp"
 #include "support/memory_image.hpp"
 
 #include <gaur/qcow2/image.hpp>
@@ -8,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -196,6 +198,58 @@ TEST_F(check_test, goes_on_where_a_table_cannot_be_read) {
     EXPECT_TRUE(again->is_clean()) << "a read that failed once was not tried again";
 }
 
+/// More than are compared in one look, and one in the first table lies in one of the last.
+TEST_F(check_test, compressed_clusters_of_different_tables) {
+    constexpr std::uint64_t cluster = 65536;
+    constexpr std::uint64_t tables = qcow2::run_list::usual_room / 8192 + 2;
+    images.create("i", {.size = tables << 29});
+    const std::uint64_t l1 = images.header("i").l1_table_offset;
+    const std::uint64_t first_table = align_up(images.bytes("i").size(), cluster);
+    const std::uint64_t first_run = first_table + tables * cluster;
+    const auto packed = [&](std::uint64_t n, std::uint64_t size) {
+        return qcow2::layout::l2_entry::compressed({first_run + n * 600}, size, 16).raw;
+    };
+    std::vector<std::byte> table(cluster);
+    for (std::uint64_t i = 0, n = 0; i < tables; ++i) {
+        for (std::size_t at = 0; at < cluster; at += 8) {
+            store_be<std::uint64_t>(&table[at], packed(n++, 600));
+        }
+        if (i == 0) { store_be<std::uint64_t>(&table[800], packed(tables * 8192 - 50, 8000)); }
+        const std::uint64_t at = first_table + i * cluster;
+        images.io.inner().content("i").write(at, table.data(), table.size());
+        images.set("i", l1 + i * 8, at | std::uint64_t{1} << 63);
+    }
+    images.io.inner().content("i").truncate(first_run + tables * 8192 * 600);
+    const peak_in_scope peak;
+    const auto r = check();
+    ASSERT_TRUE(r);
+    EXPECT_EQ(r->compressed_clusters, tables * 8192);
+    EXPECT_EQ(r->check_errors, 0U);
+    // One begins where it does, and thirteen behind that.
+    EXPECT_EQ(r->beyond_repair, 14U);
+    EXPECT_GT(reads(), 2 * tables);
+    EXPECT_LT(peak.bytes(), std::size_t{20} << 20);
+}
+
+TEST_F(check_test, tells_how_far_it_is) {
+    create(64 << 20);
+    auto disk = images.wait(qcow2::open(images.io, images.get_executor(), "i", {.write = true}));
+    ASSERT_TRUE(disk);
+    for (std::uint64_t at = 0; at < 64 << 20; at += 2 << 20) {
+        const std::vector<std::byte> data(4096, std::byte{7});
+        auto w = disk->write({at}, data);
+        ASSERT_TRUE(async::sync_wait(w));
+    }
+    ASSERT_TRUE(images.wait(disk->close()));
+    std::uint64_t calls = 0;
+    const auto note = [&](std::uint64_t done, std::uint64_t of) {
+        EXPECT_EQ(done, ++calls);
+        EXPECT_EQ(of, 32U);
+    };
+    ASSERT_TRUE(check({.on_progress = note}));
+    EXPECT_EQ(calls, 32U);
+}
+
 TEST_F(check_test, an_image_that_is_open) {
     create();
     auto f = images.load("i");
@@ -204,6 +258,69 @@ TEST_F(check_test, an_image_that_is_open) {
     ASSERT_TRUE(r);
     EXPECT_TRUE(r->is_clean());
     ASSERT_TRUE(images.wait((*f)->close()));
+}
+
+/// Of 1 TiB with clusters of 64 KiB, all of them in use, each by so many guest clusters. What lies
+/// behind its tables is a hole in the file.
+class check_of_a_tib : public check_test, public ::testing::WithParamInterface<std::uint64_t> {
+  protected:
+    static constexpr std::uint64_t cluster = 65536;
+    static constexpr std::uint64_t clusters = 1 << 24;
+    static constexpr std::uint64_t l2_tables = clusters / 8192;
+    static constexpr std::uint64_t blocks = clusters / 32768;
+
+    void make(std::uint64_t references) {
+        images.create("i", {.size = references * clusters * cluster});
+        const auto head = images.header("i");
+        const std::uint64_t first_block = images.bytes("i").size() / cluster;
+        const std::uint64_t first_table = first_block + blocks;
+        const std::uint64_t first_data = first_table + l2_tables;
+        for (std::uint64_t i = 0; i < blocks; ++i) {
+            for (std::uint64_t c = 0; c < 32768; ++c) {
+                const bool shared = i * 32768 + c >= first_table;
+                store_be<std::uint16_t>(&table[c * 2],
+                                        static_cast<std::uint16_t>(shared ? references : 1));
+            }
+            images.set("i", head.refcount_table_offset + i * 8, write_table(first_block + i));
+        }
+        const std::uint64_t flag = references == 1 ? std::uint64_t{1} << 63 : 0;
+        std::uint64_t data = first_data;
+        for (std::uint64_t i = 0; i < l2_tables; ++i) {
+            for (std::size_t entry = 0; entry < cluster; entry += 8, ++data) {
+                const std::uint64_t place = data < clusters ? data * cluster | flag : 0;
+                store_be<std::uint64_t>(&table[entry], place);
+            }
+            write_table(first_table + i);
+        }
+        for (std::uint64_t i = 0; i < references * l2_tables; ++i) {
+            images.set("i", head.l1_table_offset + i * 8,
+                       (first_table + i % l2_tables) * cluster | flag);
+        }
+        images.io.inner().content("i").truncate(clusters * cluster);
+    }
+
+  private:
+    std::uint64_t write_table(std::uint64_t at) {
+        images.io.inner().content("i").write(at * cluster, table.data(), table.size());
+        return at * cluster;
+    }
+
+    std::vector<std::byte> table = std::vector<std::byte>(cluster);
+};
+INSTANTIATE_TEST_SUITE_P(, check_of_a_tib, ::testing::Values(1, 100),
+                         ::testing::PrintToStringParamName());
+
+TEST_P(check_of_a_tib, memory_is_bounded) {
+    make(GetParam());
+    const peak_in_scope peak;
+    const auto r = check();
+    std::printf("%zu KiB at most\n", peak.bytes() >> 10);
+    ASSERT_TRUE(r);
+    // Nothing names the block with which the image was made.
+    EXPECT_EQ(r->corruptions, 0U);
+    EXPECT_EQ(r->leaks, 1U);
+    EXPECT_GT(r->allocated_clusters, GetParam() * clusters * 99 / 100);
+    EXPECT_LT(peak.bytes(), std::size_t{GetParam() == 1 ? 9U : 40U} << 20);
 }
 
 } // namespace

@@ -21,19 +21,55 @@ reference_counts ten(unsigned order = 3) {
     return *std::move(made);
 }
 
+constexpr std::uint64_t plenty = 1 << 20; // bytes
+
 TEST(count_array, holds_counts_of_every_width) {
-    for (unsigned order = 0; order <= 6; ++order) {
-        const layout::refcount_width width(order);
-        auto counts = count_array::make(width, 100);
-        ASSERT_TRUE(counts);
-        counts->set({99}, width.max());
-        counts->set({98}, 1);
-        EXPECT_EQ(counts->get({99}), width.max());
-        EXPECT_EQ(counts->get({98}), 1U);
-        EXPECT_EQ(counts->get({97}), 0U);
-        EXPECT_EQ(counts->get({100}), 0U);
-        EXPECT_EQ(counts->get({std::uint64_t{1} << 50}), 0U);
+    auto made = count_array::make(10'000, plenty);
+    ASSERT_TRUE(made);
+    count_array counts = *std::move(made);
+    std::uint64_t most = 1;
+    for (std::uint64_t c = 0; c < 64; ++c, most = most << 1 | 1) { counts.set({c * 150}, most); }
+    for (std::uint64_t c = 64, at = most; c-- > 0; at >>= 1) {
+        EXPECT_EQ(counts.get({c * 150}), at) << c;
+        EXPECT_EQ(counts.get({c * 150 + 1}), 0U) << c;
     }
+    counts.set({0}, 0);
+    EXPECT_EQ(counts.get({0}), 0U);
+    EXPECT_EQ(counts.get({10'000}), 0U);
+    EXPECT_EQ(counts.get({std::uint64_t{1} << 50}), 0U);
+    EXPECT_FALSE(counts.is_short());
+}
+
+/// Zeroes take nothing, ones a bit, and only the piece with a large count more.
+TEST(count_array, is_as_wide_as_its_counts) {
+    constexpr std::uint64_t pieces = 100;
+    constexpr std::uint64_t all = pieces * count_array::per_piece;
+    constexpr std::uint64_t table = pieces * 16;
+    EXPECT_FALSE(count_array::make(all, table - 1));
+    auto made = count_array::make(all, table + all / 8 + count_array::per_piece * 2);
+    ASSERT_TRUE(made);
+    count_array counts = *std::move(made);
+    for (std::uint64_t c = 0; c < all; ++c) { counts.set({c}, 1); }
+    counts.set({5}, 65535);
+    EXPECT_FALSE(counts.is_short());
+    counts.set({all - 1}, 65535); // there is no room for that
+    EXPECT_TRUE(counts.is_short());
+    EXPECT_EQ(counts.get({all - 1}), 1U);
+    EXPECT_EQ(counts.get({5}), 65535U);
+    EXPECT_EQ(counts.get({6}), 1U);
+}
+
+TEST(count_array, finds_across_its_pieces) {
+    auto counts = count_array::make(20'000, plenty);
+    ASSERT_TRUE(counts);
+    EXPECT_EQ(counts->first_nonzero(0, 20'000), 20'000U);
+    EXPECT_EQ(counts->first_zero(77, 20'000), 77U);
+    for (std::uint64_t c = 77; c < 9000; ++c) { counts->set({c}, c % 300 + 1); }
+    EXPECT_EQ(counts->first_nonzero(0, 20'000), 77U);
+    EXPECT_EQ(counts->first_zero(77, 20'000), 9000U);
+    EXPECT_EQ(counts->first_zero(77, 8999), 8999U);
+    EXPECT_EQ(counts->first_nonzero(9000, 20'000), 20'000U);
+    EXPECT_EQ(counts->first_nonzero(10, 70), 70U);
 }
 
 TEST(reference_counts, adds_every_cluster_touched) {
@@ -76,11 +112,11 @@ TEST(reference_counts, what_does_not_fit_is_counted) {
 TEST(reference_counts, compares_stored_with_counted) {
     auto counts = ten();
     ASSERT_EQ(counts.blocks(), 1U);
-    auto block = counts.block(0);
-    ASSERT_EQ(block.size(), 512U);
+    std::vector<std::byte> block(512);
     block[1] = std::byte{1};
     block[2] = std::byte{5};
     block[7] = std::byte{1};
+    counts.set_block(0, block);
     check_report report;
     counts.add({512}, 512, 1, report);
     counts.add({512 * 3}, 512, 1, report);
@@ -109,15 +145,17 @@ TEST(reference_counts, a_block_that_cannot_be_read) {
 }
 
 TEST(count_array, grows_with_zeroes) {
-    auto counts = count_array::make(layout::refcount_width(2), 20);
+    auto counts = count_array::make(20, plenty);
     ASSERT_TRUE(counts);
     for (std::uint64_t c = 0; c < 20; ++c) { counts->set({c}, 3); }
     ASSERT_TRUE(counts->grow(100'000));
     EXPECT_EQ(counts->clusters(), 100'000U);
     EXPECT_EQ(counts->get({19}), 3U);
-    EXPECT_EQ(counts->first_zero(0), 20U);
-    EXPECT_EQ(counts->first_nonzero(20), 100'000U);
+    EXPECT_EQ(counts->first_zero(0, 100'000), 20U);
+    EXPECT_EQ(counts->first_nonzero(20, 100'000), 100'000U);
     ASSERT_TRUE(counts->grow(5));
+    EXPECT_EQ(counts->clusters(), 100'000U);
+    EXPECT_FALSE(counts->grow(std::uint64_t{1} << 60));
     EXPECT_EQ(counts->clusters(), 100'000U);
 }
 
@@ -133,16 +171,21 @@ TEST(reference_counts, takes_clusters_that_nothing_refers_to) {
     EXPECT_EQ(counts.take({4}).first.value, 10U);
     EXPECT_EQ(counts.clusters(), 14U);
     EXPECT_EQ(counts.counted({13}), 1U);
-    EXPECT_EQ(counts.counted_block(0)[13], std::byte{1});
+    std::vector<std::byte> block(512, std::byte{9});
+    counts.counted_block(0, block);
+    EXPECT_EQ(block[13], std::byte{1});
+    EXPECT_EQ(block[14], std::byte{0});
     counts.set_counted({13}, 0);
     EXPECT_EQ(counts.take({1}).first.value, 13U);
 }
 
 TEST(reference_counts, lowers_what_is_too_high) {
     auto counts = ten();
-    auto block = counts.block(0);
+    std::vector<std::byte> block(512);
     block[1] = block[2] = block[3] = std::byte{2};
     block[4] = std::byte{1};
+    block[511] = std::byte{7}; // past the file's end
+    counts.set_block(0, block);
     check_report report;
     counts.add({512}, 512, 1, report);
     counts.add({1024}, 512, 3, report);
@@ -151,11 +194,14 @@ TEST(reference_counts, lowers_what_is_too_high) {
     const auto note = [&](std::size_t byte) { changed.push_back(byte); };
     counts.lower(0, false, note);
     EXPECT_EQ(changed, (std::vector<std::size_t>{3, 4}));
+    counts.stored_block(0, block);
     EXPECT_EQ(block[3], std::byte{0});
     counts.lower(0, true, note);
+    counts.stored_block(0, block);
     EXPECT_EQ(changed.back(), 1U);
     EXPECT_EQ(block[1], std::byte{1});
     EXPECT_EQ(block[2], std::byte{2}) << "too low, and left so";
+    EXPECT_EQ(block[511], std::byte{7});
 }
 
 TEST(reference_counts, memory_is_limited) {
@@ -163,12 +209,32 @@ TEST(reference_counts, memory_is_limited) {
     const auto make = [&](std::uint64_t file_size, std::uint64_t most) {
         return reference_counts::make(clusters, wide, file_size, 1, most);
     };
-    EXPECT_TRUE(make(512 * 99, 16 * 100));
-    const auto refused = make(512 * 100, 16 * 100);
-    ASSERT_FALSE(refused);
-    EXPECT_EQ(refused.error().host_errno(), EFBIG);
+    // 24 pieces, and one bit for each count in one of them.
+    constexpr std::uint64_t just = 2 * (25 * 16 + 512);
+    auto made = make(24 * 4096 * 512, just);
+    ASSERT_TRUE(made);
+    check_report report;
+    made->add({0}, 512, 1, report);
+    EXPECT_TRUE(made->memory());
+    made->add({4096 * 512}, 512, 1, report);
+    EXPECT_EQ(made->memory().error().host_errno(), EFBIG);
+    EXPECT_EQ(make(std::uint64_t{1} << 62, 1 << 20).error().host_errno(), EFBIG);
     // What the refcount table claims costs nothing: the file is small.
     EXPECT_TRUE(reference_counts::make(clusters, wide, 512, std::uint64_t{1} << 40, 1 << 20));
+}
+
+/// Where one kind has counts and the other has none, for a whole large file.
+TEST(reference_counts, compares_large_files_fast) {
+    constexpr std::uint64_t count = 1 << 20;
+    auto made = reference_counts::make(clusters, layout::refcount_width(4), count * 512, 4096,
+                                       std::uint64_t{8} << 20);
+    ASSERT_TRUE(made);
+    check_report report;
+    report.max_findings = 1;
+    for (std::uint64_t c = 0; c < count; ++c) { made->set_stored({c}, 1); }
+    made->compare(true, report);
+    EXPECT_EQ(report.leaks, count);
+    EXPECT_EQ(made->leaks_to_one(), 0U);
 }
 
 } // namespace

@@ -133,7 +133,8 @@ TEST_F(repair_plan_test, the_file_grows_where_it_is_full) {
     ASSERT_TRUE(plan.place());
     EXPECT_EQ(plan.l1_at().value, 16 * cluster);
     EXPECT_EQ(plan.blocks()[0].value, 18 * cluster);
-    EXPECT_EQ(found.counts().counted_block(0).size(), cluster);
+    EXPECT_FALSE(found.counts().is_unused_block(0));
+    EXPECT_TRUE(found.counts().is_unused_block(1));
     EXPECT_EQ(count(18), 1U);
 }
 

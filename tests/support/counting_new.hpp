@@ -5,10 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <malloc.h>
 #include <new>
 
-/// Counts every call of operator new in a program that includes this anywhere, and refuses memory
-/// where a test wants that. The replacements are weak, so that several sources of one program may.
+/// Counts every call of operator new in a program that includes this anywhere, and the bytes that
+/// it holds, and refuses memory where a test wants that. The replacements are weak, so that several
+/// sources of one program may.
 ///
 ///     const allocations_in_scope news;
 ///     …
@@ -28,6 +30,19 @@ class allocations_in_scope {
     std::uint64_t before_ = allocation_count.load(std::memory_order_relaxed);
 };
 
+inline std::atomic<std::size_t> allocated_bytes = 0; ///< now, as malloc counts them
+inline std::atomic<std::size_t> most_allocated = 0;  ///< since the last `peak_in_scope` was made
+
+/// The most memory that there has been at one time since this was made, beyond what there was.
+class peak_in_scope {
+  public:
+    peak_in_scope() noexcept { most_allocated = before_; }
+    std::size_t bytes() const noexcept { return most_allocated - before_; }
+
+  private:
+    std::size_t before_ = allocated_bytes;
+};
+
 inline std::atomic<bool> allocations_refused = false;
 
 /// While it lives, there is no memory for anybody.
@@ -42,9 +57,20 @@ class no_memory_in_scope {
 inline void* counted_allocation(std::size_t size, std::size_t alignment) noexcept {
     allocation_count.fetch_add(1, std::memory_order_relaxed);
     if (allocations_refused.load(std::memory_order_relaxed)) { return nullptr; }
-    if (alignment <= alignof(std::max_align_t)) { return std::malloc(size == 0 ? 1 : size); }
     // aligned_alloc wants whole multiples.
-    return std::aligned_alloc(alignment, (size + alignment) & ~(alignment - 1));
+    void* const memory =
+        alignment <= alignof(std::max_align_t)
+            ? std::malloc(size == 0 ? 1 : size)
+            : std::aligned_alloc(alignment, (size + alignment) & ~(alignment - 1));
+    const std::size_t now = allocated_bytes += ::malloc_usable_size(memory);
+    for (std::size_t most = most_allocated;
+         most < now && !most_allocated.compare_exchange_weak(most, now);) {}
+    return memory;
+}
+
+inline void counted_free(void* memory) noexcept {
+    allocated_bytes -= ::malloc_usable_size(memory);
+    std::free(memory);
 }
 
 inline void* counted_allocation_or_throw(std::size_t size, std::size_t alignment) {
@@ -82,31 +108,41 @@ inline void* counted_allocation_or_throw(std::size_t size, std::size_t alignment
                                    const std::nothrow_t&) noexcept {
     return gaur::test::counted_allocation(size, static_cast<std::size_t>(alignment));
 }
-[[gnu::weak]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::weak]] void operator delete[](void* memory) noexcept { std::free(memory); }
-[[gnu::weak]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-[[gnu::weak]] void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-[[gnu::weak]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::weak]] void operator delete(void* memory) noexcept {
+    gaur::test::counted_free(memory);
+}
+[[gnu::weak]] void operator delete[](void* memory) noexcept {
+    gaur::test::counted_free(memory);
+}
+[[gnu::weak]] void operator delete(void* memory, std::size_t) noexcept {
+    gaur::test::counted_free(memory);
+}
+[[gnu::weak]] void operator delete[](void* memory, std::size_t) noexcept {
+    gaur::test::counted_free(memory);
+}
+[[gnu::weak]] void operator delete(void* memory, std::align_val_t) noexcept {
+    gaur::test::counted_free(memory);
+}
 [[gnu::weak]] void operator delete[](void* memory, std::align_val_t) noexcept {
-    std::free(memory);
+    gaur::test::counted_free(memory);
 }
 [[gnu::weak]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-    std::free(memory);
+    gaur::test::counted_free(memory);
 }
 [[gnu::weak]] void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept {
-    std::free(memory);
+    gaur::test::counted_free(memory);
 }
 [[gnu::weak]] void operator delete(void* memory, const std::nothrow_t&) noexcept {
-    std::free(memory);
+    gaur::test::counted_free(memory);
 }
 [[gnu::weak]] void operator delete[](void* memory, const std::nothrow_t&) noexcept {
-    std::free(memory);
+    gaur::test::counted_free(memory);
 }
 [[gnu::weak]] void operator delete(void* memory, std::align_val_t,
                                    const std::nothrow_t&) noexcept {
-    std::free(memory);
+    gaur::test::counted_free(memory);
 }
 [[gnu::weak]] void operator delete[](void* memory, std::align_val_t,
                                      const std::nothrow_t&) noexcept {
-    std::free(memory);
+    gaur::test::counted_free(memory);
 }

@@ -32,7 +32,9 @@ class checker {
     using bytes = std::vector<std::byte>;
 
   public:
-    checker(file_type& file, checked_tables tables) : file_(file), tables_(std::move(tables)) {}
+    /// Tells how many L2 tables it has read of how many. A repair, `mends`, reads them twice.
+    checker(file_type& file, checked_tables tables, progress_function progress, bool mends)
+        : file_(file), tables_(std::move(tables)), progress_(std::move(progress)), mends_(mends) {}
 
     static async::task<check_report> run(Shard& shard, checker& self) {
         const layout::header& head = self.tables_.header();
@@ -53,7 +55,10 @@ class checker {
         step = read_bitmaps(shard, self);
         r = co_await step;
         if (!r) { co_return r.error(); }
-        co_return self.tables_.finish(self.refcount_table_);
+        check_report report = self.tables_.finish(self.refcount_table_);
+        r = self.tables_.counts().memory();
+        if (!r) { co_return r.error(); }
+        co_return std::move(report);
     }
 
     checked_tables& tables() noexcept { return tables_; }
@@ -64,16 +69,15 @@ class checker {
         return layout::refcount_table_entry{load_be<std::uint64_t>(&refcount_table_[index * 8])}
             .block();
     }
+    std::size_t table_bytes() const noexcept {
+        return static_cast<std::size_t>(tables_.cluster_size());
+    }
+    void has_read_table() {
+        ++tables_read_;
+        if (progress_) { progress_(tables_read_, tables_to_read_); }
+    }
 
   private:
-    /// Tables that are read together: about so many bytes.
-    static constexpr std::size_t batch_bytes = std::size_t{4} << 20;
-    static constexpr std::size_t max_batch = 64;
-
-    std::size_t batch() const noexcept {
-        const auto fit = batch_bytes / static_cast<std::size_t>(tables_.cluster_size());
-        return std::clamp<std::size_t>(fit, 4, max_batch);
-    }
     /// Bytes of a table that the file holds; past its end there are only zeroes.
     std::size_t in_file(host_offset at, std::uint64_t size) const noexcept {
         const std::uint64_t end = tables_.file_size();
@@ -92,28 +96,25 @@ class checker {
         self.refcount_table_ = *std::move(table);
 
         reference_counts& counts = self.tables_.counts();
-        std::vector<piece_to_read> pieces;
-        std::vector<std::size_t> indices;
-        for (std::size_t i = 0; i < counts.blocks();) {
-            pieces.clear();
-            indices.clear();
-            for (; i < counts.blocks() && pieces.size() < self.batch(); ++i) {
-                const host_offset at = self.refcount_block(i);
-                if (!self.tables_.is_cluster_aligned(at)) {
-                    counts.set_unreadable(i);
-                } else if (at.value != 0 && at.value < self.tables_.file_size()) {
-                    pieces.push_back({at, counts.block(i), {}});
-                    indices.push_back(i);
-                }
+        auto place = [&](std::size_t i) -> std::optional<host_offset> {
+            const host_offset at = self.refcount_block(i);
+            const bool aligned = self.tables_.is_cluster_aligned(at);
+            if (!aligned) { counts.set_unreadable(i); }
+            if (!aligned || at.value == 0 || at.value >= self.tables_.file_size()) { return {}; }
+            return at;
+        };
+        auto look = [&](std::size_t i, std::span<const std::byte> block,
+                        const result<void>& status) {
+            if (status) {
+                counts.set_block(i, block);
+            } else {
+                counts.set_unreadable(i);
             }
-            async::task<void> blocks = read_pieces(shard, self.file_, pieces);
-            result<void> r = co_await blocks;
-            if (!r) { co_return r; }
-            for (std::size_t p = 0; p < pieces.size(); ++p) {
-                if (!pieces[p].status) { counts.set_unreadable(indices[p]); }
-            }
-        }
-        co_return {};
+        };
+        async::task<void> blocks = read_tables(shard, self.file_, counts.blocks(), place,
+                                               self.table_bytes(), look);
+        result<void> r = co_await blocks;
+        co_return r;
     }
     static async::task<void> read_l1(Shard& shard, checker& self, host_offset at,
                                      std::uint64_t entries, bool active) {
@@ -153,19 +154,40 @@ class checker {
     }
 
     static async::task<void> read_l2_tables(Shard& shard, checker& self) {
-        const std::span<const table_user> tables = self.tables_.take_l2_tables();
-        auto look = [&self](const table_user& t, std::span<const std::byte> entries,
-                            const result<void>& status) {
+        checked_tables& t = self.tables_;
+        const std::span<const table_user> tables = t.take_l2_tables();
+        self.tables_to_read_ = tables.size() * (self.mends_ ? 2 : 1);
+        auto place = [&](std::size_t n) { return std::optional(tables[n].at); };
+        auto look = [&](std::size_t n, std::span<const std::byte> entries,
+                        const result<void>& status) {
+            self.has_read_table();
             if (status) {
-                self.tables_.check_l2(t, entries);
+                t.check_l2(tables[n], entries);
             } else {
-                self.tables_.not_looked_at(t.at, "the L2 table", status.error().message());
+                t.not_looked_at(tables[n].at, "the L2 table", status.error().message());
             }
         };
-        const auto size = static_cast<std::size_t>(self.tables_.cluster_size());
-        async::task<void> reading = read_tables(shard, self.file_, tables, size, look);
+        async::task<void> reading =
+            read_tables(shard, self.file_, tables.size(), place, self.table_bytes(), look);
         result<void> r = co_await reading;
-        co_return r;
+        if (!r) { co_return r; }
+        const std::span<const host_offset> packed = t.packed_tables();
+        auto place_again = [&](std::size_t n) { return std::optional(packed[n]); };
+        auto look_again = [&](std::size_t n, std::span<const std::byte> entries,
+                              const result<void>& status) {
+            if (status) {
+                t.add_runs(entries);
+            } else {
+                t.not_looked_at(packed[n], "the L2 table", status.error().message());
+            }
+        };
+        while (t.compare_runs()) {
+            reading = read_tables(shard, self.file_, packed.size(), place_again,
+                                  self.table_bytes(), look_again);
+            r = co_await reading;
+            if (!r) { co_return r; }
+        }
+        co_return {};
     }
 
     static async::task<void> read_bitmaps(Shard& shard, checker& self) {
@@ -207,6 +229,10 @@ class checker {
 
     file_type& file_;
     checked_tables tables_;
+    progress_function progress_;
+    std::uint64_t tables_read_ = 0;
+    std::uint64_t tables_to_read_ = 0;
+    bool mends_;
     bytes refcount_table_;
     bytes l1_;
     bool snapshots_known_ = true;
@@ -234,7 +260,7 @@ struct begun_check {
 /// Errors: those of `check`, but what comes of reading tables.
 template <class Shard>
 async::task<begun_check<Shard>> begin_check(Shard& shard, typename Shard::file& file,
-                                            check_options options) {
+                                            check_options options, bool mends) {
     async::task<read_header> heading = load_header(shard, file);
     result<read_header> found = co_await heading;
     if (!found) { co_return found.error(); }
@@ -246,8 +272,8 @@ async::task<begun_check<Shard>> begin_check(Shard& shard, typename Shard::file& 
         geometry.clusters.bytes({found->header.refcount_table_clusters}) / 8, options.max_memory);
     if (!counts) { co_return counts.error(); }
     checked_tables tables(std::move(found->header), *std::move(counts), options);
-    begun_check<Shard> begun{checker<Shard>(file, std::move(tables)),
-                             std::move(found->first_cluster)};
+    checker<Shard> made(file, std::move(tables), std::move(options.on_progress), mends);
+    begun_check<Shard> begun{std::move(made), std::move(found->first_cluster)};
     co_return std::move(begun);
 }
 
@@ -258,7 +284,8 @@ async::task<begun_check<Shard>> begin_check(Shard& shard, typename Shard::file& 
 template <class Shard>
 async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
                                      check_options options = {}) {
-    async::task<detail::begun_check<Shard>> beginning = detail::begin_check(shard, file, options);
+    async::task<detail::begun_check<Shard>> beginning =
+        detail::begin_check(shard, file, std::move(options), false);
     result<detail::begun_check<Shard>> begun = co_await beginning;
     if (!begun) { co_return begun.error(); }
     async::task<check_report> running = detail::checker<Shard>::run(shard, begun->check);
@@ -277,7 +304,12 @@ async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
 /// external_data_file, and EFBIG where it would need more than `options.max_memory`.
 ///
 /// Each table is read once, whoever shares it, so time and memory are bounded by the file's size
-/// whatever the image claims.
+/// whatever the image claims. An image with more than half a million compressed clusters has the
+/// tables that name them read again, once for each further half million.
+///
+/// Memory for each TiB with clusters of 64 KiB: 4 MiB without snapshots, and up to 32 MiB where
+/// every cluster has between 16 and 255 references; 48 KiB for its L2 tables. Beside it 4 MiB for
+/// what is being read, and 12 MiB where clusters are compressed.
 template <io::IoBackend B, exec::Executor Ex>
 async::task<check_report> check(B& io, Ex executor, std::string path, check_options options = {}) {
     using shard_type = async::shard<B, Ex>;
@@ -287,7 +319,7 @@ async::task<check_report> check(B& io, Ex executor, std::string path, check_opti
     if (!opened) { co_return opened.error(); }
     shard_type shard(io, executor);
     typename shard_type::file file(io, *std::move(opened), shard.buffers());
-    async::task<check_report> checking = check_file(shard, file, options);
+    async::task<check_report> checking = check_file(shard, file, std::move(options));
     result<check_report> report = co_await checking;
     checking.destroy();
     co_return std::move(report);

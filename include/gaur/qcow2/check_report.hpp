@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -14,14 +15,18 @@
 
 namespace gaur::qcow2 {
 
+/// Told of a long work: so much is done, of so much.
+using progress_function = std::function<void(std::uint64_t done, std::uint64_t of)>;
+
 struct check_options {
     bool direct = false; ///< past the host's page cache (O_DIRECT)
     /// Findings beyond this many are counted, but not described.
     std::size_t max_findings = 1000;
-    /// For refcounts, twice their width for each cluster of the file: a file that needs more is
-    /// refused with EFBIG. As much again for the list of L2 tables.
+    /// For counts of references, `count_array`: a file that needs more is refused with EFBIG. As
+    /// much again for the list of L2 tables.
     std::uint64_t max_memory = std::uint64_t{1} << 30;
     io::locking locking = io::locking::on; ///< against writers; see there
+    progress_function on_progress = {};    ///< in L2 tables
 };
 
 /// One thing that is wrong.

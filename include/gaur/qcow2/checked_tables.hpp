@@ -9,6 +9,7 @@
 #include <gaur/qcow2/layout/header.hpp>
 #include <gaur/qcow2/layout/snapshot.hpp>
 #include <gaur/qcow2/reference_counts.hpp>
+#include <gaur/qcow2/run_list.hpp>
 #include <gaur/qcow2/table_list.hpp>
 
 #include <algorithm>
@@ -33,7 +34,8 @@ class checked_tables {
     checked_tables(layout::header h, reference_counts counts, const check_options& options)
         : header_(std::move(h)), tables_(header_.tables()), counts_(std::move(counts)),
           table_bytes_left_(counts_.file_size()), unaligned_bytes_left_(counts_.file_size()),
-          l2_(static_cast<std::size_t>(options.max_memory / sizeof(table_user))) {
+          l2_(static_cast<std::size_t>(options.max_memory / sizeof(table_user))),
+          runs_(header_.cluster_bits) {
         report_.max_findings = options.max_findings;
         report_.total_clusters = tables_.clusters.covering(align_down(header_.size, 512)).value;
     }
@@ -118,7 +120,7 @@ class checked_tables {
             const std::uint64_t times = user.active + user.inactive;
             if (entry.kind() == layout::cluster_kind::compressed) {
                 check_compressed(user, entry);
-                runs_.push_back(entry.compressed(tables_.clusters.bits));
+                if (packed_.empty() || packed_.back() != user.at) { packed_.push_back(user.at); }
                 continue;
             }
             // In version 2 the zero flag is one of them; QEMU passes over that.
@@ -152,7 +154,26 @@ class checked_tables {
             add(at, cluster_size(), times);
             if (user.at.value != 0 && user.active != 0) { check_copied(user, entry); }
         }
-        check_runs_apart(user);
+    }
+
+    /// After the last L2 table: no two compressed clusters share a byte. QEMU looks at the
+    /// refcounts alone. True where there are more than fit into memory: then the entries of
+    /// `packed_tables` are to be shown to `add_runs`, and this asked again.
+    bool compare_runs() {
+        return runs_.compare([&](const layout::compressed_run& one,
+                                 const layout::compressed_run& next) {
+            damage(1, next.at, "ERROR compressed clusters overlap: coffset=0x", hex{next.at.value},
+                   " lies in that at 0x", hex{one.at.value});
+        });
+    }
+    /// The L2 tables that have compressed clusters.
+    std::span<const host_offset> packed_tables() const noexcept { return packed_; }
+    void add_runs(std::span<const std::byte> entries) {
+        for (std::size_t i = 0; i < entries.size(); i += 8) {
+            const layout::l2_entry entry{load_be<std::uint64_t>(&entries[i])};
+            if (entry.kind() != layout::cluster_kind::compressed) { continue; }
+            runs_.add(entry.compressed(tables_.clusters.bits));
+        }
     }
 
     /// Before the first L2 table: entries that a repair will drop refer to nothing.
@@ -280,26 +301,11 @@ class checked_tables {
                   ": copied flag must never be set for compressed clusters");
         }
         add(run.at, run.size, times);
+        runs_.add(run);
         // Each is read for itself, wherever it lies.
         report_.allocated_clusters += user.active;
         report_.compressed_clusters += user.active;
         report_.fragmented_clusters += user.active;
-    }
-
-    /// Compressed clusters of one table share no byte. QEMU looks at the refcounts alone. Where a
-    /// run ends in its last sector nobody knows, but one byte there is its own.
-    void check_runs_apart(const table_user& user) {
-        std::ranges::sort(runs_, {}, &layout::compressed_run::at);
-        for (std::size_t i = 1; i < runs_.size(); ++i) {
-            const layout::compressed_run& one = runs_[i - 1];
-            const layout::compressed_run& next = runs_[i];
-            const host_offset last_sector{align_down(one.at.value + one.size - 1, 512)};
-            // Two entries for one run are as good as two for one cluster.
-            if (next.at > last_sector || next == one) { continue; }
-            damage(1, user.at, "ERROR compressed clusters overlap: coffset=0x", hex{next.at.value},
-                   " lies in that at 0x", hex{one.at.value});
-        }
-        runs_.clear();
     }
 
     void check_copied(const table_user& user, layout::l2_entry entry) {
@@ -386,7 +392,8 @@ class checked_tables {
     std::uint64_t unaligned_bytes_left_; // of L2 tables that are not aligned
     table_list l2_;
     check_report report_;
-    std::vector<layout::compressed_run> runs_; // of the table that is looked at
+    run_list runs_;
+    std::vector<host_offset> packed_;          // L2 tables with compressed clusters
     std::vector<table_user> walked_;           // in the order of the file
     std::vector<lone_table> alone_;
     std::vector<host_offset> blocks_;

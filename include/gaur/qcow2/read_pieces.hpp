@@ -5,15 +5,20 @@
 #include <gaur/async/task.hpp>
 #include <gaur/base/buffer.hpp>
 #include <gaur/base/units.hpp>
-#include <gaur/qcow2/table_list.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
 namespace gaur::qcow2 {
+
+/// Tables of `size` bytes that are read or written together: 64, or what 4 MiB hold.
+inline constexpr std::size_t tables_at_once(std::size_t size) noexcept {
+    return std::clamp<std::size_t>((std::size_t{4} << 20) / size, 4, 64);
+}
 
 /// One read of several that are in flight together.
 struct piece_to_read {
@@ -40,31 +45,32 @@ async::task<void> read_pieces(Shard& shard, typename Shard::file& file,
     co_return {};
 }
 
-/// Reads L2 tables of `cluster_size` bytes, many together, and shows each to `look`:
-/// `look(table, bytes, status)`, the bytes valid until it returns. Fails only without memory.
-template <class Shard, class Look>
-async::task<void> read_tables(Shard& shard, typename Shard::file& file,
-                              std::span<const table_user> tables, std::size_t cluster_size,
-                              Look& look) {
-    constexpr std::size_t batch_bytes = std::size_t{4} << 20;
-    const std::size_t at_once =
-        std::min(std::clamp<std::size_t>(batch_bytes / cluster_size, 4, 64), tables.size());
+/// Reads tables of `size` bytes, many together, and shows each to `look`: `look(n, bytes, status)`,
+/// the bytes valid until it returns. `place(n)` says where the n-th of `count` lies; those without
+/// a place are passed over. Fails only without memory.
+template <class Shard, class Place, class Look>
+async::task<void> read_tables(Shard& shard, typename Shard::file& file, std::size_t count,
+                              Place& place, std::size_t size, Look& look) {
+    const std::size_t at_once = std::min(tables_at_once(size), count);
     if (at_once == 0) { co_return {}; }
-    const buffer room = shard.buffers().take(at_once * cluster_size);
+    const buffer room = shard.buffers().take(at_once * size);
     if (!room.has_value()) { co_return error::from_errno(ENOMEM); }
     std::vector<piece_to_read> pieces;
-    for (std::size_t first = 0; first < tables.size(); first += pieces.size()) {
+    std::vector<std::size_t> numbers;
+    for (std::size_t n = 0; n < count;) {
         pieces.clear();
-        for (std::size_t i = first; i < tables.size() && pieces.size() < at_once; ++i) {
-            pieces.push_back(
-                {tables[i].at, room.bytes().subspan(pieces.size() * cluster_size, cluster_size),
-                 {}});
+        numbers.clear();
+        for (; n < count && pieces.size() < at_once; ++n) {
+            const std::optional<host_offset> at = place(n);
+            if (!at) { continue; }
+            pieces.push_back({*at, room.bytes().subspan(pieces.size() * size, size), {}});
+            numbers.push_back(n);
         }
         async::task<void> reading = read_pieces(shard, file, pieces);
         result<void> r = co_await reading;
         if (!r) { co_return r; }
         for (std::size_t i = 0; i < pieces.size(); ++i) {
-            look(tables[first + i], pieces[i].to, pieces[i].status);
+            look(numbers[i], pieces[i].to, pieces[i].status);
         }
     }
     co_return {};

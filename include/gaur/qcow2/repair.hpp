@@ -3,6 +3,7 @@
 
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
+#include <gaur/base/buffer.hpp>
 #include <gaur/qcow2/check.hpp>
 #include <gaur/qcow2/check_report.hpp>
 #include <gaur/qcow2/header_sector.hpp>
@@ -11,8 +12,10 @@
 #include <gaur/qcow2/repair_plan.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -52,8 +55,23 @@ struct repair_report {
 
 namespace detail {
 
-/// Writes of a repair that are in flight together.
-inline constexpr unsigned writes_at_once = 64;
+/// Memory for tables of `size` bytes that are written together.
+class tables_to_write {
+  public:
+    tables_to_write(buffer_pool& from, std::size_t size)
+        : size_(size), room_(from.take(tables_at_once(size) * size)) {}
+
+    bool has_value() const noexcept { return room_.has_value(); }
+    bool is_full() const noexcept { return used_ == tables_at_once(size_); }
+    std::span<std::byte> next() noexcept { return room_.bytes().subspan(used_++ * size_, size_); }
+    /// None is in flight any more.
+    void clear() noexcept { used_ = 0; }
+
+  private:
+    std::size_t size_;
+    buffer room_;
+    std::size_t used_ = 0;
+};
 
 /// A repair while it runs, behind a check that has found something.
 template <class Shard>
@@ -136,6 +154,8 @@ class repairer {
     static async::task<void> lower(Shard& shard, repairer& self, bool in_part) {
         constexpr std::size_t sector = header_sector::size;
         reference_counts& counts = self.tables_.counts();
+        tables_to_write room(shard.buffers(), self.check_.table_bytes());
+        if (!room.has_value()) { co_return error::from_errno(ENOMEM); }
         async::io_group<Shard> writes(shard);
         for (std::size_t i = 0; i < counts.blocks(); ++i) {
             std::size_t first = 0; // bytes [first, end) of the block are to be written
@@ -146,12 +166,14 @@ class repairer {
                 ++self.report_.leaks_fixed;
             });
             if (end == 0) { continue; }
+            const std::span<std::byte> block = room.next();
+            counts.stored_block(i, block);
             const std::uint64_t at = self.check_.refcount_block(i).value + first;
-            writes.add(self.file_,
-                       io::request::write(at, counts.block(i).subspan(first, end - first)));
-            if (writes.running() < writes_at_once) { continue; }
+            writes.add(self.file_, io::request::write(at, block.subspan(first, end - first)));
+            if (!room.is_full()) { continue; }
             result<void> r = co_await writes;
             if (!r) { co_return r; }
+            room.clear();
         }
         result<void> r = co_await writes;
         if (!r) { co_return r; }
@@ -205,28 +227,29 @@ class repairer {
     static async::task<void> find_wrong_tables(Shard& shard, repairer& self, repair_plan& plan,
                                                std::uint64_t& flags) {
         result<void> all;
-        auto look = [&](const table_user& t, std::span<const std::byte> entries,
+        const std::span<const table_user> tables = self.tables_.l2_tables();
+        auto place = [&](std::size_t n) { return std::optional(tables[n].at); };
+        auto look = [&](std::size_t n, std::span<const std::byte> entries,
                         const result<void>& status) {
+            const table_user& t = tables[n];
+            self.check_.has_read_table();
             if (!status) { all = status; }
             if (!status || t.active == 0) { return; }
             const std::uint64_t wrong = plan.wrong_entries(entries);
             flags += wrong * t.active;
             if (wrong != 0) { plan.move(t); }
         };
-        const auto size = static_cast<std::size_t>(self.tables_.cluster_size());
-        async::task<void> reading =
-            read_tables(shard, self.file_, self.tables_.l2_tables(), size, look);
+        async::task<void> reading = read_tables(shard, self.file_, tables.size(), place,
+                                                self.check_.table_bytes(), look);
         const result<void> r = co_await reading;
         co_return r ? all : r;
     }
 
     static async::task<void> write_l2_tables(Shard& shard, repairer& self,
                                              const repair_plan& plan) {
-        const auto size = static_cast<std::size_t>(self.tables_.cluster_size());
+        const std::size_t size = self.check_.table_bytes();
         const std::span<const moved_table> moved = plan.moved_tables();
-        const std::size_t at_once = std::min<std::size_t>(
-            std::clamp<std::size_t>((std::size_t{4} << 20) / size, 4, writes_at_once),
-            moved.size());
+        const std::size_t at_once = std::min(tables_at_once(size), moved.size());
         if (at_once == 0) { co_return {}; }
         const buffer room = shard.buffers().take(at_once * size);
         if (!room.has_value()) { co_return error::from_errno(ENOMEM); }
@@ -258,15 +281,19 @@ class repairer {
         }
         writes.add(self.file_, io::request::write(plan.refcount_table_at().value, refcount_table));
         const std::span<const host_offset> blocks = plan.blocks();
-        for (std::size_t i = 0; i < blocks.size(); ++i) {
+        tables_to_write room(shard.buffers(), self.check_.table_bytes());
+        for (std::size_t i = 0; i < blocks.size() && room.has_value(); ++i) {
             if (blocks[i].value == 0) { continue; }
-            const auto content = self.tables_.counts().counted_block(i);
+            const std::span<std::byte> content = room.next();
+            self.tables_.counts().counted_block(i, content);
             writes.add(self.file_, io::request::write(blocks[i].value, content));
-            if (writes.running() < writes_at_once) { continue; }
+            if (!room.is_full()) { continue; }
             result<void> r = co_await writes;
             if (!r) { co_return r; }
+            room.clear();
         }
         result<void> r = co_await writes;
+        if (!room.has_value()) { co_return error::from_errno(ENOMEM); }
         co_return r;
     }
 
@@ -285,7 +312,7 @@ template <class Shard>
 async::task<repair_report> repair_file(Shard& shard, typename Shard::file& file,
                                        repair_options options = {}) {
     async::task<detail::begun_check<Shard>> beginning =
-        detail::begin_check(shard, file, options.check);
+        detail::begin_check(shard, file, std::move(options.check), true);
     result<detail::begun_check<Shard>> begun = co_await beginning;
     if (!begun) { co_return begun.error(); }
     if (options.scope == repair_scope::all) { begun->check.tables().drop_unaligned_zeroes(); }
@@ -321,10 +348,9 @@ async::task<repair_report> repair_file(Shard& shard, typename Shard::file& file,
 /// sector, is switched to them. Only refcounts with which nothing else must change are lowered in
 /// place. An error in the midst is no worse than a cut, and the next repair begins anew.
 ///
-/// Memory is that of the check: two refcounts for each cluster of the file, 64 MiB for each TiB
-/// with clusters of 64 KiB and refcounts of 16 bits, and 24 bytes for each L2 table, 48 KiB for
-/// each TiB in use; beside it the tables that are made anew but for refcount blocks and L2 tables,
-/// 32 bytes for each L2 table that moves, and 4 MiB. Every L2 table is read once more.
+/// Memory is that of the check; beside it the tables that are made anew but for refcount blocks and
+/// L2 tables, 32 bytes for each L2 table that moves, and 4 MiB. Where tables are made anew, every
+/// L2 table is read once more.
 /// Errors: those of `check`, the host's, and image_full where the new tables find no place.
 template <io::IoBackend B, exec::Executor Ex>
 async::task<repair_report> repair(B& io, Ex executor, std::string path,
@@ -337,7 +363,7 @@ async::task<repair_report> repair(B& io, Ex executor, std::string path,
     if (!opened) { co_return opened.error(); }
     shard_type shard(io, executor);
     typename shard_type::file file(io, *std::move(opened), shard.buffers());
-    async::task<repair_report> repairing = repair_file(shard, file, options);
+    async::task<repair_report> repairing = repair_file(shard, file, std::move(options));
     result<repair_report> report = co_await repairing;
     repairing.destroy();
     co_return std::move(report);

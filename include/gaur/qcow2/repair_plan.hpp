@@ -81,7 +81,7 @@ class repair_plan {
     }
 
     /// Gives everything that is new its place. Errors: image_full where an offset would be too
-    /// large for a table entry, or the refcount table for the format; ENOMEM.
+    /// large for a table entry, or the refcount table for the format; EFBIG, ENOMEM.
     result<void> place() {
         const layout::header& h = found_.header();
         const std::uint64_t l1_clusters = clusters_.covering(std::uint64_t{h.l1_size} * 8).value;
@@ -111,7 +111,7 @@ class repair_plan {
         table_clusters_ = static_cast<std::uint32_t>(table);
         place_blocks(blocks);
         for (const host_cluster c : held_) { counts_.set_counted(c, 0); }
-        return {};
+        return counts_.memory();
     }
 
     // What is to be written, to places that nothing refers to yet.
@@ -183,7 +183,7 @@ class repair_plan {
         for (bool again = true; again;) {
             again = false;
             for (std::size_t i = 0; i < blocks_.size(); ++i) {
-                if (blocks_[i].value != 0 || all_zero(counts_.counted_block(i))) { continue; }
+                if (blocks_[i].value != 0 || counts_.is_unused_block(i)) { continue; }
                 blocks_[i] = clusters_.offset_of(counts_.take({1}).first);
                 again = true;
             }
