@@ -27,6 +27,7 @@ class reference_image {
     struct verdict {
         std::uint64_t corruptions = 0;
         std::uint64_t leaks = 0;
+        std::uint64_t leaks_past_end = 0; ///< of these, clusters that the file does not have
         std::string first; ///< of the corruptions
     };
 
@@ -45,7 +46,10 @@ class reference_image {
                 if (found < wanted) {
                     fault("refcount below references", c * cluster_, found, wanted);
                 }
-                if (found > wanted) { ++verdict_.leaks; }
+                if (found > wanted) {
+                    ++verdict_.leaks;
+                    verdict_.leaks_past_end += c >= clusters() ? 1 : 0;
+                }
             }
         }
         check_copied();
