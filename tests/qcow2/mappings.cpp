@@ -24,6 +24,8 @@ class mappings_test : public ::testing::Test {
         open();
     }
     void open() {
+        // An entry that cannot be has had the image marked as corrupt.
+        images.set("i", qcow2::layout::field::incompatible_features, 0);
         auto loaded = images.load("i", {.write = true, .grow_ahead = 0, .count_ahead = 0});
         ASSERT_TRUE(loaded) << loaded.error().message();
         f = *std::move(loaded);

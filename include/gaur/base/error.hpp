@@ -37,6 +37,7 @@ enum class errc : std::uint16_t {
     writers_excluded,     ///< … who lets nobody write
     readers_excluded,     ///< … who lets nobody even read
     share_needs_read_only, ///< io::locking::force_share, to write
+    too_much_to_check,    ///< bytes that the check would read
 
     // The header (specification, "Header"); `where` is the value found unless said.
     not_qcow2 = 4200,
@@ -143,11 +144,15 @@ inline constexpr errc_text errc_texts[] = {
      errc_text::unit::none},
     {errc::share_needs_read_only, "what is shared with a writer is opened for reading only",
      errc_text::unit::none},
+    {errc::too_much_to_check, "the check would read more of this image than "
+                              "check_options::max_read allows; raise it if the image is trusted",
+     errc_text::unit::number},
     {errc::not_qcow2, "not a qcow2 image (magic is not 51 46 49 fb)", errc_text::unit::number},
     {errc::unsupported_version, "unsupported qcow2 version (2 and 3 are known)",
      errc_text::unit::number},
     {errc::truncated_header, "the file is shorter than its qcow2 header", errc_text::unit::number},
-    {errc::cluster_bits, "cluster_bits must be 9 to 21 (512 bytes to 2 MiB)",
+    {errc::cluster_bits, "cluster_bits must be 9 to 21 (512 bytes to 2 MiB), or to what the limits "
+                         "given allow",
      errc_text::unit::number},
     {errc::header_length,
      "header_length must be 104 or more, a multiple of 8 and at most a cluster",
@@ -183,17 +188,20 @@ inline constexpr errc_text errc_texts[] = {
     {errc::extension_duplicate, "a header extension occurs twice", errc_text::unit::bits},
     {errc::extension_malformed, "a header extension has a wrong length or content",
      errc_text::unit::bits},
-    {errc::l1_too_large, "the L1 table is larger than 32 MiB", errc_text::unit::number},
+    {errc::l1_too_large, "the L1 table is larger than 32 MiB, or than the limits given allow",
+     errc_text::unit::number},
     {errc::l1_too_small, "the L1 table is too small for the virtual disk", errc_text::unit::number},
     {errc::l1_offset, "l1_table_offset is zero, not a multiple of the cluster size, or too large",
      errc_text::unit::offset},
     {errc::refcount_table_missing, "the image has no refcount table", errc_text::unit::none},
-    {errc::refcount_table_too_large, "the refcount table is larger than 8 MiB",
+    {errc::refcount_table_too_large,
+     "the refcount table is larger than 8 MiB, or than the limits given allow",
      errc_text::unit::number},
     {errc::refcount_table_offset,
      "refcount_table_offset is zero, not a multiple of the cluster size, or too large",
      errc_text::unit::offset},
-    {errc::snapshot_table_too_large, "more than 65536 snapshots, or a snapshot table over 64 MiB",
+    {errc::snapshot_table_too_large,
+     "more than 65536 snapshots, a snapshot table over 64 MiB, or more than the limits given allow",
      errc_text::unit::number},
     {errc::snapshot_table_offset,
      "snapshots_offset is zero, not a multiple of the cluster size, or too large",

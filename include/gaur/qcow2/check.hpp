@@ -88,6 +88,9 @@ class checker {
         const layout::header& head = self.tables_.header();
         const auto size = static_cast<std::size_t>(std::uint64_t{head.refcount_table_clusters}
                                                    << head.cluster_bits);
+        const result<void> within = self.tables_.spend(
+            size + self.tables_.counts().blocks() * self.tables_.cluster_size());
+        if (!within) { co_return within; }
         async::task<bytes> reading =
             read_bytes(shard, self.file_, {head.refcount_table_offset}, size);
         result<bytes> table = co_await reading;
@@ -121,6 +124,9 @@ class checker {
         const std::size_t size = self.in_file(at, entries * 8);
         if (!self.tables_.may_read(at, size, "the L1 table")) { co_return {}; }
         self.tables_.add_table(at, entries * 8, active ? "L1 table" : "L1 table of a snapshot");
+        if (size == 0) { co_return {}; }
+        const result<void> within = self.tables_.spend(size);
+        if (!within) { co_return within; }
         async::task<bytes> reading = read_bytes(shard, self.file_, at, size);
         result<bytes> table = co_await reading;
         if (table) {
@@ -135,7 +141,8 @@ class checker {
     static async::task<void> read_snapshots(Shard& shard, checker& self) {
         const host_offset at{self.tables_.header().snapshots_offset};
         async::task<snapshot_table> loading =
-            load_snapshots(shard, self.file_, self.tables_.header(), self.tables_.file_size());
+            load_snapshots(shard, self.file_, self.tables_.header(), self.tables_.file_size(),
+                           self.tables_.limits(), snapshot_text::drop);
         result<snapshot_table> table = co_await loading;
         if (!table) {
             self.tables_.not_looked_at(at, "the snapshot table", table.error().message());
@@ -143,6 +150,8 @@ class checker {
             co_return {};
         }
         self.tables_.add_table(at, table->bytes, "snapshot table");
+        const result<void> within = self.tables_.spend(table->bytes);
+        if (!within) { co_return within; }
         for (std::size_t i = 0; i < table->entries.size(); ++i) {
             const layout::snapshot& s = table->entries[i];
             if (!self.tables_.check_snapshot(i, s)) { continue; }
@@ -167,6 +176,8 @@ class checker {
                 t.not_looked_at(tables[n].at, "the L2 table", status.error().message());
             }
         };
+        result<void> within = t.spend(tables.size() * t.cluster_size());
+        if (!within) { co_return within; }
         async::task<void> reading =
             read_tables(shard, self.file_, tables.size(), place, self.table_bytes(), look);
         result<void> r = co_await reading;
@@ -182,6 +193,8 @@ class checker {
             }
         };
         while (t.compare_runs()) {
+            within = t.spend(packed.size() * t.cluster_size());
+            if (!within) { co_return within; }
             reading = read_tables(shard, self.file_, packed.size(), place_again,
                                   self.table_bytes(), look_again);
             r = co_await reading;
@@ -197,6 +210,8 @@ class checker {
         if (data.size() != 24 || !valid) { co_return {}; }
         const auto named = layout::bitmaps_extension::of(data);
         self.tables_.add_table(named.directory, named.directory_bytes, "bitmap directory");
+        result<void> within = self.tables_.spend(named.directory_bytes);
+        if (!within) { co_return within; }
         async::task<bytes> reading =
             read_bytes(shard, self.file_, named.directory,
                        self.in_file(named.directory, named.directory_bytes));
@@ -215,6 +230,8 @@ class checker {
         }
         for (const layout::bitmap& b : *bitmaps) {
             if (!self.tables_.check_bitmap(b)) { continue; }
+            within = self.tables_.spend(std::uint64_t{b.table_size} * 8);
+            if (!within) { co_return within; }
             async::task<bytes> loading =
                 read_bytes(shard, self.file_, b.table, std::size_t{b.table_size} * 8);
             result<bytes> table = co_await loading;
@@ -261,7 +278,7 @@ struct begun_check {
 template <class Shard>
 async::task<begun_check<Shard>> begin_check(Shard& shard, typename Shard::file& file,
                                             check_options options, bool mends) {
-    async::task<read_header> heading = load_header(shard, file);
+    async::task<read_header> heading = load_header(shard, file, options.limits);
     result<read_header> found = co_await heading;
     if (!found) { co_return found.error(); }
     const result<void> known = check_walkable(found->header);
@@ -301,7 +318,8 @@ async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
 ///
 /// It takes what cannot be opened for writing (dirty, marked corrupt) and what cannot be read yet
 /// (encrypted). Errors: the host's, what `layout::parse` refuses, unknown_features, extended_l2,
-/// external_data_file, and EFBIG where it would need more than `options.max_memory`.
+/// external_data_file, EFBIG where it would need more than `options.max_memory`, and
+/// too_much_to_check.
 ///
 /// Each table is read once, whoever shares it, so time and memory are bounded by the file's size
 /// whatever the image claims. An image with more than half a million compressed clusters has the

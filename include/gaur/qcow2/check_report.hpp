@@ -3,6 +3,7 @@
 
 #include <gaur/base/units.hpp>
 #include <gaur/io/file_lock.hpp>
+#include <gaur/qcow2/layout/limits.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +26,10 @@ struct check_options {
     /// For counts of references, `count_array`: a file that needs more is refused with EFBIG. As
     /// much again for the list of L2 tables.
     std::uint64_t max_memory = std::uint64_t{1} << 30;
+    /// Bytes of tables that are read, and so the work: what an image asks for beyond that is
+    /// refused with errc::too_much_to_check. The file's length, holes included, is a bound too.
+    std::uint64_t max_read = std::numeric_limits<std::uint64_t>::max();
+    layout::limits limits = {}; ///< of what the image may claim
     io::locking locking = io::locking::on; ///< against writers; see there
     progress_function on_progress = {};    ///< in L2 tables
 };

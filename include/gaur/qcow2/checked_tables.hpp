@@ -34,6 +34,7 @@ class checked_tables {
     checked_tables(layout::header h, reference_counts counts, const check_options& options)
         : header_(std::move(h)), tables_(header_.tables()), counts_(std::move(counts)),
           table_bytes_left_(counts_.file_size()), unaligned_bytes_left_(counts_.file_size()),
+          bytes_left_(options.max_read), limits_(options.limits.within_format()),
           l2_(static_cast<std::size_t>(options.max_memory / sizeof(table_user))),
           runs_(header_.cluster_bits) {
         report_.max_findings = options.max_findings;
@@ -47,6 +48,14 @@ class checked_tables {
         return tables_.clusters.within(at) == 0;
     }
     reference_counts& counts() noexcept { return counts_; }
+
+    const layout::limits& limits() const noexcept { return limits_; }
+    /// So many bytes are about to be read. Error: too_much_to_check.
+    result<void> spend(std::uint64_t bytes) noexcept {
+        if (bytes > bytes_left_) { return {errc::too_much_to_check, bytes}; }
+        bytes_left_ -= bytes;
+        return {};
+    }
 
     // What a repair asks, after `finish`.
 
@@ -206,6 +215,10 @@ class checked_tables {
         if (s.l1_size > layout::max_l1_entries) {
             damage(1, at, "ERROR snapshot ", n, " l1_size=0x", hex{s.l1_size},
                    ": L1 table is too large; snapshot table entry corrupted");
+            return false;
+        }
+        if (s.l1_size > limits_.l1_bytes / 8) {
+            not_looked_at(at, "the L1 table of a snapshot", "it is larger than the limits allow");
             return false;
         }
         return true;
@@ -390,6 +403,8 @@ class checked_tables {
     reference_counts counts_;
     std::uint64_t table_bytes_left_;     // of tables that may still be read whole
     std::uint64_t unaligned_bytes_left_; // of L2 tables that are not aligned
+    std::uint64_t bytes_left_;           // that the caller allows to read
+    layout::limits limits_;
     table_list l2_;
     check_report report_;
     run_list runs_;

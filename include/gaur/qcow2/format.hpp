@@ -25,8 +25,8 @@ namespace gaur::qcow2 {
 /// where it is not. gaur/qcow2/zlib.hpp has one.
 using inflate_function = bool (*)(std::span<const std::byte> from, std::span<std::byte> to);
 
-/// Told that a write would have gone over the image's own tables: it is read-only from then on.
-/// Must not throw.
+/// Told that the image is damaged: an entry is malformed or points past the file's end, or a write
+/// would have gone over the image's own tables. It is read-only from then on. Must not throw.
 using damage_function = std::function<void(error why)>;
 
 /// The qcow2 format: translates, allocates, and makes its tables durable. A model of
@@ -65,6 +65,7 @@ class format {
 
     device::located locate(guest_offset at, std::uint64_t n) noexcept {
         device::located l = mappings_.locate(at, n);
+        if (!l.status) { fence(this, l.status.error()); }
         l.what.in_place = l.what.in_place && is_writable();
         return l;
     }
@@ -104,6 +105,8 @@ class format {
         const device::extent& e = plan.in_place;
         if (damage_) {
             plan.status = *damage_;
+        } else if (!plan.status) {
+            fence(this, plan.status.error());
         } else if (e.size > 0 &&
                    m_->table_places.meets(m_->tables.clusters.touched(e.host, e.size))) {
             plan.status = m_->damaged_at(e.host);
@@ -112,6 +115,9 @@ class format {
     }
     device::grant take(guest_offset at, cluster_count count) noexcept {
         const device::grant g = refcounts_.take(count, m_->tables.clusters.cluster_of(at));
+        if (!g.status && g.status.error() == errc::refcount_entry) {
+            fence(this, g.status.error());
+        }
         grower_.reach(m_->used_end);
         return g;
     }
@@ -198,9 +204,9 @@ class format {
         bool running = false;
     };
 
-    /// What is in the image would have it harm itself: no guest writes to it any more, and it is
-    /// marked as corrupt, on disk (specification, "Header", incompatible_features; version 2 has no
-    /// such mark) and to the program.
+    /// A table entry that cannot be, or would have the image harm itself: no guest writes to the
+    /// image any more, and it is marked as corrupt, on disk (specification, "Header",
+    /// incompatible_features; version 2 has no such mark) and to the program.
     static void fence(void* self, error why) noexcept {
         auto& f = *static_cast<format*>(self);
         if (!f.is_writable()) { return; }

@@ -52,6 +52,17 @@ async::task<image<B, Ex, Order, P>> open(B& io, Ex executor, std::string path,
         top = error(errc::closed);
         co_return lower.error();
     }
+    // Only now: an image that does not open is not written to.
+    if (options.write) {
+        async::task<void> clearing = (*top)->clear_autoclear();
+        const result<void> cleared = co_await clearing;
+        clearing.destroy();
+        if (!cleared) {
+            lower = error(errc::closed);
+            top = error(errc::closed);
+            co_return cleared.error();
+        }
+    }
     auto whole =
         std::make_unique<engine>(std::move(shard), *std::move(top), *std::move(lower));
     co_return image<B, Ex, Order, P>(std::move(whole));

@@ -246,15 +246,20 @@ class mappings {
         case layout::cluster_kind::unallocated:
         case layout::cluster_kind::zero_plain: break;
         case layout::cluster_kind::zero_allocated:
-        case layout::cluster_kind::normal:
-            m_.dropped.push_back({g.cluster_of(old.host()), {1}});
-            break;
+        case layout::cluster_kind::normal: drop({g.cluster_of(old.host()), {1}}); break;
         case layout::cluster_kind::compressed: {
             const layout::compressed_run run = old.compressed(g.bits);
-            const host_range touched = g.touched(run.at, run.size);
-            m_.dropped.push_back({touched.first, touched.count});
+            drop(g.touched(run.at, run.size));
             break;
         }
+        }
+    }
+    void drop(host_range data) {
+        // What an entry takes for data and is a table in truth is not the guest's to free.
+        if (m_.table_places.meets(data)) {
+            static_cast<void>(m_.damaged_at(m_.tables.clusters.offset_of(data.first)));
+        } else {
+            m_.dropped.push_back({data.first, data.count});
         }
     }
 

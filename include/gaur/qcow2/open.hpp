@@ -5,6 +5,7 @@
 #include <gaur/qcow2/format.hpp>
 #include <gaur/qcow2/gate.hpp>
 #include <gaur/qcow2/layer.hpp>
+#include <gaur/qcow2/layout/limits.hpp>
 #include <gaur/qcow2/layout/parse_header.hpp>
 #include <gaur/qcow2/snapshot_table.hpp>
 
@@ -25,6 +26,7 @@ struct open_options {
     qcow2::gate references = {};  ///< which files that the image names are opened: none
     std::string backing_format = {}; ///< "qcow2" or "raw", where the image does not say
     unsigned max_depth = 64;       ///< files in the chain
+    layout::limits limits = {};    ///< of what each of them may claim
     std::size_t cache_bytes = std::size_t{32} << 20; ///< of L2 and refcount slices, each file
     /// How far ahead of use the file is grown, bytes; 0: not at all. Cut back on close.
     std::uint64_t grow_ahead = std::uint64_t{64} << 20;
@@ -53,10 +55,14 @@ async::task<std::vector<std::byte>> read_bytes(Shard& shard, typename Shard::fil
     co_return std::move(bytes);
 }
 
-/// Notes where an image's tables lie. False without memory.
-inline bool note_tables(table_clusters& places, const layout::header& h,
-                        const cache::resident_table& l1, const cache::resident_table& counts,
-                        const snapshot_table& snapshots) noexcept {
+/// Notes where an image's tables lie. Errors: ENOMEM, and tables_overlap where a refcount block is
+/// another table too, or an L2 table is any but an L2 table: to change the one would be to change
+/// the other, and a block that counts twice might be searched for ever.
+inline result<void> note_tables(table_clusters& places, const layout::header& h,
+                                const cache::resident_table& l1,
+                                const cache::resident_table& counts,
+                                const snapshot_table& snapshots,
+                                std::uint64_t file_size) noexcept {
     const cluster_geometry g = h.tables().clusters;
     bool all = places.add(host_range{{0}, {1}});
     const auto add = [&](std::uint64_t at, std::uint64_t bytes) {
@@ -65,18 +71,31 @@ inline bool note_tables(table_clusters& places, const layout::header& h,
     add(h.l1_table_offset, std::uint64_t{h.l1_size} * 8);
     add(h.refcount_table_offset, g.bytes({h.refcount_table_clusters}));
     add(h.snapshots_offset, snapshots.bytes);
-    for (const layout::snapshot& s : snapshots.entries) {
-        add(s.l1_table_offset.value, std::uint64_t{s.l1_size} * 8);
+    for (std::uint64_t i = 0; all && i < counts.entries(); ++i) {
+        const host_offset block = layout::refcount_table_entry{counts.get(i)}.block();
+        if (block.value == 0) { continue; }
+        if (places.meets({g.cluster_of(block), {1}})) {
+            return {errc::tables_overlap, block.value};
+        }
+        all = places.add(g.cluster_of(block));
+    }
+    // L2 tables are noted last: several L1 entries may share one.
+    for (std::uint64_t i = 0; all && i < l1.entries(); ++i) {
+        const host_offset table = layout::l1_entry{l1.get(i)}.table();
+        if (table.value != 0 && places.meets({g.cluster_of(table), {1}})) {
+            return {errc::tables_overlap, table.value};
+        }
     }
     for (std::uint64_t i = 0; all && i < l1.entries(); ++i) {
-        const layout::l1_entry entry{l1.get(i)};
-        all = !entry.is_allocated() || places.add(g.cluster_of(entry.table()));
+        const host_offset table = layout::l1_entry{l1.get(i)}.table();
+        all = table.value == 0 || places.add(g.cluster_of(table));
     }
-    for (std::uint64_t i = 0; all && i < counts.entries(); ++i) {
-        const layout::refcount_table_entry entry{counts.get(i)};
-        all = !entry.is_allocated() || places.add(g.cluster_of(entry.block()));
+    for (const layout::snapshot& s : snapshots.entries) {
+        // Nothing uses these: one that claims too much shall not take the file's end for itself.
+        const std::uint64_t at = s.l1_table_offset.value;
+        if (at < file_size) { add(at, std::min(std::uint64_t{s.l1_size} * 8, file_size - at)); }
     }
-    return all;
+    return all ? result<void>{} : result<void>{error::from_errno(ENOMEM)};
 }
 
 } // namespace detail
@@ -89,7 +108,8 @@ struct read_header {
 };
 
 template <class Shard>
-async::task<read_header> load_header(Shard& shard, typename Shard::file& file) {
+async::task<read_header> load_header(Shard& shard, typename Shard::file& file,
+                                     layout::limits limits = {}) {
     read_header out;
     const result<std::uint64_t> size = file.size();
     if (!size) { co_return size.error(); }
@@ -102,12 +122,12 @@ async::task<read_header> load_header(Shard& shard, typename Shard::file& file) {
         result<std::vector<std::byte>> start = co_await reading;
         if (!start) { co_return start.error(); }
         out.first_cluster = *std::move(start);
-        const result<std::uint64_t> cluster = layout::bytes_needed(out.first_cluster);
+        const result<std::uint64_t> cluster = layout::bytes_needed(out.first_cluster, limits);
         if (!cluster) { co_return cluster.error(); }
         if (*cluster <= needed) { break; }
         needed = *cluster;
     }
-    result<layout::header> parsed = layout::parse(out.first_cluster, *size);
+    result<layout::header> parsed = layout::parse(out.first_cluster, *size, limits);
     if (!parsed) { co_return parsed.error(); }
     out.header = *std::move(parsed);
     co_return std::move(out);
@@ -130,7 +150,7 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     // needs to know the header first.
     std::optional<typename Shard::file> probe_file;
     probe_file.emplace(io, *std::move(opened), shard.buffers());
-    async::task<read_header> heading = load_header(shard, *probe_file);
+    async::task<read_header> heading = load_header(shard, *probe_file, options.limits);
     result<read_header> found = co_await heading;
     if (!found) { co_return found.error(); }
     const result<void> supported = layout::check_supported(found->header, options.write);
@@ -140,7 +160,8 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     // Nothing here needs the snapshots, but an image whose table cannot be understood is not one to
     // write to, and QEMU does not open it at all.
     async::task<snapshot_table> reading_snapshots =
-        load_snapshots(shard, *probe_file, h, found->file_size);
+        load_snapshots(shard, *probe_file, h, found->file_size, options.limits,
+                       snapshot_text::drop);
     const result<snapshot_table> snapshots = co_await reading_snapshots;
     if (!snapshots) { co_return snapshots.error(); }
 
@@ -161,20 +182,17 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     cache::resident_table count_table({h.refcount_table_offset}, *std::move(counts));
     auto m = std::make_unique<metadata<Shard>>(shard, io, std::move(file), found->header,
                                                found->file_size, options.cache_bytes);
-    if (options.write &&
-        !detail::note_tables(m->table_places, h, l1_table, count_table, *snapshots)) {
-        co_return error::from_errno(ENOMEM);
+    if (options.write) {
+        const result<void> apart =
+            detail::note_tables(m->table_places, h, l1_table, count_table, *snapshots,
+                                found->file_size);
+        if (!apart) { co_return apart.error(); }
     }
     auto f = std::make_unique<format<Shard>>(shard, std::move(m), std::move(count_table),
                                              std::move(l1_table), sector, options.write,
                                              options.inflate, options.grow_ahead,
                                              options.count_ahead);
     f->on_damage(options.on_damage);
-    if (options.write) {
-        async::task<void> clearing = f->clear_autoclear();
-        result<void> r = co_await clearing;
-        if (!r) { co_return r.error(); }
-    }
     co_return std::move(f);
 }
 

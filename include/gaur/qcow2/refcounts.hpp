@@ -114,6 +114,8 @@ class refcounts {
         if (const result<void> ok = layout::check(entry, m_.tables.clusters.bits, index * 8); !ok) {
             return ok.error();
         }
+        // It would read as zeroes there, and be written.
+        if (entry.block() >= m_.used_end) { return error(errc::refcount_entry, index * 8); }
         const std::uint64_t in_block = c.value % per_block;
         const std::uint64_t per_slice = per_slice_entries();
         const host_offset at =

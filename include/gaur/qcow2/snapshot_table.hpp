@@ -4,12 +4,14 @@
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
 #include <gaur/qcow2/layout/header.hpp>
+#include <gaur/qcow2/layout/limits.hpp>
 #include <gaur/qcow2/layout/snapshot.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -21,43 +23,65 @@ struct snapshot_table {
     std::uint64_t bytes = 0; ///< that the table takes in the file
 };
 
+/// Whether ids and names are kept, which may be as large as the table.
+enum class snapshot_text : std::uint8_t { keep, drop };
+
 /// Reads the table that `head` names out of a file of `file_size` bytes. The size of a table is
 /// known only when its last entry has been read, so it is read in steps, each four times as large:
-/// a small table costs one small read, whatever the limits are. Errors: snapshot_malformed,
-/// snapshot_table_too_large, the host's.
+/// a small table costs one small read, whatever the limits are. What has been parsed is not kept,
+/// so that memory is bounded by the entries. Errors: snapshot_malformed, snapshot_table_too_large,
+/// the host's.
 template <class Shard>
 async::task<snapshot_table> load_snapshots(Shard& shard, typename Shard::file& file,
-                                           const layout::header& head, std::uint64_t file_size) {
+                                           const layout::header& head, std::uint64_t file_size,
+                                           layout::limits limits = {},
+                                           snapshot_text text = snapshot_text::keep) {
+    // Holds the largest entry, and is a multiple of 8, as entries are: none ends in mid padding.
+    constexpr std::uint64_t largest_step = std::uint64_t{256} << 10;
+    limits = limits.within_format();
     snapshot_table table;
     const std::uint64_t at = head.snapshots_offset;
     if (head.nb_snapshots == 0) { co_return std::move(table); }
     if (at > file_size) { co_return error(errc::table_past_end, at); }
-    const std::uint64_t most = std::min(layout::max_table_bytes(head.nb_snapshots), file_size - at);
-    std::vector<std::byte> bytes;
+    const std::uint64_t allowed =
+        std::min(layout::max_table_bytes(head.nb_snapshots), limits.snapshot_table_bytes);
+    const std::uint64_t most = std::min(allowed, file_size - at);
+    std::vector<std::byte> bytes; // that are not parsed yet
+    std::uint64_t read_to = 0;
     for (std::uint64_t step = std::uint64_t{head.nb_snapshots} * 128;; step *= 4) {
+        step = std::min(step, largest_step);
         const std::size_t had = bytes.size();
-        bytes.resize(static_cast<std::size_t>(std::min(step, most)));
+        const auto more = static_cast<std::size_t>(std::min(step, most - read_to));
+        bytes.resize(had + more);
         const io::request what =
-            io::request::read(at + had, std::span<std::byte>(bytes).subspan(had));
+            io::request::read(at + read_to, std::span<std::byte>(bytes).subspan(had));
         async::await_io reading(shard, file, what);
         result<void> r = co_await reading;
         if (!r) { co_return r.error(); }
+        read_to += more;
+        std::size_t used = 0;
         while (table.entries.size() < head.nb_snapshots) {
             const std::span<const std::byte> left =
-                std::span<const std::byte>(bytes).subspan(static_cast<std::size_t>(table.bytes));
-            result<layout::parsed_snapshot> next =
-                layout::parse_snapshot(left, host_offset{at + table.bytes});
+                std::span<const std::byte>(bytes).subspan(used);
+            result<layout::parsed_snapshot> next = layout::parse_snapshot(
+                left, host_offset{at + table.bytes}, limits.snapshot_extra_bytes);
             if (!next) {
                 // Perhaps it is only cut off here.
-                if (bytes.size() < most) { break; }
-                const bool too_large = most == layout::max_snapshot_table_bytes;
+                if (read_to < most && left.size() < layout::largest_snapshot_bytes) { break; }
+                const bool too_large = read_to == limits.snapshot_table_bytes;
                 co_return too_large ? error(errc::snapshot_table_too_large, head.nb_snapshots)
                                     : next.error();
             }
+            used += next->stored_bytes;
             table.bytes += next->stored_bytes;
+            if (text == snapshot_text::drop) {
+                std::string().swap(next->entry.id);
+                std::string().swap(next->entry.name);
+            }
             table.entries.push_back(std::move(next->entry));
         }
         if (table.entries.size() == head.nb_snapshots) { co_return std::move(table); }
+        bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(used));
     }
 }
 

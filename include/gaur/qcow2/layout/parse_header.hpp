@@ -8,6 +8,7 @@
 #include <gaur/qcow2/layout/feature.hpp>
 #include <gaur/qcow2/layout/geometry.hpp>
 #include <gaur/qcow2/layout/header.hpp>
+#include <gaur/qcow2/layout/limits.hpp>
 #include <gaur/qcow2/layout/refcount.hpp>
 
 #include <algorithm>
@@ -22,7 +23,8 @@ namespace gaur::qcow2::layout {
 
 /// How much of the file `parse` wants to see: its first cluster. `start` is the file's first 24
 /// bytes or more.
-inline result<std::uint64_t> bytes_needed(std::span<const std::byte> start) noexcept {
+inline result<std::uint64_t> bytes_needed(std::span<const std::byte> start,
+                                          const limits& most = {}) noexcept {
     if (start.size() < 4) { return {errc::truncated_header, start.size()}; }
     const auto found = load_be<std::uint32_t>(start.data());
     if (found != header_magic) { return {errc::not_qcow2, found}; }
@@ -30,7 +32,9 @@ inline result<std::uint64_t> bytes_needed(std::span<const std::byte> start) noex
     const auto version = load_be<std::uint32_t>(start.data() + field::version);
     if (version != 2 && version != 3) { return {errc::unsupported_version, version}; }
     const auto bits = load_be<std::uint32_t>(start.data() + field::cluster_bits);
-    if (bits < min_cluster_bits || bits > max_cluster_bits) { return {errc::cluster_bits, bits}; }
+    if (bits < min_cluster_bits || bits > most.within_format().cluster_bits) {
+        return {errc::cluster_bits, bits};
+    }
     return std::uint64_t{1} << bits;
 }
 
@@ -101,21 +105,23 @@ inline bool placed(std::uint64_t at, std::uint64_t bytes, std::uint64_t cluster_
 }
 
 /// The three tables that the header points to, and the size that the L1 table must map.
-inline result<void> check_tables(const header& h) noexcept {
+inline result<void> check_tables(const header& h, const limits& most) noexcept {
     const geometry g = h.tables();
     if (h.refcount_table_clusters == 0) { return errc::refcount_table_missing; }
-    if (h.refcount_table_clusters > max_refcount_table_bytes >> h.cluster_bits) {
+    if (h.refcount_table_clusters > most.refcount_table_bytes >> h.cluster_bits) {
         return {errc::refcount_table_too_large, h.refcount_table_clusters};
     }
     if (!placed(h.refcount_table_offset, g.clusters.bytes({h.refcount_table_clusters}),
                 g.cluster_size())) {
         return {errc::refcount_table_offset, h.refcount_table_offset};
     }
-    if (h.nb_snapshots > max_snapshots) { return {errc::snapshot_table_too_large, h.nb_snapshots}; }
+    if (h.nb_snapshots > most.snapshots) {
+        return {errc::snapshot_table_too_large, h.nb_snapshots};
+    }
     if (!placed(h.snapshots_offset, h.nb_snapshots, g.cluster_size())) {
         return {errc::snapshot_table_offset, h.snapshots_offset};
     }
-    if (h.l1_size > max_l1_entries) { return {errc::l1_too_large, h.l1_size}; }
+    if (h.l1_size > most.l1_bytes / 8) { return {errc::l1_too_large, h.l1_size}; }
     if (!placed(h.l1_table_offset, std::uint64_t{h.l1_size} * 8, g.cluster_size())) {
         return {errc::l1_offset, h.l1_table_offset};
     }
@@ -127,7 +133,7 @@ inline result<void> check_tables(const header& h) noexcept {
 
 /// The known extensions' own rules. A bitmaps extension that its autoclear bit does not vouch for
 /// is stale: its content means nothing and is not looked at.
-inline result<void> check_extensions(const header& h) noexcept {
+inline result<void> check_extensions(const header& h, const limits& most) noexcept {
     namespace m = extension_magic;
     const std::uint64_t cluster_size = h.tables().cluster_size();
     if (h.backing_format().size() >= 16) { return {errc::extension_malformed, m::backing_format}; }
@@ -149,8 +155,8 @@ inline result<void> check_extensions(const header& h) noexcept {
         if ((h.autoclear_features & autoclear::bitmaps) == 0) { return {}; }
         const auto count = load_be<std::uint32_t>(data);
         const auto length = load_be<std::uint64_t>(data + 8);
-        if (count == 0 || count > 65535 || load_be<std::uint32_t>(data + 4) != 0 ||
-            length > std::uint64_t{65535} * 1024 ||
+        if (count == 0 || count > most.bitmaps || load_be<std::uint32_t>(data + 4) != 0 ||
+            length > most.bitmap_directory_bytes ||
             !placed(load_be<std::uint64_t>(data + 16), length, cluster_size)) {
             return {errc::extension_malformed, m::bitmaps};
         }
@@ -190,13 +196,13 @@ inline result<void> check_within_file(const header& h, std::uint64_t file_size) 
 
 /// All checks behind the features, in QEMU's order, then those that QEMU does not make.
 inline result<void> read_rest(header& h, std::span<const std::byte> cluster,
-                              std::uint64_t file_size) {
+                              std::uint64_t file_size, const limits& most) {
     if (h.extended_l2() && h.cluster_bits < 14) { return {errc::subcluster_size, h.cluster_bits}; }
     if (h.refcount_order > refcount_width::max_order) {
         return {errc::refcount_order, h.refcount_order};
     }
     if (h.crypt_method > encryption::luks) { return {errc::crypt_method, h.crypt_method}; }
-    if (const auto ok = check_tables(h); !ok) { return ok; }
+    if (const auto ok = check_tables(h, most); !ok) { return ok; }
 
     const bool named = h.backing_file_offset != 0;
     const auto area = cluster.first(
@@ -204,7 +210,7 @@ inline result<void> read_rest(header& h, std::span<const std::byte> cluster,
     auto extensions = parse_extensions(area, h.header_length);
     if (!extensions) { return extensions.error(); }
     h.extensions = *std::move(extensions);
-    if (const auto ok = check_extensions(h); !ok) { return ok; }
+    if (const auto ok = check_extensions(h, most); !ok) { return ok; }
     auto name = read_backing_file(h, cluster);
     if (!name) { return name.error(); }
     h.backing_file = *std::move(name);
@@ -216,15 +222,16 @@ inline result<void> read_rest(header& h, std::span<const std::byte> cluster,
 /// Reads a header, and refuses one whose structure is wrong. Images that are sound but need what
 /// gaur lacks do parse, so that they can be described: ask `check_supported` before using them.
 /// `start` is the file's first cluster (`bytes_needed`), or the whole file where that is shorter.
-inline result<header> parse(std::span<const std::byte> start, std::uint64_t file_size) {
-    const auto needed = bytes_needed(start);
+inline result<header> parse(std::span<const std::byte> start, std::uint64_t file_size,
+                            const limits& most = {}) {
+    const auto needed = bytes_needed(start, most);
     if (!needed) { return needed.error(); }
     if (start.size() < std::min(*needed, file_size)) { return {errc::bad_argument, start.size()}; }
     const auto cluster = start.first(std::min<std::size_t>(start.size(), *needed));
     auto read = detail::read_fields(cluster, *needed, file_size);
     if (!read) { return read; }
     if (const auto ok = detail::check_features(*read); !ok) { return ok.error(); }
-    if (const auto ok = detail::read_rest(*read, cluster, file_size); !ok) {
+    if (const auto ok = detail::read_rest(*read, cluster, file_size, most.within_format()); !ok) {
         // Under an incompatible feature that nobody here knows, the fields behind may well mean
         // something else: the feature is the reason to name.
         const std::uint64_t unknown = read->unknown_incompatible();

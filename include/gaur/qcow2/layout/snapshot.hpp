@@ -56,7 +56,8 @@ struct parsed_snapshot {
 
 /// Reads the entry that `table` begins with. Error: snapshot_malformed with `at`, the entry's place
 /// in the file. What its L1 table is like, `check` says.
-inline result<parsed_snapshot> parse_snapshot(std::span<const std::byte> table, host_offset at) {
+inline result<parsed_snapshot> parse_snapshot(std::span<const std::byte> table, host_offset at,
+                                              std::uint64_t max_extra = max_snapshot_extra_bytes) {
     const gaur::error malformed(errc::snapshot_malformed, at.value);
     if (table.size() < min_snapshot_bytes) { return malformed; }
     const auto u16 = [&](std::size_t o) { return load_be<std::uint16_t>(table.data() + o); };
@@ -65,7 +66,7 @@ inline result<parsed_snapshot> parse_snapshot(std::span<const std::byte> table, 
     const std::size_t id_bytes = u16(12);
     const std::size_t name_bytes = u16(14);
     const std::size_t extra_bytes = u32(36);
-    if (extra_bytes > max_snapshot_extra_bytes) { return malformed; }
+    if (extra_bytes > max_extra) { return malformed; }
     const std::size_t id_at = min_snapshot_bytes + extra_bytes;
     const std::size_t end = id_at + id_bytes + name_bytes;
     if (end > table.size()) { return malformed; }
@@ -91,12 +92,14 @@ inline result<parsed_snapshot> parse_snapshot(std::span<const std::byte> table, 
     return parsed_snapshot{std::move(s), stored};
 }
 
+/// No entry is larger.
+inline constexpr std::uint64_t largest_snapshot_bytes =
+    align_up(min_snapshot_bytes + max_snapshot_extra_bytes + 2 * 65535, 8);
+
 /// How much of the file to read for a table of `count` entries: as much as the largest ones take,
 /// and no more than any table may have.
 constexpr std::uint64_t max_table_bytes(std::uint64_t count) noexcept {
-    constexpr std::uint64_t largest =
-        align_up(min_snapshot_bytes + max_snapshot_extra_bytes + 2 * 65535, 8);
-    return std::min(count * largest, max_snapshot_table_bytes);
+    return std::min(count * largest_snapshot_bytes, max_snapshot_table_bytes);
 }
 
 /// Reads a table of `count` entries (at most `max_snapshots`, which `parse` of the header holds)

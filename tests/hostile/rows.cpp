@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: BSL-1.0
+// The 62 hostile inputs of support/hostile_rows.hpp, each through everything that gaur does with an
+// image: the right refusal, bounded memory and work, and a file that reading leaves as it was.
+#include "support/counting_new.hpp"
+#include "support/hostile_rows.hpp"
+
+#include <gaur/async/sync_wait.hpp>
+#include <gaur/exec/inline.hpp>
+#include <gaur/io/memory.hpp>
+#include <gaur/qcow2/check.hpp>
+#include <gaur/qcow2/image.hpp>
+#include <gaur/qcow2/repair.hpp>
+#include <gaur/qcow2/zlib.hpp>
+#include <gaur/raw/image.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace gaur::test::hostile {
+namespace {
+
+constexpr std::size_t most_heap = std::size_t{64} << 20;
+
+template <class T>
+std::string text(const result<T>& r) {
+    return r ? "success" : r.error().message();
+}
+template <class T>
+bool is(const result<T>& r, const refusal& why) {
+    return why ? !r && r.error() == *why : r.has_value();
+}
+
+/// One image and the files beside it, in memory.
+class stage {
+  public:
+    using image_type = qcow2::image<io::memory::backend, exec::inline_loop::executor>;
+
+    explicit stage(const io::memory::options& how = {}) : io(how) {}
+
+    io::memory::backend io;
+    exec::inline_loop loop;
+
+    template <class T>
+    result<T> wait(async::task<T> task) {
+        return async::sync_wait(io, loop.get_executor(), std::move(task));
+    }
+    result<image_type> open(const qcow2::open_options& how, const std::string& name = "image") {
+        return wait(qcow2::open(io, loop.get_executor(), name, how));
+    }
+    auto check() { return wait(qcow2::check(io, loop.get_executor(), "image")); }
+    auto repair() { return wait(qcow2::repair(io, loop.get_executor(), "image")); }
+
+    std::uint64_t size() { return io.content("image").size(); }
+    std::vector<std::byte> bytes() { return io.content("image").bytes(); }
+    void set(const std::string& name, std::span<const std::byte> bytes) {
+        io.set_content(name, io::sparse_bytes(bytes));
+    }
+    std::uint64_t files_size() {
+        std::uint64_t all = 0;
+        for (const auto& [name, content] : io.snapshot()) { all += content.size(); }
+        return all;
+    }
+};
+
+result<void> read(stage::image_type& disk, std::uint64_t at, std::span<std::byte> to) {
+    auto r = disk.read({at}, to);
+    return async::sync_wait(r);
+}
+/// All of it; where it claims to be large, its beginning and its end.
+result<void> read_all(stage::image_type& disk) {
+    std::vector<std::byte> buffer(65'536);
+    const auto all = std::span(buffer);
+    const std::uint64_t most = std::min<std::uint64_t>(disk.size(), 8 << 20);
+    for (std::uint64_t at = 0; at < most; at += buffer.size()) {
+        const auto n = std::min<std::uint64_t>(buffer.size(), most - at);
+        const result<void> done = read(disk, at, all.first(static_cast<std::size_t>(n)));
+        if (!done) { return done; }
+    }
+    const auto end = std::min<std::uint64_t>(buffer.size(), disk.size());
+    return read(disk, disk.size() - end, all.first(static_cast<std::size_t>(end)));
+}
+result<void> write_sector(stage::image_type& disk, std::uint64_t at) {
+    const std::vector<std::byte> sector(512, std::byte{0xab});
+    auto r = disk.write({at}, sector);
+    return async::sync_wait(r);
+}
+
+class case_of {
+  public:
+    explicit case_of(const variant& v) : v_(v), image_(v.made_of) {
+        files beside;
+        v.damage(image_, beside);
+        on_.set("image", image_.bytes);
+        for (const auto& [name, bytes] : beside) { on_.set(name, bytes); }
+        made_ = on_.io.snapshot();
+        read_limit_ = 4 * on_.files_size() + (1 << 20);
+        how_ = {.references = v.policy, .inflate = &qcow2::zlib_inflate};
+    }
+
+    void run() {
+        step("reading", [this] { reads(); });
+        step("checking", [this] { checks(); });
+        step("opening", [this] { opens_and_closes(); });
+        step("reading as a writer", [this] { reads_as_writer(); });
+        step("writing", [this] { writes(); });
+        step("repairing", [this] { repairs(); });
+    }
+
+    static inline std::chrono::steady_clock::duration slowest{};
+    static inline std::string slowest_name;
+    static inline std::size_t heap = 0;
+    static inline std::string heap_name;
+
+  private:
+    /// On the disk as it was made; within memory and work that the files' size bounds.
+    template <class F>
+    void step(const char* name, F what) {
+        SCOPED_TRACE(std::string(v_.name) + ", " + name);
+        on_.io.restore(made_);
+        on_.io.reset_counters();
+        const auto begin = std::chrono::steady_clock::now();
+        const peak_in_scope memory;
+        what();
+        const std::string where = std::to_string(v_.row) + ' ' + v_.name + ", " + name;
+        EXPECT_LT(memory.bytes(), most_heap);
+        if (memory.bytes() > heap) {
+            heap = memory.bytes();
+            heap_name = where;
+        }
+        const auto took = std::chrono::steady_clock::now() - begin;
+        if (took > slowest) {
+            slowest = took;
+            slowest_name = where;
+        }
+        EXPECT_LE(on_.io.counters().bytes(io::opcode::read), read_limit_);
+        EXPECT_LE(on_.io.counters().requests(io::opcode::read), 64 + read_limit_ / 512);
+    }
+    void expect_untouched() {
+        EXPECT_EQ(on_.io.counters().requests(io::opcode::write), 0U);
+        EXPECT_TRUE(is_as_made()) << "it was written to";
+    }
+
+    /// Piece by piece: the memory that is measured is the library's.
+    bool is_as_made() {
+        if (on_.size() != image_.bytes.size()) { return false; }
+        std::byte now[4096];
+        for (std::size_t at = 0; at < image_.bytes.size(); at += sizeof now) {
+            const std::size_t n = std::min(sizeof now, image_.bytes.size() - at);
+            on_.io.content("image").read(at, now, n);
+            if (!std::equal(now, now + n, image_.bytes.data() + at)) { return false; }
+        }
+        return true;
+    }
+
+    void reads() {
+        auto disk = on_.open(how_);
+        EXPECT_TRUE(is(disk, v_.expected.reading)) << text(disk);
+        if (disk) {
+            const result<void> r = read_all(*disk);
+            EXPECT_TRUE(is(r, v_.expected.read)) << text(r);
+            const result<void> refused = write_sector(*disk, 0);
+            EXPECT_TRUE(is(refused, errc::read_only)) << text(refused);
+            EXPECT_TRUE(on_.wait(disk->close()));
+        }
+        expect_untouched();
+    }
+
+    void checks() {
+        const auto found = on_.check();
+        if (const auto* why = std::get_if<errc>(&v_.expected.check)) {
+            EXPECT_TRUE(is(found, *why)) << text(found);
+        } else if (!found) {
+            ADD_FAILURE() << text(found);
+        } else {
+            const verdict is_now = found->corruptions != 0    ? verdict::corrupt
+                                   : found->check_errors != 0 ? verdict::unread
+                                   : found->leaks != 0        ? verdict::leaks
+                                                              : verdict::clean;
+            EXPECT_EQ(static_cast<int>(is_now),
+                      static_cast<int>(std::get<verdict>(v_.expected.check)))
+                << first_of(*found);
+        }
+        expect_untouched();
+    }
+
+    /// Without a write the file grows by nothing, and of the header only autoclear bits go.
+    void opens_and_closes() {
+        qcow2::open_options how = how_;
+        how.write = true;
+        auto disk = on_.open(how);
+        EXPECT_TRUE(is(disk, v_.expected.writing)) << text(disk);
+        if (!disk) { return expect_untouched(); }
+        EXPECT_TRUE(on_.wait(disk->close()));
+        EXPECT_LE(on_.size(), align_up(image_.bytes.size(), image_.cluster()));
+        std::vector<std::byte> now = on_.bytes();
+        now.resize(image_.bytes.size());
+        if (image_.header().version == 3) {
+            std::copy_n(image_.bytes.begin() + 88, 8, now.begin() + 88);
+        }
+        EXPECT_TRUE(now == image_.bytes);
+    }
+
+    /// An entry that cannot be closes the image for writing, whoever meets it.
+    void reads_as_writer() {
+        qcow2::open_options how = how_;
+        how.write = true;
+        auto disk = on_.open(how);
+        if (!disk) { return; }
+        const result<void> r = read_all(*disk);
+        EXPECT_TRUE(is(r, v_.expected.read)) << text(r);
+        const bool entry = v_.expected.read && *v_.expected.read != errc::compressed_data;
+        const std::uint64_t sound = crafted_image::data_too * image_.cluster();
+        const result<void> after = write_sector(*disk, sound);
+        EXPECT_TRUE(is(after, entry ? refusal(errc::read_only) : refusal())) << text(after);
+        EXPECT_TRUE(on_.wait(disk->close()));
+    }
+
+    void writes() {
+        qcow2::open_options how = how_;
+        how.write = true;
+        std::optional<error> told;
+        how.on_damage = [&told](error why) { told = why; };
+        auto disk = on_.open(how);
+        if (!disk) { return; }
+        result<void> r = write_sector(*disk, v_.at);
+        EXPECT_TRUE(is(r, v_.expected.write)) << text(r);
+        r = write_sector(*disk, crafted_image::hole * image_.cluster());
+        EXPECT_TRUE(is(r, v_.expected.next)) << text(r);
+        auto flush = disk->flush();
+        EXPECT_TRUE(async::sync_wait(flush));
+        EXPECT_TRUE(on_.wait(disk->close()));
+        const bool v3 = image_.header().version == 3;
+        const auto header = static_cast<std::ptrdiff_t>(
+            std::min<std::uint64_t>(image_.cluster(), image_.bytes.size()));
+        std::vector<std::byte> now(static_cast<std::size_t>(header));
+        on_.io.content("image").read(0, now.data(), now.size());
+        EXPECT_EQ(told.has_value(), v_.expected.marked);
+        EXPECT_EQ(v3 && (std::to_integer<int>(now[79]) & 2) != 0, v3 && v_.expected.marked);
+        // Nothing else in the header than what a writer has to change.
+        std::copy_n(image_.bytes.begin() + 48, 12, now.begin() + 48); // refcount table
+        if (v3) {
+            std::copy_n(image_.bytes.begin() + 72, 8, now.begin() + 72); // corrupt bit
+            std::copy_n(image_.bytes.begin() + 88, 8, now.begin() + 88); // autoclear bits
+        }
+        EXPECT_TRUE(std::equal(now.begin(), now.end(), image_.bytes.begin()));
+        if (std::holds_alternative<verdict>(v_.expected.check) &&
+            std::get<verdict>(v_.expected.check) == verdict::clean && !v_.expected.marked) {
+            const auto found = on_.check();
+            ASSERT_TRUE(found) << text(found);
+            // Bitmaps that nothing vouches for any longer leak.
+            const bool no_harm = found->corruptions == 0 && found->check_errors == 0;
+            EXPECT_TRUE(no_harm && found->leaks <= 3) << first_of(*found);
+        }
+    }
+
+    void repairs() {
+        const auto done = on_.repair();
+        if (const auto* why = std::get_if<errc>(&v_.expected.repair)) {
+            EXPECT_TRUE(is(done, *why)) << text(done);
+            return expect_untouched();
+        }
+        ASSERT_TRUE(done) << text(done);
+        const auto expected = std::get<repaired>(v_.expected.repair);
+        EXPECT_EQ(static_cast<int>(done->outcome), static_cast<int>(expected))
+            << first_of(done->found);
+        if (expected == repaired::refused) { return expect_untouched(); }
+        const auto found = on_.check();
+        ASSERT_TRUE(found) << text(found);
+        EXPECT_TRUE(found->is_clean()) << first_of(*found);
+    }
+
+    static std::string first_of(const qcow2::check_report& found) {
+        return found.findings.empty() ? "nothing found" : found.findings.front().text;
+    }
+
+    const variant& v_;
+    crafted_image image_;
+    stage on_;
+    io::memory::disk made_;
+    std::uint64_t read_limit_ = 0;
+    qcow2::open_options how_;
+};
+
+class rows : public ::testing::TestWithParam<unsigned> {
+  protected:
+    static void TearDownTestSuite() {
+        using ms = std::chrono::duration<double, std::milli>;
+        std::cout << "slowest: row " << case_of::slowest_name << ", "
+                  << ms(case_of::slowest).count() << " ms; most memory: row "
+                  << case_of::heap_name << ", " << case_of::heap / 1024 << " KiB\n";
+    }
+};
+
+TEST_P(rows, have_the_outcome_stated) {
+    unsigned variants_of_it = 0;
+    for (const variant& v : variants()) {
+        if (v.row != GetParam()) { continue; }
+        ++variants_of_it;
+        case_of(v).run();
+    }
+    EXPECT_NE(variants_of_it, 0U);
+}
+INSTANTIATE_TEST_SUITE_P(hostile, rows, ::testing::Range(1U, row_count + 1),
+                         [](const auto& row) {
+                             return "row_" + std::to_string(row.param) + '_' +
+                                    row_names[row.param];
+                         });
+
+// What the rows about operations ask for beside their outcome above.
+
+class operations : public ::testing::Test {
+  protected:
+    stage::image_type open(stage& on, const qcow2::open_options& how = {.write = true}) {
+        auto opened = on.open(how);
+        EXPECT_TRUE(opened) << text(opened);
+        return *std::move(opened);
+    }
+    void close(stage& on, stage::image_type& disk) { EXPECT_TRUE(on.wait(disk.close())); }
+
+    crafted_image image;
+    std::vector<std::byte> sector = std::vector<std::byte>(512, std::byte{0xab});
+};
+
+TEST_F(operations, row_56_request_out_of_range) {
+    stage on;
+    image.change_header([](auto& h) { h.autoclear_features = 0; });
+    on.set("image", image.bytes);
+    auto disk = open(on);
+    // Never looked at: it is as large as no memory.
+    const std::span<std::byte> huge(sector.data(), std::size_t{1} << 40);
+    const std::uint64_t end = disk.size();
+    for (const std::uint64_t at : {end - 511, end, end + 1, std::uint64_t{1} << 63,
+                                   ~std::uint64_t{0} - 511, ~std::uint64_t{0}}) {
+        EXPECT_TRUE(is(read(disk, at, sector), errc::out_of_range)) << at;
+        EXPECT_TRUE(is(write_sector(disk, at), errc::out_of_range)) << at;
+        EXPECT_TRUE(is(read(disk, at, huge), errc::out_of_range)) << at;
+    }
+    EXPECT_TRUE(is(read(disk, 0, huge), errc::out_of_range));
+    EXPECT_TRUE(read(disk, end, {}));
+    close(on, disk);
+    EXPECT_TRUE(on.bytes() == image.bytes);
+}
+
+TEST_F(operations, row_58_ends_within_a_cluster) {
+    stage on;
+    const std::uint64_t last = image.header().tables().l1_reach();
+    image.set(qcow2::layout::field::size, last + 512);
+    on.set("image", image.bytes);
+    auto disk = open(on);
+    EXPECT_TRUE(is(read(disk, last + 1, sector), errc::out_of_range));
+    EXPECT_TRUE(is(write_sector(disk, last + 512), errc::out_of_range));
+    EXPECT_TRUE(write_sector(disk, last));
+    close(on, disk);
+    const std::uint64_t host = image.get(image.l2_too) & ~crafted_image::copied;
+    const std::vector<std::byte> now = on.bytes();
+    EXPECT_EQ(now[host], std::byte{0xab});
+    EXPECT_EQ(now[host + 512], image.bytes[host + 512]) << "beyond the disk's end";
+}
+
+TEST_F(operations, row_60_another_writer_is_kept_out) {
+    stage on;
+    on.set("image", image.bytes);
+    auto disk = open(on);
+    EXPECT_TRUE(is(on.open({.write = true}), errc::held_for_writing));
+    EXPECT_TRUE(is(on.open({}), errc::held_for_writing));
+    EXPECT_TRUE(is(on.check(), errc::held_for_writing));
+    EXPECT_TRUE(is(on.repair(), errc::held_for_writing));
+    close(on, disk);
+}
+
+/// The backends read zeroes past a file's end, and so does a reader of one that shrinks (the
+/// contract's line *past_end*), rather than what a buffer held before.
+TEST_F(operations, row_60_the_file_shrinks) {
+    stage on;
+    on.set("image", image.bytes);
+    auto disk = open(on, {});
+    EXPECT_TRUE(read(disk, 0, sector));
+    EXPECT_NE(sector[0], std::byte{0});
+    on.io.content("image").truncate(image.first_data);
+    EXPECT_TRUE(read(disk, 0, sector));
+    EXPECT_EQ(sector, std::vector<std::byte>(512));
+    close(on, disk);
+}
+
+/// Nothing is ever probed: a raw disk stays raw, whatever its guest writes to the first sector.
+TEST_F(operations, row_61_raw_with_magic) {
+    stage on;
+    on.set("image", std::vector<std::byte>(image.bytes.size()));
+    for (int time = 0; time < 2; ++time) {
+        auto opened = on.wait(raw::open(on.io, on.loop.get_executor(), "image", {.write = true}));
+        ASSERT_TRUE(opened) << text(opened);
+        EXPECT_EQ(opened->size(), image.bytes.size());
+        auto write = opened->write({0}, image.bytes);
+        EXPECT_TRUE(async::sync_wait(write));
+        EXPECT_TRUE(on.wait(opened->close()));
+    }
+    EXPECT_TRUE(on.bytes() == image.bytes);
+}
+
+TEST_F(operations, row_62_unaligned_direct_io) {
+    stage on({.limits = {4096, 4096}});
+    image.bytes.resize(image.bytes.size() - 1000);
+    on.set("image", image.bytes);
+    auto disk = open(on, {.write = true, .direct = true, .inflate = &qcow2::zlib_inflate});
+    std::vector<std::byte> buffer(5003);
+    for (std::uint64_t at = 1; at < 10 * image.cluster(); at += 4999) {
+        EXPECT_TRUE(read(disk, at, std::span(buffer).subspan(3))) << at;
+        auto write = disk.write({at}, std::span<const std::byte>(buffer).subspan(3));
+        EXPECT_TRUE(async::sync_wait(write)) << at;
+    }
+    EXPECT_TRUE(read_all(disk));
+    close(on, disk);
+}
+
+} // namespace
+} // namespace gaur::test::hostile
