@@ -318,6 +318,99 @@ INSTANTIATE_TEST_SUITE_P(hostile, rows, ::testing::Range(1U, row_count + 1),
                                     row_names[row.param];
                          });
 
+// What a program may lower, one by one: just enough opens, one less is refused before any memory is
+// taken for it.
+
+struct lowered {
+    const char* name;
+    void (*lower)(qcow2::layout::limits& most, const crafted_image& i, unsigned by);
+    errc why;
+    bool checks = false; ///< the check has something to say nevertheless
+    friend void PrintTo(const lowered& l, std::ostream* to) { *to << l.name; }
+};
+
+constexpr lowered each_limit[] = {
+    {"cluster_bits",
+     [](auto& most, const auto& i, unsigned by) { most.cluster_bits = i.how().cluster_bits - by; },
+     errc::cluster_bits},
+    {"l1_bytes", [](auto& most, const auto&, unsigned by) { most.l1_bytes = 2 * 8 - by; },
+     errc::l1_too_large},
+    {"refcount_table_bytes",
+     [](auto& most, const auto& i, unsigned by) { most.refcount_table_bytes = i.cluster() - by; },
+     errc::refcount_table_too_large},
+    {"snapshots", [](auto& most, const auto&, unsigned by) { most.snapshots = 1 - by; },
+     errc::snapshot_table_too_large},
+    {"snapshot_table_bytes",
+     [](auto& most, const auto&, unsigned by) { most.snapshot_table_bytes = 71 - by; },
+     errc::snapshot_table_too_large, true},
+    {"snapshot_extra_bytes",
+     [](auto& most, const auto&, unsigned by) { most.snapshot_extra_bytes = 24 - by; },
+     errc::snapshot_malformed, true},
+    {"bitmaps", [](auto& most, const auto&, unsigned by) { most.bitmaps = 1 - by; },
+     errc::extension_malformed},
+    {"bitmap_directory_bytes",
+     [](auto& most, const auto&, unsigned by) { most.bitmap_directory_bytes = 32 - by; },
+     errc::extension_malformed},
+};
+
+class limits : public ::testing::TestWithParam<lowered> {};
+
+TEST_P(limits, are_held) {
+    const crafted_image image;
+    stage on;
+    for (const unsigned by : {0U, 1U}) {
+        SCOPED_TRACE(by);
+        on.set("image", image.bytes);
+        const refusal why = by != 0 ? refusal(GetParam().why) : refusal();
+        qcow2::layout::limits most;
+        GetParam().lower(most, image, by);
+        const auto found = on.wait(
+            qcow2::check(on.io, on.loop.get_executor(), "image", {.limits = most}));
+        EXPECT_TRUE(is(found, GetParam().checks ? refusal() : why)) << text(found);
+        if (found) { EXPECT_EQ(found->check_errors, by); }
+        EXPECT_TRUE(is(on.open({.limits = most}), why));
+        EXPECT_TRUE(is(on.open({.write = true, .limits = most}), why));
+    }
+}
+INSTANTIATE_TEST_SUITE_P(hostile, limits, ::testing::ValuesIn(each_limit),
+                         [](const auto& of) { return std::string(of.param.name); });
+
+/// A check's work, by the bytes that it would read.
+TEST(limits_of_a_check, bound_what_it_reads) {
+    const crafted_image image;
+    stage on;
+    on.set("image", image.bytes);
+    const auto check = [&](std::uint64_t most) {
+        on.io.reset_counters();
+        return on.wait(qcow2::check(on.io, on.loop.get_executor(), "image", {.max_read = most}));
+    };
+    ASSERT_TRUE(check(~std::uint64_t{0}));
+    // Refcount table and block, three L2 tables, two L1 tables of two entries, a snapshot's entry,
+    // bitmap directory and table.
+    const std::uint64_t all = 5 * image.cluster() + 2 * 16 + 72 + 32 + 8;
+    EXPECT_TRUE(check(all));
+    EXPECT_TRUE(is(check(all - 1), errc::too_much_to_check));
+    for (std::uint64_t most = 0; most < all; most += 500) {
+        EXPECT_TRUE(is(check(most), errc::too_much_to_check)) << most;
+        // And the header's cluster, twice at most.
+        EXPECT_LE(on.io.counters().bytes(io::opcode::read), most + 2 * image.cluster()) << most;
+    }
+}
+
+/// A snapshot's L1 table that the limits do not allow is not looked at, and no leak is claimed.
+TEST(limits_of_a_check, hold_for_snapshots) {
+    crafted_image image;
+    image.set<std::uint32_t>(image.snapshots + 8, 3);
+    stage on;
+    on.set("image", image.bytes);
+    const auto found = on.wait(
+        qcow2::check(on.io, on.loop.get_executor(), "image", {.limits = {.l1_bytes = 16}}));
+    ASSERT_TRUE(found) << text(found);
+    EXPECT_EQ(found->check_errors, 1U);
+    EXPECT_EQ(found->corruptions, 0U);
+    EXPECT_EQ(found->leaks, 0U);
+}
+
 // What the rows about operations ask for beside their outcome above.
 
 class operations : public ::testing::Test {
