@@ -46,7 +46,7 @@ run_stage() {
         # Where the kernel scatters addresses widely, g++ 12's thread sanitizer cannot start.
         prefix=(setarch "$(uname -m)" -R)
     fi
-    step "$stage" configure cmake --preset "$stage" &&
+    step "$stage" configure cmake --preset "$stage" -DGAUR_UNITE_TESTS=ON &&
         step "$stage" build "${prefix[@]}" cmake --build --preset "$stage" -j "$jobs" || return 1
     if [[ $stage == release ]]; then
         step release headers cmake --build --preset headers -j "$jobs" || return 1
