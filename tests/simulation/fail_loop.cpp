@@ -19,7 +19,6 @@ struct setup {
     io::fault::order order = io::fault::order::as_inner;
 };
 
-using memory_disk = io::memory::disk;
 
 template <class Order>
 struct fail_loop : ::testing::Test {
@@ -28,7 +27,7 @@ struct fail_loop : ::testing::Test {
     static constexpr std::uint64_t size = 40 * cluster;
 
     /// The disk that every round begins with; fills `content` with what its guest sees.
-    static memory_disk prepare(const setup& how, std::vector<std::byte>& content) {
+    static io::memory::disk prepare(const setup& how, std::vector<std::byte>& content) {
         stage_type s;
         s.plan.size = size;
         s.plan.lazy_refcounts = how.lazy;
@@ -59,7 +58,7 @@ struct fail_loop : ::testing::Test {
 
     /// A stage whose requests the model follows.
     struct round {
-        round(const setup& how, const memory_disk& files, const std::vector<std::byte>& content)
+        round(const setup& how, const io::memory::disk& files, const std::vector<std::byte>& content)
             : s({.deferred = how.order != io::fault::order::as_inner}, {.order = how.order}),
               model(content) {
             s.io.inner().restore(files);
@@ -136,7 +135,7 @@ struct fail_loop : ::testing::Test {
     }
 
     /// False where nothing was left to fail.
-    static bool run_round(const setup& how, const memory_disk& files,
+    static bool run_round(const setup& how, const io::memory::disk& files,
                           const std::vector<std::byte>& content, std::uint64_t nth) {
         round r(how, files, content);
         stage_type& s = r.s;
@@ -176,7 +175,7 @@ struct fail_loop : ::testing::Test {
 
     static void run_all(const setup& how) {
         std::vector<std::byte> content;
-        const memory_disk files = prepare(how, content);
+        const io::memory::disk files = prepare(how, content);
         std::uint64_t nth = 1;
         while (run_round(how, files, content, nth)) {
             ASSERT_FALSE(::testing::Test::HasFailure()) << "failing operation " << nth;
