@@ -19,7 +19,6 @@ struct setup {
     io::fault::order order = io::fault::order::as_inner;
 };
 
-
 template <class Order>
 struct fail_loop : ::testing::Test {
     using stage_type = stage<Order, async::no_probe>;
@@ -58,7 +57,8 @@ struct fail_loop : ::testing::Test {
 
     /// A stage whose requests the model follows.
     struct round {
-        round(const setup& how, const io::memory::disk& files, const std::vector<std::byte>& content)
+        round(const setup& how, const io::memory::disk& files,
+              const std::vector<std::byte>& content)
             : s({.deferred = how.order != io::fault::order::as_inner}, {.order = how.order}),
               model(content) {
             s.io.inner().restore(files);
