@@ -195,35 +195,41 @@ TYPED_TEST(overlaps, ten_thousand_on_one_cluster) {
     s.expect_clean_close();
 }
 
-// T4, T6: every one of them fails, at once, and so the next one becomes the parent of those that
-// are left: neither in each other's stack, nor for ever.
+// T4, T6: every one of them fails, and so the next one becomes the parent of those that are left:
+// neither in each other's stack, nor for ever, whether the device answers at once or later.
 TYPED_TEST(overlaps, a_chain_in_which_everybody_fails) {
     constexpr std::size_t count = 500;
-    typename TestFixture::stage_type s(io::memory::options{});
-    this->lay_below(s, s.plan.size);
-    this->warm_up(s);
-    s.points.shut(point::cow_write, 1);
-    for (std::size_t i = 0; i < count; ++i) { s.write(i * 8, 8, 2); }
-    EXPECT_EQ(s.figures().waited + s.figures().joined, count - 1);
-    s.io.fail({.nth = 1, .code = io::opcode::write, .from_then_on = true});
-    s.points.open(point::cow_write);
-    s.drain();
-    std::uintptr_t lowest = ~std::uintptr_t{0};
-    std::uintptr_t highest = 0;
-    for (std::size_t i = 1; i <= count; ++i) {
-        const auto& p = s.requests[i];
-        ASSERT_TRUE(p.ended) << "it hangs";
-        EXPECT_FALSE(p.status);
-        lowest = std::min(lowest, p.stack);
-        highest = std::max(highest, p.stack);
+    for (const bool deferred : {false, true}) {
+        typename TestFixture::stage_type s(io::memory::options{.deferred = deferred});
+        this->lay_below(s, s.plan.size);
+        this->warm_up(s);
+        s.points.shut(point::cow_write, 1);
+        for (std::size_t i = 0; i < count; ++i) {
+            s.write(i * 8, 8, 2);
+            s.drain();
+        }
+        EXPECT_EQ(s.figures().waited + s.figures().joined, count - 1);
+        s.io.fail({.nth = 1, .code = io::opcode::write, .from_then_on = true});
+        s.points.open(point::cow_write);
+        s.drain();
+        std::uintptr_t lowest = ~std::uintptr_t{0};
+        std::uintptr_t highest = 0;
+        for (std::size_t i = 1; i <= count; ++i) {
+            const auto& p = s.requests[i];
+            ASSERT_TRUE(p.ended) << "it hangs";
+            EXPECT_FALSE(p.status);
+            lowest = std::min(lowest, p.stack);
+            highest = std::max(highest, p.stack);
+        }
+        EXPECT_LT(highest - lowest, 16384U) << "the stack grows with the chain";
+        EXPECT_TRUE(s.disk->engine().changes().empty());
+        s.io.forget_rules();
+        EXPECT_EQ(s.value(0, cluster), 1);
+        s.write(0, 800, 2);
+        s.drain();
+        EXPECT_EQ(s.value(0, 800), 2);
+        s.expect_clean_close();
     }
-    EXPECT_LT(highest - lowest, 16384U) << "the stack grows with the chain";
-    EXPECT_TRUE(s.disk->engine().changes().empty());
-    s.io.forget_rules();
-    EXPECT_EQ(s.value(0, cluster), 1);
-    s.write(0, 800, 2);
-    EXPECT_EQ(s.value(0, 800), 2);
-    s.expect_clean_close();
 }
 
 // T5, T3: each overlaps the next one only. With `join` nobody waits, and all get one run of the

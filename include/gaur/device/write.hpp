@@ -65,7 +65,8 @@ class along : public track::companion, public exec::work {
 };
 
 template <class Engine>
-async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from);
+async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from,
+                        bool joins = Engine::ordering::joins);
 
 /// Clusters for the part of a write that lies behind clusters that are there, or are being made:
 /// taken at once, in the order of arrival, so that sequential writes get one run of the host file.
@@ -157,8 +158,9 @@ async::task<written> write_along(Engine& engine, track::change& with, guest_offs
     // Its own clusters have retired: nobody waits while he holds others off.
     const bool linked = co_await ride;
     if (went->there && !linked) {
-        // The shared clusters were given up: that is no error of ours. Ours has to find others.
-        async::task<void> again = write(engine, at, data.first(shared));
+        // The shared clusters were given up: that is no error of ours. Ours has to find others. It
+        // joins nobody: where everybody fails it would be inside one retry for each who did.
+        async::task<void> again = write(engine, at, data.first(shared), false);
         went->there = co_await again;
     }
     if (!went->there) { co_return went->there.error(); }
@@ -168,8 +170,10 @@ async::task<written> write_along(Engine& engine, track::change& with, guest_offs
 }
 
 /// Writes `from` at `to`. Reads top to bottom; each numbered step is one call into a lower floor.
+/// `joins`: whether it may go along with another's change.
 template <class Engine>
-async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from) {
+async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from,
+                        bool joins) {
     auto& top = engine.top();
     auto& shard = engine.shard();
     const cluster_geometry geometry = top.geometry();
@@ -202,7 +206,7 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
         const track::verdict v = Engine::ordering::ask(engine.changes(), asked);
         if (v.clear.value == 0) {
             if constexpr (Engine::ordering::joins) {
-                if (v.meets->door() != track::door::closed) {
+                if (joins && v.meets->door() != track::door::closed) {
                     async::task<written> joining = write_along(
                         engine, *v.meets, at,
                         from.subspan(done, static_cast<std::size_t>(size)));
