@@ -3,33 +3,19 @@
 //
 //   GAUR_SEEDS=100000 test_simulation   more of them
 //   GAUR_SEED=77 test_simulation        one, to look at
-#include "support/simulated_disk.hpp"
+//   GAUR_SEED=77 GAUR_SHRINK=1 …        the same in few steps
+#include "support/simulations.hpp"
 
 namespace gaur::test {
 namespace {
 
 template <class Order>
 struct random_load : ::testing::Test {
-    static void run(simulated_image& image) {
-        const unsigned sessions = image.decided().sessions;
-        for (unsigned session = 0; session < sessions && image.good(); ++session) {
-            image.clean_session<Order>(session);
-            if (!image.good()) { break; }
-            image.check_structure(false);
-            if (image.is_dirty()) { image.note("closed, but marked dirty"); }
-            if (image.content_at_rest() != image.model().base()) {
-                image.note("the file at rest reads differently");
-            }
-            image.between_sessions(session);
-        }
-        if (image.good()) { image.check_snapshots(); }
-    }
-
     void run_seeds(unsigned cluster_bits, std::uint64_t otherwise) {
         track::figures met;
-        for_each_seed(otherwise, [&](std::uint64_t seed) {
-            simulated_image image(seed, cluster_bits);
-            run(image);
+        for_each_seed(otherwise, [&](std::uint64_t seed, const part_of_run* part) {
+            simulated_image image(seed, cluster_bits, part);
+            run_random_load<Order>(image);
             met.admitted += image.met().admitted;
             met.joined += image.met().joined;
             met.shortened += image.met().shortened;
@@ -54,8 +40,8 @@ TYPED_TEST(random_load, a_seed_replays) {
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
         simulated_image first(seed, 9);
         simulated_image second(seed, 9);
-        this->run(first);
-        this->run(second);
+        run_random_load<TypeParam>(first);
+        run_random_load<TypeParam>(second);
         ASSERT_EQ(first.wrong(), second.wrong());
         EXPECT_TRUE(first.files() == second.files()) << seed;
     }

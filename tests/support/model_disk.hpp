@@ -81,6 +81,12 @@ class model_disk {
         w.ended = ++clock_;
         w.succeeded = succeeded;
         if (!succeeded) { return; }
+        const std::span<std::byte> here = std::span(newest_).subspan(w.begin, w.end - w.begin);
+        if (w.zeroes) {
+            std::fill(here.begin(), here.end(), std::byte{0});
+        } else {
+            fill_tagged(here, w.begin, id);
+        }
         for (std::uint64_t b = w.begin; b < w.end; ++b) {
             latest_[b] = id;
             settled_[b] = std::max(settled_[b], w.started);
@@ -119,27 +125,34 @@ class model_disk {
 
     /// Whether `got` may be what a power cut at this time left.
     std::string after_power_cut(std::span<const std::byte> got) const {
-        std::vector<std::uint32_t> durable(base_.size(), 0);
-        for (const write& w : writes_) {
-            if (!w.succeeded || w.ended >= flushed_) { continue; }
-            for (std::uint64_t b = w.begin; b < w.end; ++b) {
-                durable[b] = std::max(durable[b], w.started);
+        if (durable_at_ != clock_ || durable_.size() != base_.size()) {
+            durable_.assign(base_.size(), 0);
+            durable_at_ = clock_;
+            for (const write& w : writes_) {
+                if (!w.succeeded || w.ended >= flushed_) { continue; }
+                for (std::uint64_t b = w.begin; b < w.end; ++b) {
+                    durable_[b] = std::max(durable_[b], w.started);
+                }
             }
         }
-        return compare(0, got, durable);
+        return compare(0, got, durable_);
     }
 
     void restart(std::vector<std::byte> content) {
         first_id_ += static_cast<std::uint32_t>(writes_.size());
         writes_.clear();
         base_ = std::move(content);
+        newest_ = base_;
         latest_.assign(base_.size(), 0);
         settled_.assign(base_.size(), 0);
         clock_ = 0;
         flushed_ = 0;
+        durable_.clear();
     }
 
   private:
+    static constexpr std::size_t sector = 512;
+
     struct write {
         std::uint64_t begin;
         std::uint64_t end;
@@ -157,51 +170,73 @@ class model_disk {
         return b;
     }
 
-    void expect(std::uint64_t at, std::span<std::byte> to) const {
-        for (std::size_t done = 0; done < to.size();) {
-            const std::uint32_t id = latest_[at + done];
-            std::size_t end = done + 1;
-            while (end < to.size() && latest_[at + end] == id) { ++end; }
-            const std::span<std::byte> part = to.subspan(done, end - done);
-            if (id == 0) {
-                std::memcpy(part.data(), base_.data() + at + done, part.size());
-            } else if (writes_[id - first_id_].zeroes) {
-                std::memset(part.data(), 0, part.size());
-            } else {
-                fill_tagged(part, at + done, id);
-            }
-            done = end;
-        }
-    }
-
     std::string compare(std::uint64_t at, std::span<const std::byte> got,
                         std::span<const std::uint32_t> settled) const {
         if (got.empty()) { return {}; }
-        scratch_.resize(got.size());
-        expect(at, scratch_);
         // What ended last is always allowed.
-        if (std::memcmp(scratch_.data(), got.data(), got.size()) == 0) { return {}; }
+        if (std::memcmp(newest_.data() + at, got.data(), got.size()) == 0) { return {}; }
         std::vector<std::uint32_t> near;
         for (std::size_t i = 0; i < writes_.size(); ++i) {
             if (writes_[i].begin < at + got.size() && at < writes_[i].end) {
                 near.push_back(first_id_ + static_cast<std::uint32_t>(i));
             }
         }
-        for (std::size_t i = 0; i < got.size(); ++i) {
-            if (!is_allowed(at + i, got[i], settled[i], near)) {
-                return describe(at, got, i, settled[i]);
+        for (std::size_t i = 0; i < got.size();) {
+            const std::size_t n = std::min(got.size() - i, sector - (at + i) % sector);
+            if (std::memcmp(newest_.data() + at + i, got.data() + i, n) != 0 &&
+                !is_untouched(at + i, got.subspan(i, n), settled.subspan(i, n))) {
+                const std::size_t bad = first_forbidden(at, got, i, n, settled, near);
+                if (bad != i + n) { return describe(at, got, bad, settled[bad]); }
             }
+            i += n;
         }
         return {};
     }
 
-    bool is_allowed(std::uint64_t b, std::byte got, std::uint32_t settled,
-                    const std::vector<std::uint32_t>& near) const noexcept {
-        if (settled == 0 && base_[b] == got) { return true; }
-        return std::any_of(near.begin(), near.end(), [&](std::uint32_t id) {
-            const write& w = writes_[id - first_id_];
-            return w.begin <= b && b < w.end && w.ended >= settled && value_of(id, b) == got;
-        });
+    /// Of the bytes from `i` on, `n` of a sector; `i + n` where all are allowed.
+    std::size_t first_forbidden(std::uint64_t at, std::span<const std::byte> got, std::size_t i,
+                                std::size_t n, std::span<const std::uint32_t> settled,
+                                const std::vector<std::uint32_t>& near) const noexcept {
+        const std::size_t end = i + n;
+        std::byte theirs[sector];
+        while (i < end) {
+            const std::uint64_t b = at + i;
+            if (got[i] == newest_[b] || (settled[i] == 0 && base_[b] == got[i])) {
+                ++i;
+                continue;
+            }
+            const auto found = std::find_if(near.begin(), near.end(), [&](std::uint32_t id) {
+                return may_be_of(id, b, got[i], settled[i]);
+            });
+            if (found == near.end()) { return i; }
+            // What follows is mostly of the same one.
+            const write& w = writes_[*found - first_id_];
+            const std::size_t reach = std::min<std::size_t>(end - i, w.end - b);
+            const std::span<std::byte> run(theirs, reach);
+            if (w.zeroes) {
+                std::memset(theirs, 0, reach);
+            } else {
+                fill_tagged(run, b, *found);
+            }
+            for (std::size_t k = 0; k < reach && run[k] == got[i] && w.ended >= settled[i]; ++k) {
+                ++i;
+            }
+        }
+        return end;
+    }
+
+    /// As at the start, and nothing forbids that.
+    bool is_untouched(std::uint64_t at, std::span<const std::byte> got,
+                      std::span<const std::uint32_t> settled) const noexcept {
+        std::uint32_t any = 0;
+        for (const std::uint32_t s : settled) { any |= s; }
+        return any == 0 && std::memcmp(base_.data() + at, got.data(), got.size()) == 0;
+    }
+
+    bool may_be_of(std::uint32_t id, std::uint64_t b, std::byte got,
+                   std::uint32_t settled) const noexcept {
+        const write& w = writes_[id - first_id_];
+        return w.begin <= b && b < w.end && w.ended >= settled && value_of(id, b) == got;
     }
 
     std::string describe(std::uint64_t at, std::span<const std::byte> got, std::size_t i,
@@ -225,9 +260,11 @@ class model_disk {
 
     std::vector<std::byte> base_;
     std::vector<write> writes_;           ///< since the history began
+    std::vector<std::byte> newest_;       ///< per byte: of the write that ended last
     std::vector<std::uint32_t> latest_;   ///< per byte: the write that ended last; 0: none
     std::vector<std::uint32_t> settled_;  ///< per byte: when the youngest ended write began
-    mutable std::vector<std::byte> scratch_;
+    mutable std::vector<std::uint32_t> durable_; ///< per byte, as settled_, of what was flushed
+    mutable std::uint32_t durable_at_ = 0;       ///< by the clock
     std::uint32_t first_id_ = 1;
     std::uint32_t clock_ = 0;
     std::uint32_t flushed_ = 0;           ///< when the last good flush began

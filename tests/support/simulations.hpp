@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "support/simulated_disk.hpp"
+
+#include <gaur/io/fault.hpp>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+/// One seed, one run: over a device that ends requests in any order, one whose power goes, and one
+/// that fails. Each says what is wrong, or nothing.
+namespace gaur::test {
+
+/// Sessions one after another, over a device without faults.
+template <class Order>
+void run_random_load(simulated_image& image) {
+    const unsigned sessions = image.decided().sessions;
+    for (unsigned session = 0; session < sessions && image.good(); ++session) {
+        image.clean_session<Order>(session);
+        if (!image.good()) { break; }
+        image.check_structure(false);
+        if (image.is_dirty()) { image.note("closed, but marked dirty"); }
+        if (!same(image.content_at_rest(), image.model().base())) {
+            image.note("the file at rest reads differently");
+        }
+        image.between_sessions(session);
+    }
+    if (image.good()) { image.check_snapshots(); }
+}
+
+/// Sessions that end with a power cut, at any request to the device.
+template <class Order>
+class power_cut_run {
+  public:
+    power_cut_run(std::uint64_t seed, unsigned cluster_bits, const part_of_run* part)
+        : image_(seed, cluster_bits, part) {}
+
+    std::string run() {
+        if (image_.decided().sessions > 1) {
+            image_.clean_session<Order>(0);
+            if (image_.good()) { image_.between_sessions(0); }
+        }
+        // The survivor of one cut is what the next session begins with.
+        for (unsigned session = 1; session <= 3 && image_.good(); ++session) {
+            cut_session(session);
+            if (!image_.good() || image_.is_dirty()) { break; }
+            image_.model().restart(image_.content_at_rest());
+        }
+        return image_.wrong();
+    }
+    /// Disks after a cut that were looked at.
+    std::uint64_t states() const noexcept { return states_; }
+
+  private:
+    static constexpr unsigned states_of_a_cut = 8;
+
+    void cut_session(unsigned number) {
+        const scenario& s = image_.decided();
+        io::seeded random(s.seed * 77 + number);
+        simulated_device io(*io::memory::backend::make(s.device, image_.files()),
+                            order_of(s.seed + number, true));
+        exec::inline_loop loop;
+        const drained_at_end drained{io};
+        // A flush that failed promises nothing, and neither do those after it.
+        if (random.below(4) == 0) {
+            io.fail({.nth = s.early(1 + random.below(12)), .code = io::opcode::flush});
+        }
+        const bool at_close = random.below(3) == 0;
+        const std::uint64_t cut = s.early(
+            1 + random.below(at_close ? 15 : one_of(random, {30U, 200U, 800U})));
+        if (!at_close) { io.cut_after(cut); }
+        if (auto opened = open_top<Order>(io, loop, s)) {
+            auto disk = *std::move(opened);
+            guest load(io, disk, image_.model(), s, number);
+            load.allow_errors();
+            load.stop_when([&io] { return io.is_cut(); });
+            if (!load.run()) { image_.note(load.wrong()); }
+            if (!io.is_cut()) {
+                if (at_close) { io.cut_after(cut); }
+                const std::uint32_t began = image_.model().begin_flush();
+                const result<void> closed = sync_wait(io, loop.get_executor(), disk.close());
+                image_.model().end_flush(began, closed.has_value());
+            }
+        }
+        while (io.in_flight() != 0) { io.wait(); }
+        for (unsigned i = 0; i < states_of_a_cut && image_.good(); ++i) {
+            image_.set_files(io.survivors(random.next()));
+            check_at_rest();
+            // The last one goes on.
+            if (image_.good() && i + 1 == states_of_a_cut) { check_reopened(); }
+            ++states_;
+        }
+    }
+
+    void check_at_rest() {
+        image_.check_structure(true);
+        if (!image_.good()) { return; }
+        const std::string bad = image_.model().after_power_cut(image_.content_at_rest());
+        if (!bad.empty()) { return image_.note("at rest: " + bad); }
+        image_.check_snapshots();
+    }
+
+    void check_reopened() {
+        simulated_device io(*io::memory::backend::make({}, image_.files()));
+        exec::inline_loop loop;
+        // Refcounts that are marked as stale have to be rebuilt before anybody writes.
+        auto opened = open_top<Order>(io, loop, image_.decided(), !image_.is_dirty());
+        if (!opened) { return image_.note("open: " + opened.error().message()); }
+        auto disk = *std::move(opened);
+        auto all = read_whole(io, disk);
+        if (!all) { return image_.note("reading all: " + all.error().message()); }
+        if (std::string bad = image_.model().after_power_cut(*all); !bad.empty()) {
+            return image_.note("reopened: " + bad);
+        }
+        const result<void> closed = sync_wait(io, loop.get_executor(), disk.close());
+        if (!closed) { image_.note("close: " + closed.error().message()); }
+    }
+
+    simulated_image image_;
+    std::uint64_t states_ = 0;
+};
+
+/// Sessions over a device that fails some requests.
+template <class Order>
+class faulty_run {
+  public:
+    faulty_run(std::uint64_t seed, unsigned cluster_bits, const part_of_run* part)
+        : image_(seed, cluster_bits, part) {}
+
+    std::string run() {
+        if (image_.decided().sessions > 1) {
+            image_.clean_session<Order>(0);
+            if (image_.good()) { image_.between_sessions(0); }
+        }
+        for (unsigned session = 1; session <= 2 && image_.good(); ++session) {
+            faulty_session(session);
+            if (image_.is_dirty()) { break; }
+        }
+        return image_.wrong();
+    }
+
+  private:
+    /// `writes_only`: what is taken for a write that fails is given back, and can be.
+    void arm(simulated_device& io, io::seeded& random, bool writes_only) {
+        for (std::uint64_t rules = 1 + random.below(5); rules > 0; --rules) {
+            io::fault::rule r;
+            r.nth = image_.decided().early(1 + random.below(one_of(random, {30U, 100U, 300U})));
+            if (writes_only) {
+                r.code = io::opcode::write;
+            } else if (random.coin()) {
+                r.code = one_of(random,
+                                {io::opcode::read, io::opcode::write, io::opcode::flush});
+            }
+            r.host_errno = one_of(random, {EIO, EIO, ENOSPC});
+            r.from_then_on = random.below(16) == 0;
+            io.fail(r);
+        }
+    }
+
+    void faulty_session(unsigned number) {
+        const scenario& s = image_.decided();
+        io::seeded random(s.seed * 99 + number);
+        simulated_device io(*io::memory::backend::make(s.device, image_.files()),
+                            order_of(s.seed + number));
+        exec::inline_loop loop;
+        const drained_at_end drained{io};
+        auto opened = open_top<Order>(io, loop, s);
+        if (!opened) { return image_.note("open: " + opened.error().message()); }
+        auto disk = *std::move(opened);
+        const bool writes_only = random.below(3) == 0;
+        arm(io, random, writes_only);
+        guest load(io, disk, image_.model(), s, number);
+        load.allow_errors();
+        if (!load.run()) { return image_.note(load.wrong()); }
+        if (load.counted().failed != 0 && io.injected() == 0) {
+            return image_.note("a request failed, and nothing was wrong");
+        }
+        io.forget_rules();
+        if (!disk.engine().changes().empty()) { return image_.note("the tracker is not empty"); }
+        auto all = read_whole(io, disk);
+        if (!all) { return image_.note("reading all: " + all.error().message()); }
+        const result<void> closed = sync_wait(io, loop.get_executor(), disk.close());
+        if (closed) {
+            if (std::string bad = image_.model().settle(*all); !bad.empty()) {
+                return image_.note("at the end: " + bad);
+            }
+        } else if (io.injected() == 0) {
+            return image_.note("close: " + closed.error().message());
+        }
+        image_.set_files(io.inner().snapshot());
+        // The second session may find what the first one left behind.
+        image_.check_structure(!closed || !writes_only || number > 1);
+        if (!image_.good()) { return; }
+        std::vector<std::byte> left = image_.content_at_rest();
+        // Without a close it is as after a power cut: what was flushed is there.
+        const std::string bad = image_.model().after_power_cut(left);
+        if (closed && !same(left, image_.model().base())) {
+            return image_.note("at rest it is another: " + bad);
+        }
+        if (!closed && !bad.empty()) { return image_.note("at rest: " + bad); }
+        image_.model().restart(std::move(left));
+        image_.check_snapshots();
+    }
+
+    simulated_image image_;
+};
+
+} // namespace gaur::test
