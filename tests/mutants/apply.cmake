@@ -21,11 +21,10 @@ function(edit header old new)
     string(FIND "${text}" "${old}" first)
     string(FIND "${text}" "${old}" last REVERSE)
     if(first EQUAL -1)
-        message(FATAL_ERROR "mutant ${number}: ${header} has changed, and no longer has\n${old}\n"
+        message(SEND_ERROR "mutant ${number}: ${header} has changed, and no longer has\n${old}\n"
             "Find what says so now, and edit the mutant in ${TABLE}.")
-    endif()
-    if(NOT first EQUAL last)
-        message(FATAL_ERROR "mutant ${number}: ${header} has this more than once:\n${old}\n"
+    elseif(NOT first EQUAL last)
+        message(SEND_ERROR "mutant ${number}: ${header} has this more than once:\n${old}\n"
             "Take more of what is round it into the mutant in ${TABLE}.")
     endif()
     string(REPLACE "MUTANT" "(::gaur::test::mutant == ${number})" new "${new}")

@@ -37,28 +37,21 @@ mutant(2 "no pin: a cluster is used again while somebody still reads it"
     HISTORY "QEMU to this day: R1, R2; cloud-hypervisor #8624"
     BY simulation)
 edit(track/quarantine.hpp
-    [==[return g < oldest_; }]==]
-    [==[return MUTANT || g < oldest_; }]==])
+    [==[return g < oldest(); }]==]
+    [==[return MUTANT || g < oldest(); }]==])
 
 mutant(3 "no quarantine: what an entry referred to is free at once"
     HISTORY "QEMU to this day: R5; cloud-hypervisor 64c1bb3bf"
     BY simulation)
 edit(qcow2/mappings.hpp
-    [==[m_.dropped.push_back({g.cluster_of(old.host()), {1}});]==]
-    [==[if (MUTANT) {
-                static_cast<void>(refcounts_.lower(g.cluster_of(old.host())));
-                break;
+    [==[        } else {
+            m_.dropped.push_back({data.first, data.count});]==]
+    [==[        } else if (MUTANT) {
+            for (std::uint64_t i = 0; i < data.count.value; ++i) {
+                static_cast<void>(refcounts_.lower(data.first + cluster_count{i}));
             }
-            m_.dropped.push_back({g.cluster_of(old.host()), {1}});]==])
-edit(qcow2/mappings.hpp
-    [==[m_.dropped.push_back({touched.first, touched.count});]==]
-    [==[if (MUTANT) {
-                for (std::uint64_t i = 0; i < touched.count.value; ++i) {
-                    static_cast<void>(refcounts_.lower(touched.first + cluster_count{i}));
-                }
-                break;
-            }
-            m_.dropped.push_back({touched.first, touched.count});]==])
+        } else {
+            m_.dropped.push_back({data.first, data.count});]==])
 
 mutant(4 "those who wait are not woken where the change fails"
     HISTORY "QEMU 0fa9131a44"
