@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <gaur/qcow2/image.hpp>
 
+#include "support/crafted_image.hpp"
 #include "support/memory_image.hpp"
 
 #include <gaur/qcow2/check.hpp>
@@ -245,6 +246,23 @@ TEST_F(damaged_image, no_table_is_taken_for_free_space) {
     std::vector<std::byte> expected = before;
     expected[static_cast<std::size_t>(block + l2 / 4096 * 2 + 1)] = std::byte{1};
     expect_fenced(disk, expected);
+}
+
+/// What belongs to snapshots and bitmaps is as safe as what the active state needs.
+TEST_F(image_test, no_write_goes_over_what_is_kept_for_later) {
+    const crafted_image sound;
+    for (const std::uint64_t table :
+         {sound.snapshots, sound.snapshot_l1, sound.bitmap_directory}) {
+        crafted_image i = sound;
+        i.set(i.entry(crafted_image::data), table | crafted_image::copied);
+        images.set_bytes("i", i.bytes);
+        image disk = open();
+        const result<void> over = write(disk, 0, bytes_of(2, 10));
+        ASSERT_FALSE(over) << table;
+        EXPECT_TRUE(over.error() == errc::metadata_overlap);
+        EXPECT_EQ(images.get("i", table), sound.get(table));
+        ASSERT_TRUE(images.wait(disk.close()));
+    }
 }
 
 TEST_F(image_test, both_orderings_write_the_same) {

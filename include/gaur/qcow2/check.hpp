@@ -204,11 +204,8 @@ class checker {
     }
 
     static async::task<void> read_bitmaps(Shard& shard, checker& self) {
-        const layout::header& head = self.tables_.header();
-        const auto data = head.extension_data(layout::extension_magic::bitmaps);
-        const bool valid = (head.autoclear_features & layout::autoclear::bitmaps) != 0;
-        if (data.size() != 24 || !valid) { co_return {}; }
-        const auto named = layout::bitmaps_extension::of(data);
+        const layout::bitmaps_extension named = self.tables_.header().bitmaps();
+        if (named.count == 0) { co_return {}; }
         self.tables_.add_table(named.directory, named.directory_bytes, "bitmap directory");
         result<void> within = self.tables_.spend(named.directory_bytes);
         if (!within) { co_return within; }

@@ -5,6 +5,7 @@
 #include <gaur/base/contract.hpp>
 #include <gaur/base/error.hpp>
 #include <gaur/base/units.hpp>
+#include <gaur/qcow2/layout/bitmap.hpp>
 #include <gaur/qcow2/layout/extension.hpp>
 #include <gaur/qcow2/layout/feature.hpp>
 #include <gaur/qcow2/layout/geometry.hpp>
@@ -124,6 +125,14 @@ struct header {
         return {reinterpret_cast<const char*>(data.data()), data.size()};
     }
 
+    /// Where its autoclear bit vouches for it (specification, "Bitmaps extension"); else there are
+    /// none.
+    bitmaps_extension bitmaps() const noexcept {
+        const auto data = extension_data(extension_magic::bitmaps);
+        const bool valid = (autoclear_features & autoclear::bitmaps) != 0;
+        return data.size() == 24 && valid ? bitmaps_extension::of(data) : bitmaps_extension{};
+    }
+
     friend bool operator==(const header&, const header&) = default;
 
   private:
@@ -140,16 +149,13 @@ inline result<void> check_tables_apart(const header& h) noexcept {
         std::uint64_t at;
         std::uint64_t bytes;
     };
-    table tables[4] = {
+    const bitmaps_extension bitmaps = h.bitmaps();
+    const table tables[] = {
         {h.refcount_table_offset, g.bytes({h.refcount_table_clusters})},
         {h.l1_table_offset, std::uint64_t{h.l1_size} * 8},
         {h.snapshots_offset, std::uint64_t{h.nb_snapshots} * min_snapshot_bytes},
+        {bitmaps.directory.value, bitmaps.directory_bytes},
     };
-    const auto bitmaps = h.extension_data(extension_magic::bitmaps);
-    if (bitmaps.size() == 24 && (h.autoclear_features & autoclear::bitmaps) != 0) {
-        tables[3] = {load_be<std::uint64_t>(bitmaps.data() + 16),
-                     load_be<std::uint64_t>(bitmaps.data() + 8)};
-    }
     for (const table& b : tables) {
         const host_range second = g.touched(host_offset{b.at}, b.bytes);
         for (const table* a = tables; a != &b; ++a) {
