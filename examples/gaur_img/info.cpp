@@ -46,10 +46,8 @@ std::vector<std::string> flag_names(const layout::bitmap& b) {
 
 std::vector<layout::bitmap> read_bitmaps(host& on, const std::string& path, bool force_share,
                                          const layout::header& h) {
-    const auto data = h.extension_data(layout::extension_magic::bitmaps);
-    const bool valid = (h.autoclear_features & layout::autoclear::bitmaps) != 0;
-    if (data.size() != 24 || !valid) { return {}; }
-    const auto named = layout::bitmaps_extension::of(data);
+    const layout::bitmaps_extension named = h.bitmaps();
+    if (named.count == 0) { return {}; }
     const auto directory = expect(on.read_file(path, named.directory.value,
                                                named.directory_bytes, force_share),
                                   "Could not open '" + path + "'");
