@@ -24,7 +24,9 @@ void meets(benchmark::State& state) {
     const auto size = static_cast<std::uint64_t>(state.range(1));
     qcow2::table_clusters places;
     bool all = places.add(host_range{{0}, {4}}); // the header, and the tables that it names
-    for (std::uint64_t i = 1; all && i <= tables; ++i) { all = places.add(host_cluster{i * apart}); }
+    for (std::uint64_t i = 1; all && i <= tables; ++i) {
+        all = places.add(host_cluster{i * apart});
+    }
     if (!all) { return state.SkipWithError("no memory"); }
     std::mt19937_64 random(1);
     std::vector<std::uint64_t> writes(4096);
