@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: BSL-1.0
+// Fuzzing by structure: an input is a sound image of some kind, changes to what its tables say, and
+// requests that are in flight together. Run by hand for as long as there is time:
+//
+//     build/clang/tests/fuzz_image -max_total_time=36000 folder/of/inputs
+//
+// What must hold, whatever the image: no sanitizer has anything to say; an open for reading and a
+// check write nothing; all I/O is bounded by the files' size and the requests; no allocation is
+// larger than 64 MiB; a repair either leaves everything as it was or makes an image that checks
+// clean; and where nothing was wrong before, nothing is wrong after the requests.
+#include "support/crafted_image.hpp"
+
+#include <gaur/async/sync_wait.hpp>
+#include <gaur/exec/inline.hpp>
+#include <gaur/io/memory.hpp>
+#include <gaur/qcow2/check.hpp>
+#include <gaur/qcow2/image.hpp>
+#include <gaur/qcow2/repair.hpp>
+#include <gaur/qcow2/zlib.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+extern "C" const char* __asan_default_options() { return "max_allocation_size_mb=64"; }
+
+namespace gaur::test {
+namespace {
+
+namespace field = qcow2::layout::field;
+
+void demand(bool holds, const char* what, const std::string& more = {}) {
+    if (holds) { return; }
+    std::fprintf(stderr, "%s %s\n", what, more.c_str());
+    std::abort();
+}
+
+/// The input's bytes, one after the other; zeroes behind them.
+class choices {
+  public:
+    explicit choices(std::span<const std::uint8_t> from) : from_(from) {}
+    bool has_more() const { return !from_.empty(); }
+    std::uint8_t byte() {
+        if (from_.empty()) { return 0; }
+        const std::uint8_t b = from_.front();
+        from_ = from_.subspan(1);
+        return b;
+    }
+    std::uint64_t number(unsigned bytes) {
+        std::uint64_t n = 0;
+        while (bytes-- > 0) { n = n << 8 | byte(); }
+        return n;
+    }
+    std::uint64_t below(std::uint64_t end) { return end > 256 ? number(4) % end : byte() % end; }
+
+  private:
+    std::span<const std::uint8_t> from_;
+};
+
+/// A place that means something, or a number that is near the edge of something.
+std::uint64_t telling_number(choices& c, const crafted_image& i) {
+    const std::uint64_t places[] = {0,
+                                    i.refcount_table,
+                                    i.refcount_block,
+                                    i.l1,
+                                    i.l2,
+                                    i.l2_too,
+                                    i.first_data,
+                                    i.packed_data,
+                                    i.snapshots,
+                                    i.snapshot_l1,
+                                    i.snapshot_l2,
+                                    i.bitmap_directory,
+                                    i.bitmap_table,
+                                    align_up(i.end(), i.cluster()),
+                                    align_up(i.end(), i.cluster()) + 4 * i.cluster(),
+                                    std::uint64_t{1} << 40,
+                                    0x00ff'ffff'ffff'fe00,
+                                    ~std::uint64_t{0}};
+    const std::uint8_t how = c.byte();
+    if (how >= 0xf0) { return c.number(8); }
+    if (how >= 0xe0) { return c.number(2); }
+    std::uint64_t n = places[how % std::size(places)];
+    const std::uint8_t flags = c.byte();
+    if ((flags & 1) != 0) { n |= crafted_image::copied; }
+    if ((flags & 2) != 0) { n |= crafted_image::compressed; }
+    if ((flags & 4) != 0) { n |= 1; }
+    if ((flags & 8) != 0) { n += 512; }
+    if ((flags & 16) != 0) { n += i.cluster() * (1 + (flags >> 5)); }
+    return n;
+}
+
+void change_header(choices& c, crafted_image& i) {
+    struct place {
+        std::size_t at;
+        unsigned bytes;
+    };
+    static constexpr place places[] = {
+        {0, 4},   {4, 4},   {8, 8},   {16, 4},  {20, 4},  {24, 8},  {32, 4},
+        {36, 4},  {40, 8},  {48, 8},  {56, 4},  {60, 4},  {64, 8},  {72, 8},
+        {80, 8},  {88, 8},  {96, 4},  {100, 4}, {104, 1}, {112, 8}, {120, 8}};
+    const place& p = places[c.below(std::size(places))];
+    const std::uint64_t value = (c.byte() & 1) != 0 ? c.byte() : telling_number(c, i);
+    for (unsigned b = 0; b < p.bytes; ++b) {
+        i.set<std::uint8_t>(p.at + b,
+                            static_cast<std::uint8_t>(value >> 8 * (p.bytes - 1 - b)));
+    }
+}
+
+/// One change of what the image says of itself.
+void damage(choices& c, crafted_image& i) {
+    switch (c.below(10)) {
+    case 0: change_header(c, i); break;
+    case 1: i.set(i.l1 + c.below(i.cluster() / 8) % 4 * 8, telling_number(c, i)); break;
+    case 2: i.set(i.l2 + c.below(i.cluster() / 8) * 8, telling_number(c, i)); break;
+    case 3: i.set(i.l2_too + c.below(i.cluster() / 8) * 8, telling_number(c, i)); break;
+    case 4: i.set(i.refcount_table + c.below(4) * 8, telling_number(c, i)); break;
+    case 5: {
+        const std::uint64_t cluster = c.below(i.end() / i.cluster() + 2);
+        const std::uint64_t per_block =
+            i.header().refcounts().entries_per_block(i.cluster());
+        const std::uint64_t most = i.header().refcounts().max();
+        const std::uint64_t count = (c.byte() & 1) != 0 ? c.byte() : most;
+        i.set_refcount(cluster % per_block, count & most);
+        break;
+    }
+    case 6: // snapshot tables, bitmaps, compressed streams
+    {
+        const std::uint64_t places[] = {i.snapshots,        i.snapshot_l1,  i.snapshot_l2,
+                                        i.bitmap_directory, i.bitmap_table, i.packed_data};
+        const std::uint64_t at = places[c.below(std::size(places))];
+        if (at == 0) { break; }
+        const std::uint64_t within = c.below(i.cluster() - 8);
+        if ((c.byte() & 1) != 0) {
+            i.set(at + align_down(within % 128, 8), telling_number(c, i));
+        } else {
+            i.set<std::uint8_t>(at + within, c.byte());
+        }
+        break;
+    }
+    case 7: i.set<std::uint8_t>(c.below(i.end()), c.byte()); break;
+    case 8: {
+        static constexpr std::uint32_t magics[] = {0,           0xe279'2aca, 0x6803'f857,
+                                                   0x0537'be77, 0x2385'2875, 0x4441'5441,
+                                                   0x1234'5678};
+        const std::uint32_t magic = magics[c.below(std::size(magics))];
+        const std::uint64_t at = 104 + 8 * c.below(i.cluster() / 8 - 16);
+        i.set<std::uint32_t>(at, magic);
+        i.set<std::uint32_t>(at + 4, static_cast<std::uint32_t>(telling_number(c, i)));
+        break;
+    }
+    default: // the file's length
+        i.bytes.resize(std::max<std::size_t>(c.below(i.end() + 4 * i.cluster()), 512));
+    }
+}
+
+class run {
+    using image = qcow2::image<io::memory::backend, exec::inline_loop::executor>;
+    static constexpr std::size_t most_in_flight = 8;
+
+  public:
+    run(choices& c, std::uint64_t seed) : c_(c), io_({.seed = seed}) {}
+
+    void all() {
+        make_files();
+        read_only();
+        const bool was_sound = check();
+        restore();
+        write(was_sound);
+        restore();
+        repair();
+    }
+
+  private:
+    template <class T>
+    result<T> wait(async::task<T> task) {
+        return async::sync_wait(io_, loop_.get_executor(), std::move(task));
+    }
+
+    void make_files() {
+        craft how;
+        const std::uint8_t kind = c_.byte();
+        how.version = (kind & 1) != 0 ? 2 : 3;
+        how.cluster_bits = 9 + kind / 2 % 4;
+        how.refcount_order = c_.byte() % 7;
+        const std::uint8_t below = c_.byte() % 4;
+        if (below != 0) {
+            how.backing_file = below == 3 ? "image" : "base";
+            how.backing_format = below == 2 ? "raw" : "qcow2";
+        }
+        crafted_image base(craft{.cluster_bits = 9});
+        crafted_image top(how);
+        unsigned changes = c_.byte() % 8;
+        if (below == 1 && (c_.byte() & 1) != 0) { damage(c_, base); }
+        while (changes-- > 0) { damage(c_, top); }
+        // A file of more than this is for the tests that have the time.
+        if (top.bytes.size() > 1 << 20) { top.bytes.resize(1 << 20); }
+        io_.set_content("base", io::sparse_bytes(base.bytes));
+        io_.set_content("image", io::sparse_bytes(top.bytes));
+        made_ = io_.snapshot();
+        all_bytes_ = base.bytes.size() + top.bytes.size();
+        bytes_ = std::move(top.bytes);
+        options_.references = qcow2::references::follow;
+        options_.inflate = &qcow2::zlib_inflate;
+        options_.cache_bytes = std::size_t{c_.byte()} * 512;
+        options_.grow_ahead = (c_.byte() & 1) != 0 ? 1 << 20 : 0;
+        options_.count_ahead = (c_.byte() & 1) != 0 ? 1 << 20 : 0;
+        operations_ = c_.byte() % 32;
+    }
+    void restore() {
+        io_.restore(made_);
+        io_.reset_counters();
+    }
+    void expect_untouched(const char* by) {
+        demand(io_.counters().requests(io::opcode::write) == 0, "written to by", by);
+        demand(io_.content("image").bytes() == bytes_, "changed by", by);
+    }
+    /// Tables are read some times over at most, and caches that are too small read for each
+    /// request what it needs.
+    void expect_bounded(const char* by, std::uint64_t requests) {
+        const std::uint64_t most = 16 * all_bytes_ + (1 << 20) + requests * (256 << 10);
+        demand(io_.counters().bytes(io::opcode::read) < most, "too much read by", by);
+        demand(io_.counters().bytes(io::opcode::write) < most, "too much written by", by);
+    }
+
+    void read_only() {
+        io_.reset_counters();
+        auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", options_));
+        expect_bounded("open", 0);
+        if (disk) {
+            std::vector<std::byte> buffer(64 << 10);
+            for (const std::uint64_t at : {std::uint64_t{0}, disk->size() / 2}) {
+                const auto n = std::min<std::uint64_t>(buffer.size(), disk->size() - at);
+                auto r = disk->read({at}, std::span(buffer).first(static_cast<std::size_t>(n)));
+                static_cast<void>(async::sync_wait(r));
+            }
+            static_cast<void>(wait(disk->close()));
+        }
+        expect_untouched("reading");
+    }
+
+    /// Whether nothing at all is wrong.
+    bool check() {
+        io_.reset_counters();
+        const auto found =
+            wait(qcow2::check(io_, loop_.get_executor(), "image", {.max_findings = 20}));
+        expect_bounded("check", 0);
+        return found && found->corruptions == 0 && found->check_errors == 0;
+    }
+
+    struct flying {
+        std::optional<image::request> request;
+        std::vector<std::byte> buffer;
+        bool ended = true;
+    };
+    static void on_end(void* self, result<void>) noexcept {
+        static_cast<flying*>(self)->ended = true;
+    }
+
+    void write(bool was_sound) {
+        qcow2::open_options how = options_;
+        how.write = true;
+        auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", how));
+        if (!disk) { return expect_untouched("an open that failed"); }
+        demand(io_.content("image").size() <= bytes_.size(), "grown by open");
+        std::vector<flying> slots(most_in_flight);
+        for (unsigned n = 0; n < operations_; ++n) {
+            flying& slot = slots[n % most_in_flight];
+            drain(slot);
+            begin(slot, *disk);
+        }
+        for (flying& slot : slots) { drain(slot); }
+        const result<void> closed = wait(disk->close());
+        disk = error(errc::closed);
+        expect_bounded("requests", operations_ + 1);
+        const bool is_sound = check();
+        demand(!was_sound || !closed || is_sound, "made unsound by requests");
+    }
+    void drain(flying& slot) {
+        // Bounded work each, so bounded steps.
+        for (unsigned steps = 0; !slot.ended; ++steps) {
+            demand(steps < 1'000'000 && io_.in_flight() != 0, "a request does not end");
+            io_.wait();
+        }
+        slot.request.reset();
+    }
+    void begin(flying& slot, image& disk) {
+        const std::uint8_t what = c_.byte();
+        const auto verb = what % 8 == 0   ? device::verb::flush
+                          : what % 2 == 0 ? device::verb::read
+                                          : device::verb::write;
+        // Near the beginning, where the tables say something, or anywhere.
+        std::uint64_t at = c_.number(2);
+        if (what >= 0xc0) { at = disk.size() - std::min(at, disk.size()); }
+        if (what >= 0x80 && what < 0xc0) { at += disk.size() / 2; }
+        std::size_t size = std::size_t{c_.byte()} * 64;
+        if (at < disk.size()) { size = static_cast<std::size_t>(
+                                    std::min<std::uint64_t>(size, disk.size() - at)); }
+        slot.buffer.assign(verb == device::verb::flush ? 0 : size, static_cast<std::byte>(what));
+        slot.request.emplace(disk.engine(), verb, guest_offset{at}, std::span(slot.buffer));
+        slot.ended = false;
+        slot.request->start(&on_end, &slot);
+    }
+
+    void repair() {
+        const auto done = wait(qcow2::repair(io_, loop_.get_executor(), "image"));
+        expect_bounded("repair", 0);
+        if (!done) { return; }
+        if (done->outcome == qcow2::repair_outcome::refused) { return expect_untouched("repair"); }
+        const auto found = wait(qcow2::check(io_, loop_.get_executor(), "image"));
+        demand(found.has_value(), "no image after repair");
+        demand(found->is_clean(), "not clean after repair:",
+               found->findings.empty() ? "" : found->findings.front().text);
+    }
+
+    choices& c_;
+    io::memory::backend io_;
+    exec::inline_loop loop_;
+    io::memory::disk made_;
+    std::vector<std::byte> bytes_;
+    std::uint64_t all_bytes_ = 0;
+    qcow2::open_options options_;
+    unsigned operations_ = 0;
+};
+
+} // namespace
+} // namespace gaur::test
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    gaur::test::choices c(std::span(data, size));
+    const std::uint64_t seed = c.byte();
+    gaur::test::run(c, seed).all();
+    return 0;
+}

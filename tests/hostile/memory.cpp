@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: BSL-1.0
+// What an image can make a program hold at most: for each request in flight, in caches, in tables,
+// on the stack. The caller owns the requests, so the caller says how many there are; those beyond a
+// backend's depth wait in its queue, linked by themselves (its contract's line *never_full*).
+#include "support/counting_new.hpp"
+#include "support/crafted_image.hpp"
+
+#include <gaur/async/sync_wait.hpp>
+#include <gaur/exec/inline.hpp>
+#include <gaur/io/memory.hpp>
+#include <gaur/qcow2/check.hpp>
+#include <gaur/qcow2/image.hpp>
+#include <gaur/qcow2/zlib.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <iostream>
+#include <optional>
+#include <pthread.h>
+#include <span>
+#include <string>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define GAUR_TEST_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define GAUR_TEST_SANITIZED 1
+#endif
+#endif
+
+namespace gaur::test {
+namespace {
+
+namespace field = qcow2::layout::field;
+
+class hostile_memory : public ::testing::Test {
+  public:
+    using image = qcow2::image<io::memory::backend, exec::inline_loop::executor>;
+
+    template <class T>
+    result<T> wait(async::task<T> task) {
+        return async::sync_wait(io, loop.get_executor(), std::move(task));
+    }
+    image open(const qcow2::open_options& how) {
+        auto opened = wait(qcow2::open(io, loop.get_executor(), "image", how));
+        EXPECT_TRUE(opened) << opened.error().message();
+        return *std::move(opened);
+    }
+    void set(const std::string& name, const std::vector<std::byte>& bytes) {
+        io.set_content(name, io::sparse_bytes(bytes));
+    }
+    result<void> read(image& disk, std::uint64_t at) {
+        std::byte byte[1];
+        auto r = disk.read({at}, byte);
+        return async::sync_wait(r);
+    }
+
+    /// Bytes of heap, at most, for each of `count` requests that are in flight together. What the
+    /// file holds is not among them: where they write there is something already.
+    std::size_t heap_of_each(image& disk, device::verb what, std::size_t count,
+                             std::uint64_t step) {
+        std::vector<std::byte> buffer(512);
+        std::vector<std::optional<image::request>> requests(count);
+        const peak_in_scope memory;
+        for (std::size_t n = 0; n < count; ++n) {
+            requests[n].emplace(disk.engine(), what, guest_offset{n * step + 1024},
+                                std::span(buffer));
+            requests[n]->start(&on_end, nullptr);
+        }
+        EXPECT_EQ(disk.in_flight(), count);
+        while (io.in_flight() != 0) { io.wait(); }
+        EXPECT_EQ(disk.in_flight(), 0U);
+        return memory.bytes() / count;
+    }
+    static void on_end(void*, result<void> status) noexcept {
+        EXPECT_TRUE(status) << status.error().message();
+    }
+
+    /// In a process of its own: takes `more` bytes of address space for all that it does, and ends
+    /// with 0 where they were enough.
+    [[noreturn]] void use_all_tables_within(std::size_t more) {
+        std::FILE* const statm = std::fopen("/proc/self/statm", "r");
+        unsigned long pages = 0;
+        const bool known = statm != nullptr && std::fscanf(statm, "%lu", &pages) == 1;
+        const rlim_t most = pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + more;
+        const rlimit limit{most, most};
+        if (!known || ::setrlimit(RLIMIT_AS, &limit) != 0) { ::_exit(2); }
+        const auto found = wait(qcow2::check(io, loop.get_executor(), "image"));
+        if (!found || found->check_errors != 0) { ::_exit(3); }
+        for (const bool write : {false, true}) {
+            auto disk = wait(qcow2::open(io, loop.get_executor(), "image", {.write = write}));
+            if (!disk || !read(*disk, 0) || !wait(disk->close())) { ::_exit(4); }
+        }
+        ::_exit(0);
+    }
+
+    io::memory::backend io{{.deferred = true}};
+    exec::inline_loop loop;
+};
+
+/// A coroutine's frame and the operations in it, slices of tables, a cluster for copy on write.
+TEST_F(hostile_memory, of_each_request_in_flight) {
+    constexpr std::size_t count = 256;
+    constexpr std::uint64_t cluster = 65'536;
+    crafted_image made({.cluster_bits = 16, .backing_file = "base", .backing_format = "raw"});
+    // Free clusters that are written already, for what is copied there.
+    const std::uint64_t begin = made.take(count + 80);
+    for (std::uint64_t at = begin; at < made.end(); at += cluster) {
+        made.set_refcount(at / cluster, 0);
+        made.bytes[at] = std::byte{1};
+    }
+    set("image", made.bytes);
+    io.set_content("base", io::sparse_bytes());
+    io.content("base").truncate(std::uint64_t{1} << 30);
+    auto disk = open({.write = true, .references = qcow2::references::follow,
+                      .inflate = &qcow2::zlib_inflate});
+    const std::size_t to_read = heap_of_each(disk, device::verb::read, count, cluster);
+    const std::size_t to_write = heap_of_each(disk, device::verb::write, count, cluster);
+    std::cout << "a read: " << to_read << " bytes of heap, a copying write: " << to_write << '\n';
+    EXPECT_LT(to_read, 8192U);
+    EXPECT_LT(to_write, 2 * cluster + 16'384);
+    EXPECT_TRUE(wait(disk.close()));
+}
+
+/// As many L2 tables as there may be, each looked at: what is kept is what the program allows.
+TEST_F(hostile_memory, of_caches) {
+    constexpr std::uint64_t tables = 4096;
+    constexpr std::size_t cache = std::size_t{1} << 20;
+    crafted_image made;
+    const std::uint64_t cluster = made.cluster();
+    const std::uint64_t l1 = made.take(tables * 8 / cluster);
+    const std::uint64_t first = made.end();
+    for (std::uint64_t n = 0; n < tables; ++n) { made.set(l1 + n * 8, first + n * cluster); }
+    made.set(field::l1_table_offset, l1);
+    made.set<std::uint32_t>(field::l1_size, tables);
+    made.set(field::size, tables * made.header().tables().l1_reach());
+    set("image", made.bytes);
+    io.content("image").truncate(first + tables * cluster);
+    const peak_in_scope memory;
+    auto disk = open({.cache_bytes = cache});
+    for (std::uint64_t n = 0; n < tables; ++n) {
+        EXPECT_TRUE(read(disk, n * made.header().tables().l1_reach()));
+    }
+    const auto& slices = disk.engine().top().slices();
+    EXPECT_EQ(slices.loads(), tables);
+    EXPECT_LE(slices.resident() * slices.slice_size(), cache);
+    EXPECT_LT(memory.bytes(), cache + (256 << 10));
+    EXPECT_TRUE(wait(disk.close()));
+}
+
+/// The largest tables that an image may have, read, checked and written to in a process that may
+/// take 64 MiB more than it has.
+TEST_F(hostile_memory, of_a_process) {
+#ifdef GAUR_TEST_SANITIZED
+    GTEST_SKIP() << "a sanitizer takes all address space for itself";
+#else
+    crafted_image made({.cluster_bits = 16});
+    const std::uint64_t l1 = made.end();
+    const std::uint64_t refcounts = l1 + qcow2::layout::max_l1_bytes;
+    made.set(refcounts, made.refcount_block);
+    made.set(l1, made.get(made.l1));
+    made.set(field::l1_table_offset, l1);
+    made.set<std::uint32_t>(field::l1_size, qcow2::layout::max_l1_entries);
+    made.set(field::refcount_table_offset, refcounts);
+    made.set<std::uint32_t>(field::refcount_table_clusters,
+                            qcow2::layout::max_refcount_table_bytes >> 16);
+    set("image", made.bytes);
+    io.content("image").truncate(refcounts + qcow2::layout::max_refcount_table_bytes);
+    made.bytes = {};
+    EXPECT_EXIT(use_all_tables_within(std::size_t{64} << 20), ::testing::ExitedWithCode(0), "");
+#endif
+}
+
+/// A chain far longer than the default allows, opened and read through on a small stack.
+TEST_F(hostile_memory, of_the_stack) {
+    constexpr unsigned files = 500;
+    for (unsigned n = 0; n < files; ++n) {
+        const std::string next = n + 1 < files ? "f" + std::to_string(n + 1) : "";
+        const std::string name = n == 0 ? "image" : "f" + std::to_string(n);
+        set(name, crafted_image({.cluster_bits = 9,
+                                 .backing_file = next,
+                                 .backing_format = next.empty() ? "" : "qcow2"})
+                      .bytes);
+    }
+    pthread_attr_t how;
+    ASSERT_EQ(::pthread_attr_init(&how), 0);
+    ASSERT_EQ(::pthread_attr_setstacksize(&how, 256 << 10), 0);
+    const auto body = [](void* self) -> void* {
+        auto& test = *static_cast<hostile_memory*>(self);
+        auto disk = test.wait(qcow2::open(test.io, test.loop.get_executor(), "image",
+                                          {.references = qcow2::references::follow,
+                                           .max_depth = files,
+                                           .cache_bytes = 4096}));
+        EXPECT_TRUE(disk);
+        if (!disk) { return nullptr; }
+        EXPECT_TRUE(test.read(*disk, crafted_image::hole * 512));
+        EXPECT_TRUE(test.wait(disk->close()));
+        return nullptr;
+    };
+    pthread_t thread;
+    ASSERT_EQ(::pthread_create(&thread, &how, body, this), 0);
+    ::pthread_join(thread, nullptr);
+    ::pthread_attr_destroy(&how);
+}
+
+} // namespace
+} // namespace gaur::test
