@@ -10,6 +10,7 @@
 #include <gaur/qcow2/layout/parse_header.hpp>
 #include <gaur/qcow2/layout/snapshot.hpp>
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <ctime>
@@ -45,12 +46,15 @@ std::vector<std::string> flag_names(const layout::bitmap& b) {
 }
 
 std::vector<layout::bitmap> read_bitmaps(host& on, const std::string& path, bool force_share,
-                                         const layout::header& h) {
+                                         const layout::header& h, std::uint64_t file_size) {
     const layout::bitmaps_extension named = h.bitmaps();
     if (named.count == 0) { return {}; }
-    const auto directory = expect(on.read_file(path, named.directory.value,
-                                               named.directory_bytes, force_share),
-                                  "Could not open '" + path + "'");
+    // What it claims beyond the file's end is no reason to take memory.
+    const std::uint64_t at = std::min(named.directory.value, file_size);
+    const auto directory =
+        expect(on.read_file(path, at, std::min(named.directory_bytes, file_size - at),
+                            force_share),
+               "Could not open '" + path + "'");
     auto bitmaps =
         layout::parse_bitmaps(directory, named.count).value_or(std::vector<layout::bitmap>());
     std::erase_if(bitmaps, [&](const auto& b) { return !layout::is_sound(b, h.cluster_bits); });
@@ -83,9 +87,10 @@ facts look_at(host& on, const std::string& path, std::string format, bool force_
     found.header = expect(layout::parse(bytes, file_size), what);
     const layout::header& h = *found.header;
     found.virtual_size = h.size;
-    found.bitmaps = read_bitmaps(on, path, force_share, h);
+    found.bitmaps = read_bitmaps(on, path, force_share, h, file_size);
     if (h.nb_snapshots != 0) {
-        const auto size = layout::max_table_bytes(h.nb_snapshots);
+        const auto size = std::min(layout::max_table_bytes(h.nb_snapshots),
+                                   file_size - h.snapshots_offset); // where `parse` saw it begin
         const auto table = expect(on.read_file(path, h.snapshots_offset, size, force_share), what);
         found.snapshots = expect(
             layout::parse_snapshots(table, h.nb_snapshots, {h.snapshots_offset}), what);

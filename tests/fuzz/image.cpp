@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -161,6 +162,15 @@ void damage(choices& c, crafted_image& i) {
     }
 }
 
+/// Made once each.
+const crafted_image& sound(const craft& how) {
+    static std::map<std::string, crafted_image> all;
+    const std::string key = std::to_string(how.version) + ' ' + std::to_string(how.cluster_bits) +
+                            ' ' + std::to_string(how.refcount_order) + how.backing_file +
+                            how.backing_format;
+    return all.try_emplace(key, how).first->second;
+}
+
 class run {
     using image = qcow2::image<io::memory::backend, exec::inline_loop::executor>;
     static constexpr std::size_t most_in_flight = 8;
@@ -195,8 +205,8 @@ class run {
             how.backing_file = below == 3 ? "image" : "base";
             how.backing_format = below == 2 ? "raw" : "qcow2";
         }
-        crafted_image base(craft{.cluster_bits = 9});
-        crafted_image top(how);
+        crafted_image base = sound(craft{.cluster_bits = 9});
+        crafted_image top = sound(how);
         unsigned changes = c_.byte() % 8;
         if (below == 1 && (c_.byte() & 1) != 0) { damage(c_, base); }
         while (changes-- > 0) { damage(c_, top); }

@@ -19,6 +19,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <map>
 #include <optional>
@@ -31,6 +33,7 @@
 namespace gaur::test::hostile {
 namespace {
 
+using guest = crafted_image;
 constexpr std::size_t most_heap = std::size_t{64} << 20;
 
 template <class T>
@@ -409,6 +412,168 @@ TEST(limits_of_a_check, hold_for_snapshots) {
     EXPECT_EQ(found->check_errors, 1U);
     EXPECT_EQ(found->corruptions, 0U);
     EXPECT_EQ(found->leaks, 0U);
+}
+
+// The README's tables: each row has a case here, each case a row there, and what a cell says is
+// what happens.
+
+/// A refusal's name in the README.
+errc code_of(const std::string& name) {
+    static const std::map<std::string, errc> codes = {
+        {"format_missing", errc::format_missing},
+        {"reference_refused", errc::reference_refused},
+        {"compression_type", errc::compression_type},
+        {"dirty_image", errc::dirty_image},
+        {"corrupt_image", errc::corrupt_image},
+        {"size_unaligned", errc::size_unaligned},
+        {"tables_overlap", errc::tables_overlap},
+        {"extended_l2", errc::extended_l2},
+        {"external_data_file", errc::external_data_file},
+        {"encrypted", errc::encrypted},
+        {"unknown_features", errc::unknown_features},
+        {"cluster_bits", errc::cluster_bits},
+        {"l1_too_large", errc::l1_too_large},
+        {"refcount_table_too_large", errc::refcount_table_too_large},
+        {"snapshot_table_too_large", errc::snapshot_table_too_large},
+        {"snapshot_malformed", errc::snapshot_malformed},
+        {"extension_malformed", errc::extension_malformed}};
+    const auto found = codes.find(name);
+    EXPECT_NE(found, codes.end()) << name;
+    return found != codes.end() ? found->second : errc::injected;
+}
+
+/// The cells of the table under a heading of the README, row by row.
+std::vector<std::vector<std::string>> readme_table(const std::string& first_heading) {
+    const auto readme =
+        std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() / "README.md";
+    std::ifstream from(readme);
+    EXPECT_TRUE(from) << readme;
+    std::vector<std::vector<std::string>> rows_of_it;
+    bool inside = false;
+    for (std::string line; std::getline(from, line);) {
+        if (line.starts_with("| " + first_heading + " |")) {
+            inside = true;
+            std::getline(from, line); // | --- |
+        } else if (inside && line.starts_with("| ")) {
+            auto& cells = rows_of_it.emplace_back();
+            for (std::size_t at = 2, end; (end = line.find(" |", at)) != line.npos; at = end + 3) {
+                cells.push_back(line.substr(at, end - at));
+            }
+        } else if (inside) {
+            break;
+        }
+    }
+    return rows_of_it;
+}
+
+const variant& row_of(unsigned number, const std::string& name) {
+    const auto found = std::ranges::find_if(variants(), [&](const variant& v) {
+        return v.row == number && v.name == name;
+    });
+    EXPECT_NE(found, variants().end()) << number << ' ' << name;
+    return *found;
+}
+
+variant sound(const craft& how, std::uint64_t at = 0) {
+    return {0, "sound", [](crafted_image&, files& f) { f["b"] = detail::filled(4096); }, {}, how,
+            at, how.backing_file.empty() ? qcow2::references::refuse : qcow2::references::follow};
+}
+
+std::map<std::string, std::vector<variant>> cases_of_the_readme() {
+    std::map<std::string, std::vector<variant>> all;
+    const craft over_raw{.backing_file = "b", .backing_format = "raw"};
+    all["version 2, version 3"] = {sound({.version = 2}), sound({.version = 3})};
+    auto& sizes = all["clusters of 512 bytes to 2 MiB"];
+    for (std::uint32_t bits = 9; bits <= 21; bits += 3) { sizes.push_back(sound({3, bits})); }
+    auto& widths = all["refcounts of 1, 2, 4, 8, 16, 32, 64 bits"];
+    for (std::uint32_t order = 0; order <= 6; ++order) {
+        widths.push_back(sound({.refcount_order = order}));
+    }
+    auto& backed = all["backing files, qcow2 and raw, where the open policy follows them"];
+    backed = {sound(over_raw), sound({.backing_file = "c", .backing_format = "qcow2"})};
+    backed[1].damage = [](crafted_image&, files& f) { f["c"] = crafted_image().bytes; };
+    all["… whose format neither image nor caller names"] = {row_of(27, "nowhere")};
+    all["… by default (`references::refuse`)"] = {row_of(25, "refused")};
+    all["zero clusters, preallocated clusters"] = {sound({}, guest::zero * 4096),
+                                                   sound({}, guest::zero_kept * 4096)};
+    all["compressed clusters, deflate"] = {sound({}, guest::packed * 4096)};
+    all["compressed clusters, zstd"] = {row_of(13, "zstd")};
+    all["internal snapshots"] = {sound({}, guest::shared * 4096)};
+    auto& lazy = all["lazy refcounts"];
+    lazy = {sound({})};
+    lazy[0].damage = [](crafted_image& i, files&) {
+        i.change_header([](auto& h) { h.compatible_features = 1; });
+    };
+    all["marked dirty"] = {row_of(9, "set")};
+    all["marked corrupt"] = {row_of(8, "set")};
+    all["virtual size that is no multiple of 512"] = {row_of(17, "one_byte_less")};
+    all["tables that overlap"] = {row_of(22, "refcount_table_and_bitmaps"), row_of(50, "shared"),
+                                  row_of(41, "is_the_l1_table")};
+    all["bitmaps"] = {sound({})};
+    all["unknown header fields, extensions, compatible features"] = {
+        row_of(6, "kept"), row_of(37, "kept"), row_of(11, "bit_40"),
+        row_of(59, "all_that_is_unknown")};
+    all["unknown autoclear features"] = {row_of(10, "bits_9_and_63")};
+    all["extended L2 entries"] = {row_of(46, "refused")};
+    all["external data file"] = {row_of(28, "refused"), row_of(29, "with_the_bit")};
+    all["encryption (AES, LUKS)"] = {row_of(14, "aes"), row_of(14, "luks")};
+    all["unknown incompatible features"] = {row_of(7, "bit_40")};
+    return all;
+}
+
+TEST(readme, says_what_is_supported) {
+    auto cases = cases_of_the_readme();
+    const auto refused_by = [](const std::string& cell) -> refusal {
+        const std::string refused = "refused: `";
+        if (!cell.starts_with(refused)) { return {}; }
+        return code_of(cell.substr(refused.size(), cell.size() - refused.size() - 1));
+    };
+    for (const std::vector<std::string>& row : readme_table("in the image")) {
+        ASSERT_EQ(row.size(), 3U);
+        SCOPED_TRACE(row[0]);
+        const auto made = cases.extract(row[0]);
+        EXPECT_FALSE(made.empty()) << "the README claims it, and nothing here holds it";
+        if (made.empty()) { continue; }
+        const refusal reading = refused_by(row[1]);
+        const refusal writing = row[2] == "refused" ? reading : refused_by(row[2]);
+        for (const variant& v : made.mapped()) {
+            SCOPED_TRACE(v.name);
+            crafted_image image(v.made_of);
+            files beside;
+            v.damage(image, beside);
+            stage on;
+            on.set("image", image.bytes);
+            for (const auto& [name, bytes] : beside) { on.set(name, bytes); }
+            qcow2::open_options how{.references = v.policy, .inflate = &qcow2::zlib_inflate};
+            auto disk = on.open(how);
+            EXPECT_TRUE(is(disk, reading)) << text(disk);
+            if (disk) { EXPECT_TRUE(on.wait(disk->close())); }
+            how.write = true;
+            disk = on.open(how);
+            EXPECT_TRUE(is(disk, writing)) << text(disk);
+            if (!disk) { continue; }
+            EXPECT_TRUE(read_all(*disk));
+            EXPECT_TRUE(write_sector(*disk, v.at));
+            EXPECT_TRUE(on.wait(disk->close()));
+            EXPECT_EQ(on.check()->corruptions, 0U);
+        }
+    }
+    for (const auto& [row, made] : cases) {
+        ADD_FAILURE() << "not in the README: " << row;
+    }
+}
+
+TEST(readme, says_what_the_limits_are) {
+    std::map<std::string, errc> held;
+    for (const lowered& l : each_limit) { held.emplace("`" + std::string(l.name) + "`", l.why); }
+    for (const std::vector<std::string>& row : readme_table("limit")) {
+        ASSERT_EQ(row.size(), 3U);
+        SCOPED_TRACE(row[0]);
+        ASSERT_EQ(held.count(row[0]), 1U);
+        EXPECT_TRUE(error(held[row[0]]) == code_of(row[2].substr(1, row[2].size() - 2)));
+        held.erase(row[0]);
+    }
+    EXPECT_TRUE(held.empty()) << "not in the README: " << held.begin()->first;
 }
 
 // What the rows about operations ask for beside their outcome above.
