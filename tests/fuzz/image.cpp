@@ -7,7 +7,8 @@
 // What must hold, whatever the image: no sanitizer has anything to say; an open for reading and a
 // check write nothing; all I/O is bounded by the files' size and the requests; no allocation is
 // larger than 64 MiB; a repair either leaves everything as it was or makes an image that checks
-// clean; and where nothing was wrong before, nothing is wrong after the requests.
+// clean, and in which the guest reads what it read before; and where nothing was wrong before,
+// nothing is wrong after the requests.
 #include "support/crafted_image.hpp"
 
 #include <gaur/async/sync_wait.hpp>
@@ -223,6 +224,7 @@ class run {
         options_.grow_ahead = (c_.byte() & 1) != 0 ? 1 << 20 : 0;
         options_.count_ahead = (c_.byte() & 1) != 0 ? 1 << 20 : 0;
         operations_ = c_.byte() % 32;
+        scope_ = c_.byte();
     }
     void restore() {
         io_.restore(made_);
@@ -238,6 +240,28 @@ class run {
         const std::uint64_t most = 16 * all_bytes_ + (1 << 20) + requests * (256 << 10);
         demand(io_.counters().bytes(io::opcode::read) < most, "too much read by", by);
         demand(io_.counters().bytes(io::opcode::write) < most, "too much written by", by);
+    }
+
+    /// What the guest reads where the tables say something, cluster by cluster; nothing where that
+    /// fails.
+    using view = std::vector<std::optional<std::vector<std::byte>>>;
+    view what_the_guest_reads() {
+        view all;
+        auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", options_));
+        if (!disk) { return all; }
+        const std::uint64_t cluster = disk->engine().top().cluster_size();
+        const std::uint64_t reach = disk->engine().top().header().tables().l1_reach();
+        for (const std::uint64_t begin : {std::uint64_t{0}, reach}) {
+            for (std::uint64_t at = begin; at < begin + 9 * cluster; at += cluster) {
+                if (at + cluster > disk->size()) { break; }
+                std::vector<std::byte> content(static_cast<std::size_t>(cluster));
+                auto r = disk->read({at}, content);
+                all.emplace_back();
+                if (async::sync_wait(r)) { all.back() = std::move(content); }
+            }
+        }
+        static_cast<void>(wait(disk->close()));
+        return all;
     }
 
     void read_only() {
@@ -320,10 +344,22 @@ class run {
     }
 
     void repair() {
-        const auto done = wait(qcow2::repair(io_, loop_.get_executor(), "image"));
+        const view before = what_the_guest_reads();
+        io_.reset_counters();
+        const auto scope =
+            scope_ % 4 == 0 ? qcow2::repair_scope::leaks : qcow2::repair_scope::all;
+        const auto done =
+            wait(qcow2::repair(io_, loop_.get_executor(), "image", {.scope = scope, .check = {}}));
         expect_bounded("repair", 0);
         if (!done) { return; }
         if (done->outcome == qcow2::repair_outcome::refused) { return expect_untouched("repair"); }
+        const view after = what_the_guest_reads();
+        demand(after.size() >= before.size(), "does not open after repair");
+        for (std::size_t n = 0; n < before.size(); ++n) {
+            demand(!before[n] || before[n] == after[n], "reads otherwise after repair, piece",
+                   std::to_string(n));
+        }
+        if (done->outcome == qcow2::repair_outcome::corrupt_still) { return; }
         const auto found = wait(qcow2::check(io_, loop_.get_executor(), "image"));
         demand(found.has_value(), "no image after repair");
         demand(found->is_clean(), "not clean after repair:",
@@ -338,6 +374,7 @@ class run {
     std::uint64_t all_bytes_ = 0;
     qcow2::open_options options_;
     unsigned operations_ = 0;
+    std::uint8_t scope_ = 0;
 };
 
 } // namespace

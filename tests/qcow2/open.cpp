@@ -254,6 +254,23 @@ TEST_F(open_test, a_writer_clears_the_autoclear_bits) {
     EXPECT_EQ(images.header("i").autoclear_features, 0U);
 }
 
+/// Not before it is certain that the image opens, and if they cannot be cleared it does not.
+TEST_F(open_test, clears_the_autoclear_bits_last) {
+    images.create("i", {.size = 4096, .backing_file = "b", .backing_format = "raw"});
+    images.set("i", field::autoclear_features, 1 << 9);
+    const qcow2::open_options how = {.write = true, .references = qcow2::references::follow};
+    EXPECT_EQ(refusal(how), error::from_errno(ENOENT).message());
+    EXPECT_EQ(images.header("i").autoclear_features, 1U << 9);
+    images.set_bytes("b", std::vector<std::byte>(4096));
+    for (const io::opcode code : {io::opcode::write, io::opcode::flush}) {
+        images.io.fail({.code = code});
+        EXPECT_EQ(refusal(how), error::from_errno(EIO).message());
+        images.io.forget_rules();
+    }
+    EXPECT_EQ(refusal(how), "");
+    EXPECT_EQ(images.header("i").autoclear_features, 0U);
+}
+
 TEST_F(open_test, unknown_compatible_features_stay) {
     create();
     images.set("i", field::compatible_features, std::uint64_t{1} << 40);

@@ -569,7 +569,8 @@ inline const std::vector<variant>& variants() {
         {38, "unaligned",
          [](image& i, files&) { put<std::uint64_t>(i, field::snapshots_offset, 512); },
          refused(errc::snapshot_table_offset)},
-        // QEMU's tools take the image without its snapshots; gaur's check says what is wrong.
+        // There is no option to open such an image without its snapshots; the check says what is
+        // wrong.
         {38, "extra_data_of_1025_bytes",
          [](image& i, files&) { put<std::uint32_t>(i, i.snapshots + 36, 1025); },
          {.reading = errc::snapshot_malformed, .writing = errc::snapshot_malformed,
