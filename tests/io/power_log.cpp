@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <gaur/io/power_log.hpp>
 
+#include "support/every_coin.hpp"
+
 #include <gtest/gtest.h>
 
 #include <array>
@@ -175,6 +177,41 @@ TEST_F(power_log_test, truncate_at_open_forgets) {
     done(write(0, 1, 1));
     log.reset(file, {});
     EXPECT_EQ(states(), set({{}}));
+}
+
+// Two sectors that grow the file: where the second is not there, the size may be or not. One in its
+// place: twice as many.
+TEST_F(power_log_test, every_coin_gives_every_disk_once) {
+    const auto count = [this] {
+        test::every_coin all;
+        std::size_t runs = 0;
+        set found;
+        do {
+            const auto torn = [](auto...) { return fate::torn; };
+            found.insert(sectors_of(log.survivors(all.begin(), torn).at("a")));
+            ++runs;
+        } while (all.next());
+        EXPECT_EQ(found, states());
+        return runs;
+    };
+    done(write(0, 1, 1));
+    done(request::flush());
+    done(write(1, 2, 2));
+    EXPECT_EQ(count(), 6U);
+    done(write(0, 1, 3));
+    EXPECT_EQ(count(), 12U);
+}
+
+TEST_F(power_log_test, says_whether_a_flush_is_in_flight) {
+    EXPECT_FALSE(log.is_flushing());
+    const auto writing = log.begin(file, write(0, 1, 1));
+    EXPECT_FALSE(log.is_flushing());
+    const auto flushing = log.begin(file, request::flush());
+    EXPECT_TRUE(log.is_flushing());
+    log.end(file, writing, true);
+    EXPECT_TRUE(log.is_flushing());
+    log.end(file, flushing, true);
+    EXPECT_FALSE(log.is_flushing());
 }
 
 } // namespace

@@ -104,6 +104,18 @@ class reference_image {
         write_refcounts();
     }
 
+    /// Makes every cluster that has a host cluster read as zeroes; that one is kept, or let go.
+    void zero_all(bool keep) {
+        for (std::uint64_t i = 0; i < l1_size_; ++i) {
+            const std::uint64_t table = get64(l1_ + i * 8) & offset_bits;
+            for (std::uint64_t o = 0; table != 0 && o < cluster_; o += 8) {
+                const std::uint64_t entry = get64(table + o);
+                if ((entry & offset_bits) != 0) { put64(table + o, keep ? entry | 1 : 1); }
+            }
+        }
+        write_refcounts();
+    }
+
     /// Inflates what compress() makes: deflate's stored blocks. For open_options::inflate.
     static bool inflate_stored(std::span<const std::byte> from, std::span<std::byte> to) {
         for (std::size_t at = 0, filled = 0; at + 5 <= from.size();) {

@@ -77,6 +77,14 @@ class power_log {
         f.ended.splice(f.ended.end(), f.in_flight, e);
     }
 
+    /// Whether a flush is in flight: what is unflushed now will not be when it has ended.
+    bool is_flushing() const {
+        return std::any_of(files_.begin(), files_.end(), [](const file& f) {
+            return std::any_of(f.in_flight.begin(), f.in_flight.end(),
+                               [](const change& c) { return c.code == opcode::flush; });
+        });
+    }
+
     /// How many changes a cut would put at risk now.
     std::size_t unflushed() const {
         std::size_t count = 0;
@@ -90,9 +98,10 @@ class power_log {
     }
 
     /// The files that a cut now would leave. `decide(index, change)` gives a fate for each of the
-    /// `unflushed()` changes; `random` tears, and orders what was in flight together.
-    template <class Decide>
-    std::map<std::string, sparse_bytes> survivors(seeded random, Decide decide) const {
+    /// `unflushed()` changes; `random` tears, and orders what was in flight together. One that
+    /// counts through all the coins that it is asked for sees every disk that there may be.
+    template <class Random, class Decide>
+    std::map<std::string, sparse_bytes> survivors(Random random, Decide decide) const {
         std::map<std::string, sparse_bytes> disk;
         std::size_t index = 0;
         for (const file& f : files_) {
@@ -156,7 +165,8 @@ class power_log {
     }
 
     /// What ended in its order; what is in flight anywhere after that which ended before it began.
-    static std::vector<const change*> in_some_order(const file& f, seeded& random) {
+    template <class Random>
+    static std::vector<const change*> in_some_order(const file& f, Random& random) {
         std::vector<const change*> order;
         for (const change& c : f.ended) { order.push_back(&c); }
         for (const change& c : f.in_flight) {
@@ -183,7 +193,8 @@ class power_log {
         }
     }
 
-    static void tear(sparse_bytes& to, const change& c, seeded& random) {
+    template <class Random>
+    static void tear(sparse_bytes& to, const change& c, Random& random) {
         const std::uint64_t end = c.offset + c.size;
         if (c.code == opcode::truncate) { return random.coin() ? apply(to, c) : void(); }
         if (c.code != opcode::extend) {
@@ -200,7 +211,7 @@ class power_log {
             }
         }
         const bool grows = c.code == opcode::write || c.code == opcode::extend;
-        if (grows && random.coin()) { to.truncate(std::max(to.size(), end)); }
+        if (grows && to.size() < end && random.coin()) { to.truncate(end); }
     }
 
     std::vector<file> files_;
