@@ -2,7 +2,7 @@
 // Fuzzing by structure: an input is a sound image of some kind, changes to what its tables say, and
 // requests that are in flight together. Run by hand for as long as there is time:
 //
-//     build/clang/tests/fuzz_image -max_total_time=36000 folder/of/inputs
+//     build/asan/tests/fuzz_image -max_total_time=36000 inputs/ tests/fuzz/corpus/image
 //
 // What must hold, whatever the image: no sanitizer has anything to say; an open for reading and a
 // check write nothing; all I/O is bounded by the files' size and the requests; no allocation is
