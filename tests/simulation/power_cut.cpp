@@ -4,8 +4,6 @@
 // other place the old bytes or some of the new ones, never anybody else's.
 #include "support/simulations.hpp"
 
-#include <chrono>
-
 namespace gaur::test {
 namespace {
 
@@ -13,17 +11,16 @@ template <class Order>
 struct power_cut : ::testing::Test {
     static void run_seeds(unsigned cluster_bits, std::uint64_t otherwise) {
         std::uint64_t states = 0;
-        const auto begin = std::chrono::steady_clock::now();
+        const double begin = core_seconds();
         for_each_seed(otherwise, [&](std::uint64_t seed, const part_of_run* part) {
             power_cut_run<Order> one(seed, cluster_bits, part);
             std::string wrong = one.run();
             states += one.states();
             return wrong;
         });
-        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-        std::printf("%llu disks after a cut, %.0f a second\n",
+        std::printf("%llu disks after a cut, %.0f a second of one core\n",
                     static_cast<unsigned long long>(states),
-                    static_cast<double>(states) / took.count());
+                    static_cast<double>(states) / (core_seconds() - begin));
     }
 };
 TYPED_TEST_SUITE(power_cut, orderings, ordering_name);

@@ -54,6 +54,7 @@ class places {
 
   private:
     void choose(step& s) {
+        if (scenario_.stream && random_.below(4) != 0) { return choose_next(s); }
         const std::uint64_t area = random_.below(3) == 0 ? size_ : scenario_.hot_bytes;
         const std::uint64_t most = std::min(scenario_.most_bytes, size_);
         s.at = random_.below(area);
@@ -69,6 +70,12 @@ class places {
             break;
         }
         if (random_.below(64) != 0) { s.size = std::min(s.size, size_ - s.at); }
+        next_ = s.at + s.size;
+    }
+    void choose_next(step& s) {
+        const std::uint64_t cluster = std::uint64_t{1} << scenario_.top.cluster_bits;
+        s.at = next_ < size_ ? next_ : 0;
+        s.size = std::min(size_ - s.at, 1 + random_.below(cluster));
         next_ = s.at + s.size;
     }
     static void align(step& s, std::uint64_t to) {

@@ -67,6 +67,7 @@ struct scenario {
     unsigned snapshots = 0;      ///< between sessions
     unsigned compressed = 0;     ///< of 4 clusters, between sessions
     bool overlaps = false;       ///< writes in flight may overlap each other
+    bool stream = false;         ///< most requests are small and begin where the last one ended
     std::uint64_t hot_bytes = 0; ///< most requests go here
     std::uint64_t most_bytes = 0; ///< of one request
     unsigned flush_weight = 0;
@@ -92,7 +93,7 @@ struct scenario {
                 (device.seed != 0 ? "seeded" : device.deferred ? "deferred" : "at once") +
                 ", sessions " + std::to_string(sessions) + ", snapshots " +
                 std::to_string(snapshots) + ", compressed " + std::to_string(compressed) +
-                (overlaps ? ", overlaps" : "");
+                (overlaps ? ", overlaps" : "") + (stream ? ", stream" : "");
         return text;
     }
 };
@@ -145,6 +146,7 @@ inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
     s.snapshots = random.coin() ? s.sessions - 1 : 0;
     s.compressed = one_of(random, {0U, 1U, 3U});
     s.overlaps = random.below(3) == 0;
+    s.stream = random.below(4) == 0;
     s.flush_weight = one_of(random, {0U, 2U, 10U, 30U});
     if (cluster_bits < 12 && random.below(12) == 0) { // many tables, few of them in memory
         s.top.size = 1 << 19 | 512 * random.below(512);

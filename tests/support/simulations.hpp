@@ -123,7 +123,7 @@ class power_cut_run {
     std::uint64_t states_ = 0;
 };
 
-/// Sessions over a device that fails some requests.
+/// Sessions over a device that fails some requests, or has little space.
 template <class Order>
 class faulty_run {
   public:
@@ -163,19 +163,22 @@ class faulty_run {
     void faulty_session(unsigned number) {
         const scenario& s = image_.decided();
         io::seeded random(s.seed * 99 + number);
-        simulated_device io(*io::memory::backend::make(s.device, image_.files()),
+        io::memory::options device = s.device;
+        const bool tight = random.below(4) == 0;
+        if (tight) { device.capacity = used_space() + 4096 * s.early(1 + random.below(64)); }
+        simulated_device io(*io::memory::backend::make(device, image_.files()),
                             order_of(s.seed + number));
         exec::inline_loop loop;
         const drained_at_end drained{io};
         auto opened = open_top<Order>(io, loop, s);
         if (!opened) { return image_.note("open: " + opened.error().message()); }
         auto disk = *std::move(opened);
-        const bool writes_only = random.below(3) == 0;
-        arm(io, random, writes_only);
+        const bool writes_only = tight || random.below(3) == 0;
+        if (!tight) { arm(io, random, writes_only); }
         guest load(io, disk, image_.model(), s, number);
         load.allow_errors();
         if (!load.run()) { return image_.note(load.wrong()); }
-        if (load.counted().failed != 0 && io.injected() == 0) {
+        if (load.counted().failed != 0 && io.injected() == 0 && !tight) {
             return image_.note("a request failed, and nothing was wrong");
         }
         io.forget_rules();
@@ -187,7 +190,7 @@ class faulty_run {
             if (std::string bad = image_.model().settle(*all); !bad.empty()) {
                 return image_.note("at the end: " + bad);
             }
-        } else if (io.injected() == 0) {
+        } else if (io.injected() == 0 && !tight) {
             return image_.note("close: " + closed.error().message());
         }
         image_.set_files(io.inner().snapshot());
@@ -203,6 +206,12 @@ class faulty_run {
         if (!closed && !bad.empty()) { return image_.note("at rest: " + bad); }
         image_.model().restart(std::move(left));
         image_.check_snapshots();
+    }
+
+    std::uint64_t used_space() const {
+        std::uint64_t used = 0;
+        for (const auto& [name, content] : image_.files()) { used += content.allocated(); }
+        return used;
     }
 
     simulated_image image_;
