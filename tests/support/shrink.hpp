@@ -26,7 +26,7 @@ inline bool fails(const seed_run& run, std::uint64_t seed, const part_of_run& pa
     const pid_t child = ::fork();
     if (child == 0) {
         const rlimit no_core{0, 0};
-        const rlimit seconds{10, 10};
+        const rlimit seconds{5, 5};
         ::setrlimit(RLIMIT_CORE, &no_core);
         ::setrlimit(RLIMIT_CPU, &seconds);
         if (!part.tell) { ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO); }
