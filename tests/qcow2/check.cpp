@@ -229,6 +229,30 @@ TEST_F(check_test, compressed_clusters_of_different_tables) {
     EXPECT_EQ(r->beyond_repair, 14U);
     EXPECT_GT(reads(), 2 * tables);
     EXPECT_LT(peak.bytes(), std::size_t{20} << 20);
+
+    // Tables that cannot be read again are named.
+    images.io.fail({.nth = reads() - 5, .code = io::opcode::read, .from_then_on = true});
+    const auto failed = check();
+    images.io.forget_rules();
+    ASSERT_TRUE(failed);
+    EXPECT_GT(failed->check_errors, 0U);
+    EXPECT_EQ(failed->compressed_clusters, tables * 8192);
+}
+
+TEST_F(check_test, more_tables_than_the_caller_has_memory_for) {
+    constexpr std::uint64_t tables = 5000;
+    images.create("i", {.size = tables << 15, .cluster_bits = 9});
+    const std::uint64_t l1 = images.header("i").l1_table_offset;
+    const std::uint64_t first = align_up(images.bytes("i").size(), 512);
+    for (std::uint64_t i = 0; i < tables; ++i) { images.set("i", l1 + i * 8, first + i * 512); }
+    images.io.inner().content("i").truncate(first + tables * 512);
+    const auto all = check();
+    ASSERT_TRUE(all);
+    EXPECT_EQ(all->check_errors, 0U);
+    const auto some = check({.max_memory = 48 * 1024});
+    ASSERT_TRUE(some);
+    EXPECT_GT(some->check_errors, 0U);
+    EXPECT_GT(some->beyond_repair, 0U);
 }
 
 TEST_F(check_test, tells_how_far_it_is) {

@@ -120,6 +120,32 @@ TEST_F(repair_test, lowers_leaks_in_place) {
     expect_mended();
 }
 
+/// More refcount blocks than are written together: 16-bit counts, 256 to a block of 512 bytes.
+TEST_F(repair_test, many_refcount_blocks) {
+    images.create("i", {.size = 12 << 20, .cluster_bits = 9});
+    {
+        auto disk =
+            images.wait(qcow2::open(images.io, images.get_executor(), "i", {.write = true}));
+        ASSERT_TRUE(disk);
+        const std::vector<std::byte> data(12 << 20, std::byte{7});
+        auto w = disk->write({0}, data);
+        ASSERT_TRUE(async::sync_wait(w));
+        ASSERT_TRUE(images.wait(disk->close()));
+    }
+    content_ = content();
+    const auto h = images.header("i");
+    std::uint64_t blocks = 0;
+    for (std::uint64_t i = 0; i < h.refcount_table_clusters * 64U; ++i) {
+        const std::uint64_t block = images.get("i", h.refcount_table_offset + i * 8);
+        if (block == 0) { continue; }
+        images.set<std::uint16_t>("i", block + 20, 0);
+        ++blocks;
+    }
+    EXPECT_GT(blocks, 80U);
+    EXPECT_EQ(repair().outcome, outcome::mended);
+    expect_mended();
+}
+
 TEST_F(repair_test, a_leak_alone_costs_one_write) {
     set_refcount(11, 1);
     std::vector<std::byte> bytes = images.bytes("i");
