@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSL-1.0
 # How much of include/ the tests run: builds them with g++'s --coverage in build/coverage, runs each
 # program once, and prints lines and branches of each header and of all. On a fresh Debian 12 it
-# installs by package name what is missing. Takes half an hour of one processor: no part of CI.
+# installs by package name what is missing. Takes the better part of an hour: no part of CI.
 #   tests/coverage.sh              build, run, print
 #   tests/coverage.sh missing      print the lines that no test ran, of what was run last
 #   GAUR_JOBS=1 tests/coverage.sh  compilers at once; one for each processor if not set
@@ -25,20 +25,27 @@ mkdir -p "$build"
 if [[ $what == all ]]; then
     . cmake/debian-packages.sh
     install_missing "$build/apt.log" "${build_packages[@]}" libgtest-dev qemu-utils python3
-    # Templates are what is measured, and without optimization each of their lines is one.
+    # Without optimization each line of a template is one. Threads may lose a count, but hardly all
+    # counts of a line, and exact ones make the simulation several times slower.
     cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0 \
-        -DCMAKE_CXX_FLAGS="--coverage -fprofile-update=atomic" -DGAUR_BENCHMARKS=OFF \
+        -DCMAKE_CXX_FLAGS=--coverage -DGAUR_BENCHMARKS=OFF \
         >"$build/configure.log"
     echo "[$(date +%T)] build"
     mapfile -t programs < <(ninja -C "$build" -t targets all |
-        sed -n 's/^\(test_[a-z_]*\): phony$/\1/p' | sort -u)
-    ninja -C "$build" -j "$jobs" "${programs[@]}" >"$build/build.log" ||
-        { tail -n 40 "$build/build.log" && exit 1; }
+        sed -n 's/^\(test_[a-z0-9_]*\): phony$/\1/p' | sort -u)
+    if ! ninja -C "$build" -j "$jobs" "${programs[@]}" >"$build/build.log"; then
+        tail -n 40 "$build/build.log"
+        exit 1
+    fi
     find "$build" -name '*.gcda' -delete
     for program in "${programs[@]}"; do
         echo "[$(date +%T)] $program"
-        GAUR_SEEDS=${GAUR_SEEDS:-60} "$build/tests/$program" --gtest_brief=1 \
-            >"$build/$program.log" 2>&1 || { tail -n 40 "$build/$program.log" && exit 1; }
+        # A whole TiB takes minutes like this, and runs no line that other images do not.
+        if ! GAUR_SEEDS=${GAUR_SEEDS:-10} "$build/tests/$program" --gtest_brief=1 \
+            --gtest_filter='-*check_of_a_tib*' >"$build/$program.log" 2>&1; then
+            tail -n 40 "$build/$program.log"
+            exit 1
+        fi
     done
 fi
 
