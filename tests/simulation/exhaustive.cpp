@@ -55,9 +55,10 @@ struct start {
 };
 
 using executor = exec::inline_loop::executor;
-using image = qcow2::image<simulated_device, executor>;
+using tried_image = qcow2::image<simulated_device, executor>;
 
-image open_or_die(simulated_device& io, exec::inline_loop& loop, const shape& how, bool write) {
+tried_image open_or_die(simulated_device& io, exec::inline_loop& loop, const shape& how,
+                        bool write) {
     return simulation::must(sync_wait(
         io, loop.get_executor(),
         qcow2::open(io, loop.get_executor(), "top",
@@ -92,7 +93,7 @@ std::optional<start> make_start(const shape& how, kind what) {
                                qcow2::create(io, loop.get_executor(), "top", plan)));
     s.content = s.below;
     if (what != kind::unallocated && what != kind::backed) {
-        image disk = open_or_die(io, loop, how, true);
+        tried_image disk = open_or_die(io, loop, how, true);
         fill_tagged(s.content, 0, 0xb000'0001);
         auto writing = disk.write({0}, s.content);
         simulation::must(sync_wait(writing));
@@ -184,7 +185,7 @@ class workload {
 
     bool request(device::verb what, std::uint64_t at, std::span<std::byte> data) {
         ending end;
-        image::request asked(disk_->engine(), what, guest_offset{at}, data);
+        tried_image::request asked(disk_->engine(), what, guest_offset{at}, data);
         asked.start(&ending::set, &end);
         wait_for(end.ended);
         if (!end.status) { note("a request failed: " + end.status.error().message()); }
@@ -297,7 +298,7 @@ class workload {
         const bool dirty = reference_image(disk.at("top").bytes()).is_dirty();
         simulated_device io(*io::memory::backend::make({}, disk));
         exec::inline_loop loop;
-        image again = open_or_die(io, loop, how_, !dirty);
+        tried_image again = open_or_die(io, loop, how_, !dirty);
         auto all = read_whole(io, again);
         if (!all) { return note("reading all: " + all.error().message()); }
         if (std::string bad = model_.after_power_cut(*all); !bad.empty()) {
@@ -327,7 +328,7 @@ class workload {
     model_disk model_;
     simulated_device io_;
     exec::inline_loop loop_;
-    std::optional<image> disk_;
+    std::optional<tried_image> disk_;
     bool looking_ = false;
     std::uint64_t states_ = 0;
     std::string wrong_;
