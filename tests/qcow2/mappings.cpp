@@ -66,6 +66,13 @@ class mappings_test : public ::testing::Test {
     std::unique_ptr<memory_images::format_type> f;
 };
 
+/// Behind a slice lies another one, or nothing that is ours.
+TEST_F(mappings_test, a_plan_ends_where_its_slice_does) {
+    reopen_with({});
+    EXPECT_EQ(plan((2 << 20) - 3 * 4096, 100 * 4096).new_clusters.value, 3U);
+    EXPECT_EQ(plan((2 << 20) - 100, 4096).new_clusters.value, 1U);
+}
+
 TEST_F(mappings_test, without_a_table_nothing_is_allocated_as_far_as_it_reaches) {
     const device::extent e = extent_at(5 * kib, 10 << 20);
     EXPECT_EQ(e.kind, mapping::unallocated);

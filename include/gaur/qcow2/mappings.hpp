@@ -62,7 +62,7 @@ class mappings {
         if (here.what.in_place) {
             plan.in_place = here.what;
         } else {
-            plan.new_clusters = count_not_in_place(table, at, n);
+            plan.new_clusters = count_not_in_place(table, at, std::min(n, slice_left(at)));
         }
         return plan;
     }
