@@ -210,9 +210,16 @@ class image_soak {
         return load;
     }
 
+    /// By itself: that is a fault, and nothing to wait for. It stays to be waited for.
+    static bool has_ended(pid_t pid) {
+        siginfo_t ended{};
+        return ::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+               ended.si_pid == pid;
+    }
+
     /// Once so much has been told, and a moment more: at any place in the midst of a request.
     void kill_after(pid_t pid, const journal& told, std::uint64_t events) {
-        while (told.size() < events && told.wrong().empty() && !told.is_full()) {
+        while (told.size() < events && told.wrong().empty() && !told.is_full() && !has_ended(pid)) {
             std::this_thread::yield();
         }
         const auto late = clock::now() + std::chrono::microseconds(random_.below(2000));
