@@ -100,6 +100,12 @@ class simulated_image {
     }
 
     const memory_disk& files() const noexcept { return files_; }
+    /// Bytes of space, of all files.
+    std::uint64_t used_space() const noexcept {
+        std::uint64_t used = 0;
+        for (const auto& [name, content] : files_) { used += content.allocated(); }
+        return used;
+    }
     void set_files(memory_disk files) {
         files_ = std::move(files);
         top_.reset();

@@ -60,10 +60,22 @@ class power_cut_run {
     void cut_session(unsigned number) {
         const scenario& s = image_.decided();
         io::seeded random(s.seed * 77 + number);
-        simulated_device io(*io::memory::backend::make(s.device, image_.files()),
+        io::seeded faults(s.seed * 55 + number);
+        io::memory::options device = s.device;
+        // Before the power goes the space may run out, or requests fail.
+        if (faults.below(6) == 0) {
+            device.capacity = image_.used_space() + 4096 * s.early(1 + faults.below(64));
+        }
+        simulated_device io(*io::memory::backend::make(device, image_.files()),
                             order_of(s.seed + number, true));
         exec::inline_loop loop;
         const drained_at_end drained{io};
+        if (faults.below(4) == 0) {
+            io.fail({.nth = s.early(1 + faults.below(100)),
+                     .code = one_of(faults, {io::opcode::read, io::opcode::write}),
+                     .host_errno = one_of(faults, {EIO, ENOSPC}),
+                     .from_then_on = faults.below(8) == 0});
+        }
         // A flush that failed promises nothing, and neither do those after it.
         if (random.below(4) == 0) {
             io.fail({.nth = s.early(1 + random.below(12)), .code = io::opcode::flush});
@@ -165,7 +177,7 @@ class faulty_run {
         io::seeded random(s.seed * 99 + number);
         io::memory::options device = s.device;
         const bool tight = random.below(4) == 0;
-        if (tight) { device.capacity = used_space() + 4096 * s.early(1 + random.below(64)); }
+        if (tight) { device.capacity = image_.used_space() + 4096 * s.early(1 + random.below(64)); }
         simulated_device io(*io::memory::backend::make(device, image_.files()),
                             order_of(s.seed + number));
         exec::inline_loop loop;
@@ -206,12 +218,6 @@ class faulty_run {
         if (!closed && !bad.empty()) { return image_.note("at rest: " + bad); }
         image_.model().restart(std::move(left));
         image_.check_snapshots();
-    }
-
-    std::uint64_t used_space() const {
-        std::uint64_t used = 0;
-        for (const auto& [name, content] : image_.files()) { used += content.allocated(); }
-        return used;
     }
 
     simulated_image image_;
