@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 // Compressed clusters, as they come and as somebody packed and damaged them: what is inflated in
 // one go is what comes out piece by piece, and nothing lands beyond the cluster.
+#include "support/crafted_image.hpp"
+
 #include <gaur/qcow2/zlib.hpp>
 
 #include <algorithm>
@@ -15,20 +17,6 @@
 namespace {
 
 using bytes = std::vector<std::byte>;
-
-bytes deflated(const bytes& content) {
-    bytes out(content.size() + 1024);
-    z_stream stream{};
-    deflateInit2(&stream, 9, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY);
-    stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(content.data()));
-    stream.avail_in = static_cast<uInt>(content.size());
-    stream.next_out = reinterpret_cast<Bytef*>(out.data());
-    stream.avail_out = static_cast<uInt>(out.size());
-    deflate(&stream, Z_FINISH);
-    out.resize(out.size() - stream.avail_out);
-    deflateEnd(&stream);
-    return out;
-}
 
 struct inflated {
     bytes content;
@@ -68,7 +56,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             content.insert(content.end(), stream.begin(), stream.end());
         }
         content.resize(data[1] % 4 == 0 ? cluster : content.size());
-        stream = deflated(content);
+        stream = gaur::test::crafted_image::deflated(content);
         stream[data[2] % stream.size()] ^= std::byte{data[3]};
     }
     bytes to(cluster); // of this size exactly: the sanitizer sees a byte too many

@@ -30,13 +30,17 @@ class check_test : public ::testing::Test {
     void create(std::uint64_t size = 1 << 20) {
         images.create("i", {.size = size, .cluster_bits = 12});
     }
-    void write_some() {
+    void write_some() { write({1000}, 20'000); }
+    /// So many bytes at each of the places, and closes.
+    void write(const std::vector<std::uint64_t>& places, std::size_t size = 4096) {
         auto disk =
             images.wait(qcow2::open(images.io, images.get_executor(), "i", {.write = true}));
         ASSERT_TRUE(disk);
-        const std::vector<std::byte> data(20'000, std::byte{7});
-        auto w = disk->write({1000}, data);
-        ASSERT_TRUE(async::sync_wait(w));
+        const std::vector<std::byte> data(size, std::byte{7});
+        for (const std::uint64_t at : places) {
+            auto w = disk->write({at}, data);
+            ASSERT_TRUE(async::sync_wait(w));
+        }
         ASSERT_TRUE(images.wait(disk->close()));
     }
     std::uint64_t reads() { return images.counters().requests(io::opcode::read); }
@@ -164,14 +168,7 @@ TEST_F(check_test, without_its_snapshots_nothing_leaks) {
 /// A table that cannot be read is an error, and nothing that it may refer to is called a leak.
 TEST_F(check_test, goes_on_where_a_table_cannot_be_read) {
     create(8 << 20);
-    auto disk = images.wait(qcow2::open(images.io, images.get_executor(), "i", {.write = true}));
-    ASSERT_TRUE(disk);
-    const std::vector<std::byte> data(4096, std::byte{7});
-    for (const std::uint64_t at : {0U, 3U << 20, 5U << 20}) {
-        auto w = disk->write({at}, data);
-        ASSERT_TRUE(async::sync_wait(w));
-    }
-    ASSERT_TRUE(images.wait(disk->close()));
+    write({0, 3 << 20, 5 << 20});
     const auto sound = check();
     ASSERT_TRUE(sound);
     EXPECT_EQ(sound->allocated_clusters, 3U);
@@ -257,14 +254,9 @@ TEST_F(check_test, more_tables_than_the_caller_has_memory_for) {
 
 TEST_F(check_test, tells_how_far_it_is) {
     create(64 << 20);
-    auto disk = images.wait(qcow2::open(images.io, images.get_executor(), "i", {.write = true}));
-    ASSERT_TRUE(disk);
-    for (std::uint64_t at = 0; at < 64 << 20; at += 2 << 20) {
-        const std::vector<std::byte> data(4096, std::byte{7});
-        auto w = disk->write({at}, data);
-        ASSERT_TRUE(async::sync_wait(w));
-    }
-    ASSERT_TRUE(images.wait(disk->close()));
+    std::vector<std::uint64_t> places; // one in each L2 table
+    for (std::uint64_t at = 0; at < 64 << 20; at += 2 << 20) { places.push_back(at); }
+    write(places);
     std::uint64_t calls = 0;
     const auto note = [&](std::uint64_t done, std::uint64_t of) {
         EXPECT_EQ(done, ++calls);

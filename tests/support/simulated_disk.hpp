@@ -147,6 +147,14 @@ class simulated_image {
         count(disk.tracker_figures());
     }
 
+    /// One without mishap before those that have some, where there are to be several.
+    template <track::Ordering Order>
+    void first_session() {
+        if (scenario_.sessions == 1) { return; }
+        clean_session<Order>(0);
+        if (good()) { between_sessions(0); }
+    }
+
     /// By the specification alone: what the file says of itself.
     void check_structure(bool leaks_allowed) {
         // With stale refcounts nothing can be said of them.

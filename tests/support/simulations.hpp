@@ -39,10 +39,7 @@ class power_cut_run {
         : image_(seed, cluster_bits, part) {}
 
     std::string run() {
-        if (image_.decided().sessions > 1) {
-            image_.clean_session<Order>(0);
-            if (image_.good()) { image_.between_sessions(0); }
-        }
+        image_.first_session<Order>();
         // The survivor of one cut is what the next session begins with.
         for (unsigned session = 1; session <= 3 && image_.good(); ++session) {
             cut_session(session);
@@ -143,10 +140,7 @@ class faulty_run {
         : image_(seed, cluster_bits, part) {}
 
     std::string run() {
-        if (image_.decided().sessions > 1) {
-            image_.clean_session<Order>(0);
-            if (image_.good()) { image_.between_sessions(0); }
-        }
+        image_.first_session<Order>();
         for (unsigned session = 1; session <= 2 && image_.good(); ++session) {
             faulty_session(session);
             if (image_.is_dirty()) { break; }

@@ -71,7 +71,8 @@ inline result<void> note_tables(table_clusters& places, const layout::header& h,
     add(h.l1_table_offset, std::uint64_t{h.l1_size} * 8);
     add(h.refcount_table_offset, g.bytes({h.refcount_table_clusters}));
     add(h.snapshots_offset, snapshots.bytes);
-    add(h.bitmaps().directory.value, h.bitmaps().directory_bytes);
+    const layout::bitmaps_extension bitmaps = h.bitmaps();
+    add(bitmaps.directory.value, bitmaps.directory_bytes);
     for (std::uint64_t i = 0; all && i < counts.entries(); ++i) {
         const host_offset block = layout::refcount_table_entry{counts.get(i)}.block();
         if (block.value == 0) { continue; }
