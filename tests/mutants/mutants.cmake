@@ -186,8 +186,8 @@ mutant(17 "a run of clusters is looked for past the end of its slice"
     HISTORY "QEMU f8de16605c"
     BY simulation)
 edit(qcow2/mappings.hpp
-    [==[read_extent(*s, at, std::min(n, slice_left(at)), answer.what);]==]
-    [==[read_extent(*s, at, MUTANT ? n : std::min(n, slice_left(at)), answer.what);]==])
+    [==[if (from == m_.slices.slice_size()) { break; }]==]
+    [==[if (!MUTANT && from == m_.slices.slice_size()) { break; }]==])
 
 mutant(18 "a run mixes clusters that are ours alone with those that a snapshot shares"
     HISTORY "QEMU 78a52ad5ac"

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace gaur::test {
 namespace {
@@ -93,6 +94,94 @@ TEST_F(mappings_test, neighbours_make_one_extent) {
     EXPECT_EQ(shared.size, 8192U);
     EXPECT_FALSE(shared.in_place);
     EXPECT_EQ(extent_at(20480, 100 * kib).kind, mapping::unallocated);
+}
+
+TEST_F(mappings_test, hits_what_is_one_run_in_memory) {
+    const std::uint64_t last = 0x20000 | copied; // of the table
+    std::vector<std::uint64_t> entries(512);
+    entries[0] = 0x10000 | copied;
+    entries[1] = 0x11000 | copied;
+    entries[2] = 0x13000;
+    entries[3] = 0x14000;
+    entries[4] = 1;
+    entries[511] = last;
+    reopen_with(entries);
+    const auto hit = [&](std::uint64_t at, std::uint64_t n, bool writes) {
+        const auto host = f->hit({at}, n, writes);
+        return host ? host->value : 0;
+    };
+    EXPECT_EQ(hit(100, 50, false), 0U); // its slice is not in memory
+    extent_at(100, 50);
+    for (const bool writes : {false, true}) {
+        EXPECT_EQ(hit(100, 50, writes), 0x10000U + 100);
+        EXPECT_EQ(hit(100, 8192 - 100, writes), 0x10000U + 100);
+        EXPECT_EQ(hit(100, 8192 - 99, writes), 0U); // a run ends
+        EXPECT_EQ(hit(16384, 1, writes), 0U);       // zeroes
+        EXPECT_EQ(hit(20480, 1, writes), 0U);       // unallocated
+        EXPECT_EQ(hit(511 * 4096, 4096, writes), 0x20000U);
+        EXPECT_EQ(hit(511 * 4096, 4097, writes), 0U); // the slice ends
+        EXPECT_EQ(hit(4 << 20, 1, writes), 0U);       // no table
+    }
+    EXPECT_EQ(hit(8192, 8192, false), 0x13000U);
+    EXPECT_EQ(hit(8192, 8192, true), 0U); // a snapshot's too
+    f.reset();
+    // The table too may be a snapshot's.
+    const std::uint64_t l1 = images.header("i").l1_table_offset;
+    images.set("i", l1, images.get("i", l1) & ~copied);
+    open();
+    extent_at(100, 50);
+    EXPECT_EQ(hit(100, 50, false), 0x10000U + 100);
+    EXPECT_EQ(hit(100, 50, true), 0U);
+}
+
+/// In memory one slice lies behind the other, and its entries may go on as those before it.
+TEST_F(mappings_test, a_hit_ends_where_its_slice_does) {
+    std::vector<std::uint64_t> entries(512);
+    entries[0] = 0x10000 | copied;
+    entries[511] = 0x20000 | copied;
+    reopen_with(entries);
+    f.reset();
+    const std::uint64_t l1 = images.header("i").l1_table_offset;
+    const std::uint64_t other = align_up(images.bytes("i").size(), 4096);
+    images.set("i", other, 0x21000 | copied);
+    images.set("i", other + 511 * 8, 0xf000 | copied);
+    images.set("i", l1 + 8, other | copied);
+    open();
+    extent_at(0, 1);
+    extent_at(2 << 20, 1);
+    for (const std::uint64_t end : {2 << 20, 4 << 20}) {
+        EXPECT_TRUE(f->hit({end - 4096}, 4096, false));
+        EXPECT_FALSE(f->hit({end - 4096}, 4097, false));
+        EXPECT_EQ(extent_at(end - 4096, 8192).size, 4096U);
+    }
+}
+
+/// Behind that there is nothing yet, and soon perhaps what belongs to another guest cluster.
+TEST_F(mappings_test, a_run_ends_with_the_file) {
+    reopen_with({0x1ff000 | copied, 0x200000 | copied, 0x201000 | copied}); // 2 MiB and 8 bytes
+    EXPECT_EQ(extent_at(0, 12288).size, 8192U);
+    EXPECT_EQ(plan(0, 12288).in_place.size, 8192U);
+    EXPECT_TRUE(f->hit({100}, 8192 - 100, true));
+    EXPECT_FALSE(f->hit({100}, 8192 - 99, true));
+    EXPECT_FALSE(f->hit({100}, 8192 - 99, false));
+    EXPECT_FALSE(locate(8192, 1).status);
+}
+
+TEST_F(mappings_test, a_write_does_not_hit_a_table) {
+    reopen_with({0x10000 | copied, images.header("i").l1_table_offset | copied});
+    extent_at(0, 1);
+    EXPECT_TRUE(f->hit({0}, 1, true));
+    EXPECT_TRUE(f->hit({4096}, 1, false));
+    EXPECT_FALSE(f->hit({4096}, 1, true));
+}
+
+TEST_F(mappings_test, a_malformed_entry_is_no_hit) {
+    for (const std::uint64_t entry : {std::uint64_t{0x10200}, std::uint64_t{0x10002}, copied,
+                                      std::uint64_t{1} << 40, std::uint64_t{1} << 62 | 0x100}) {
+        reopen_with({0, entry});
+        static_cast<void>(locate(0, 1));
+        EXPECT_FALSE(f->hit({4096}, 1, false)) << entry;
+    }
 }
 
 TEST_F(mappings_test, zero_clusters) {

@@ -8,6 +8,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace gaur::device {
@@ -91,7 +92,12 @@ concept ReadableFormat = requires(F& format, guest_offset at, std::uint64_t n, w
 /// A format that can be the top of an image. `enter` and `leave` bracket each request, from its
 /// first look at the mapping to the end of its last I/O.
 template <class F>
-concept TopFormat = ReadableFormat<F> && requires(F& format, track::quarantine::generation g) {
+concept TopFormat = ReadableFormat<F> && requires(F& format, guest_offset at, std::uint64_t n,
+                                                  track::quarantine::generation g) {
+    // Where `[at, at + n)` lies, where that is one run of data and memory knows of it; asked for a
+    // write, where the image is writable and the run may be replaced in place. Nothing: `locate` or
+    // `plan_write` say why.
+    { format.hit(at, n, false) } noexcept -> std::same_as<std::optional<host_offset>>;
     { format.enter() } noexcept -> std::same_as<track::quarantine::generation>;
     { format.leave(g) } noexcept;
     { format.is_writable() } noexcept -> std::same_as<bool>;

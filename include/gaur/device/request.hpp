@@ -8,6 +8,7 @@
 
 #include <coroutine>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <type_traits>
 
@@ -76,7 +77,7 @@ class request : Engine::shard_type::file::operation, exec::work {
         }
         generation_ = engine_->enter();
         if (verb_ != verb::flush && !Engine::shard_type::probe_type::enabled) {
-            if (host_offset at; direct(at)) { return submit(at); }
+            if (const std::optional<host_offset> at = direct()) { return submit(*at); }
         }
         // The coroutine runs from the executor's floor, so that nothing of the engine ever runs
         // inside another part of it.
@@ -88,23 +89,16 @@ class request : Engine::shard_type::file::operation, exec::work {
         return ended_inside_;
     }
 
-    /// Whether one run serves the whole request, and memory knows where it begins.
-    bool direct(host_offset& where) noexcept {
+    /// Where the whole request lies, where nobody changes that and memory knows it for one run.
+    std::optional<host_offset> direct() noexcept {
         auto& top = engine_->top();
         if constexpr (AllocatingFormat<std::remove_reference_t<decltype(top)>>) {
-            if (verb_ == verb::write) {
-                if (engine_->changes().meets(top.geometry().touched(at_, buffer_.size()))) {
-                    return false;
-                }
-                const write_plan plan = top.plan_write(at_, buffer_.size());
-                where = plan.in_place.host;
-                return plan.in_place.size == buffer_.size() && plan.status && !plan.first;
+            if (verb_ == verb::write &&
+                engine_->changes().meets(top.geometry().touched(at_, buffer_.size()))) {
+                return {};
             }
         }
-        const located l = top.locate(at_, buffer_.size());
-        where = l.what.host;
-        return l.what.size == buffer_.size() && l.status && !l.first &&
-               (verb_ == verb::write ? l.what.in_place : l.what.kind == mapping::data);
+        return top.hit(at_, buffer_.size(), verb_ == verb::write);
     }
 
     bool submit(host_offset at) noexcept {
@@ -119,7 +113,7 @@ class request : Engine::shard_type::file::operation, exec::work {
     }
 
     void io_ended() noexcept {
-        status_ = operation::status();
+        if (operation::outcome() != 0) { status_ = operation::status(); }
         if (verb_ == verb::write && status_) { engine_->top().note_write(); }
         finish();
     }

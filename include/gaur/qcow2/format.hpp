@@ -87,6 +87,13 @@ class format {
     track::quarantine::generation enter() noexcept { return quarantine_.enter(); }
     void leave(track::quarantine::generation g) noexcept { quarantine_.leave(g); }
     void note_write() noexcept { data_written_ = true; }
+    std::optional<host_offset> hit(guest_offset at, std::uint64_t n, bool writes) noexcept {
+        const std::optional<host_offset> host = mappings_.hit(at, n, writes);
+        if (host && writes && m_->table_places.meets(m_->tables.clusters.touched(*host, n))) {
+            return {};
+        }
+        return host;
+    }
 
     /// `co_await` it: all that had been done before is durable when it gives success.
     auto commit() noexcept {

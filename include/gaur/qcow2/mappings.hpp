@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 namespace gaur::qcow2 {
@@ -26,6 +27,26 @@ class mappings {
 
     /// Data has to be durable before a mapping that was linked since the last call.
     bool take_data_first() noexcept { return std::exchange(data_first_, false); }
+
+    /// Where all of it lies, as most of what is asked does: one run of data, its entries in memory
+    /// and nothing wrong about them; `ours`: and no snapshot's too. Else nothing: `locate` and
+    /// `plan_write` say why.
+    std::optional<host_offset> hit(guest_offset at, std::uint64_t n, bool ours) noexcept {
+        const cluster_geometry g = m_.tables.clusters;
+        const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
+        if (!table.is_plain(g.bits) || table.table() >= m_.used_end || (ours && !table.copied())) {
+            return {};
+        }
+        const cache::slice* s = m_.slices.find(slice_at(table, at));
+        if (s == nullptr) { return {}; }
+        const std::size_t from = entry_at(at);
+        const layout::l2_entry first = entry(*s, from);
+        if (!first.is_plain(g.bits) || (ours && !first.copied())) { return {}; }
+        const host_offset host = first.host() + g.within(at);
+        const std::uint64_t end = g.within(at) + n;
+        if (host + n > m_.used_end || run_of(*s, from, end, g.cluster_size()) < end) { return {}; }
+        return host;
+    }
 
     device::located locate(guest_offset at, std::uint64_t n) noexcept {
         const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
@@ -147,7 +168,7 @@ class mappings {
             answer.first = m_.want_slice(slice_at(table, at), cache::slice_kind::mapping);
             return answer;
         }
-        answer.status = read_extent(*s, at, std::min(n, slice_left(at)), answer.what);
+        answer.status = read_extent(*s, at, n, answer.what);
         answer.what.in_place = answer.what.in_place && table.copied();
         return answer;
     }
@@ -165,24 +186,39 @@ class mappings {
                              device::extent& e) const noexcept {
         const cluster_geometry g = m_.tables.clusters;
         const std::uint64_t within = g.within(at);
-        std::size_t from = entry_at(at);
+        const std::size_t from = entry_at(at);
         const layout::l2_entry first = entry(s, from);
         if (first.raw != 0) {
             const result<void> ok = first.is_plain(g.bits) ? describe_data(first, at, within, e)
                                                            : describe(first, at, within, e);
             if (!ok) { return ok; }
         }
-        e.size = std::min(n, g.cluster_size() - within);
-        if (e.kind == device::mapping::compressed) { return {}; }
-        const bool step = e.kind == device::mapping::data;
-        std::uint64_t expected = first.raw;
-        while (e.size < n) {
-            from += 8;
-            expected += step ? g.cluster_size() : 0;
-            if (entry(s, from).raw != expected) { break; }
-            e.size = std::min(n, e.size + g.cluster_size());
+        std::uint64_t end = within + n;
+        std::uint64_t step = 0;
+        if (e.kind == device::mapping::compressed) {
+            end = std::min(end, g.cluster_size());
+        } else if (e.kind == device::mapping::data) {
+            end = std::min(end, m_.used_end - first.host());
+            step = g.cluster_size();
         }
+        e.size = std::min(end, run_of(s, from, end, step)) - within;
         return {};
+    }
+
+    /// Bytes from the cluster of the entry at `from` on, `wanted` or more where there are as many,
+    /// whose entries in the slice are like the first, each by `step` larger than the one before.
+    std::uint64_t run_of(const cache::slice& s, std::size_t from, std::uint64_t wanted,
+                         std::uint64_t step) const noexcept {
+        const std::uint64_t cluster = m_.tables.cluster_size();
+        std::uint64_t run = cluster;
+        if (run >= wanted) { return run; }
+        for (std::uint64_t expected = entry(s, from).raw; run < wanted; run += cluster) {
+            from += 8;
+            expected += step;
+            if (from == m_.slices.slice_size()) { break; }
+            if (entry(s, from).raw != expected) { break; }
+        }
+        return run;
     }
 
     result<void> describe_data(layout::l2_entry first, guest_offset at, std::uint64_t within,

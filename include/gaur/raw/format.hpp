@@ -6,6 +6,7 @@
 #include <gaur/device/format.hpp>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -46,6 +47,9 @@ class format {
     track::quarantine::generation enter() noexcept { return 0; }
     void leave(track::quarantine::generation) noexcept {}
     void note_write() noexcept { data_written_ = true; }
+    std::optional<host_offset> hit(guest_offset at, std::uint64_t, bool) noexcept {
+        return host_offset{at.value};
+    }
     auto commit() noexcept {
         return typename cache::group_commit<format>::durable(commit_);
     }

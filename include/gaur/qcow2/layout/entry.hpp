@@ -18,6 +18,12 @@ inline constexpr std::uint64_t zero_bit = 1;
 /// Bits 9 to 55: where L1 entries and standard L2 entries hold a host offset.
 inline constexpr std::uint64_t offset_bits = 0x00ff'ffff'ffff'fe00;
 
+/// An entry that names a cluster, and says nothing else but COPIED.
+constexpr bool is_plain(std::uint64_t raw, unsigned cluster_bits) noexcept {
+    const std::uint64_t place = offset_bits & (~std::uint64_t{0} << cluster_bits);
+    return (raw & ~(place | copied_bit)) == 0 && (raw & place) != 0;
+}
+
 } // namespace detail
 
 /// One entry of an L1 table: where an L2 table lies (specification, "L1 table entry").
@@ -35,6 +41,10 @@ struct l1_entry {
     constexpr bool copied() const noexcept { return (raw & detail::copied_bit) != 0; }
     constexpr bool reserved_ok() const noexcept {
         return (raw & ~(detail::offset_bits | detail::copied_bit)) == 0;
+    }
+    /// A table with nothing wrong about its entry, in one look.
+    constexpr bool is_plain(unsigned cluster_bits) const noexcept {
+        return detail::is_plain(raw, cluster_bits);
     }
     friend constexpr bool operator==(l1_entry, l1_entry) = default;
 };
@@ -90,8 +100,7 @@ struct l2_entry {
     }
     /// A normal cluster with nothing wrong about it, in one look: what nearly every entry is.
     constexpr bool is_plain(unsigned cluster_bits) const noexcept {
-        const std::uint64_t place = detail::offset_bits & (~std::uint64_t{0} << cluster_bits);
-        return (raw & ~(place | detail::copied_bit)) == 0 && (raw & place) != 0;
+        return detail::is_plain(raw, cluster_bits);
     }
     /// Of a standard entry; 0 where there is no host cluster.
     constexpr host_offset host() const noexcept { return {raw & detail::offset_bits}; }
