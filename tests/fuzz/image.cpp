@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <optional>
 #include <span>
@@ -31,7 +32,11 @@
 #include <utility>
 #include <vector>
 
-extern "C" const char* __asan_default_options() { return "max_allocation_size_mb=64"; }
+// What is freed is kept for longer than any run takes, which with the usual 256 MiB costs more than
+// the runs do.
+extern "C" const char* __asan_default_options() {
+    return "max_allocation_size_mb=64:quarantine_size_mb=8:malloc_context_size=8";
+}
 
 namespace gaur::test {
 namespace {
@@ -42,6 +47,11 @@ void demand(bool holds, const char* what, const std::string& more = {}) {
     if (holds) { return; }
     std::fprintf(stderr, "%s %s\n", what, more.c_str());
     std::abort();
+}
+
+/// As ==, which compares bytes one by one, each with a call of the fuzzer's.
+bool same(const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 /// The input's bytes, one after the other; zeroes behind them.
@@ -181,12 +191,12 @@ class run {
 
     void all() {
         make_files();
-        read_only();
+        const bool opens = read_only();
         const bool was_sound = check();
-        restore();
+        expect_untouched("checking");
         write(was_sound);
         restore();
-        repair();
+        repair(opens);
     }
 
   private:
@@ -232,7 +242,7 @@ class run {
     }
     void expect_untouched(const char* by) {
         demand(io_.counters().requests(io::opcode::write) == 0, "written to by", by);
-        demand(io_.content("image").bytes() == bytes_, "changed by", by);
+        demand(same(io_.content("image").bytes(), bytes_), "changed by", by);
     }
     /// Tables are read some times over at most, and caches that are too small read for each
     /// request what it needs.
@@ -244,29 +254,44 @@ class run {
         demand(io_.counters().bytes(io::opcode::write) < most, "too much written by", by);
     }
 
-    /// What the guest reads where the tables say something, cluster by cluster; nothing where that
-    /// fails.
-    using view = std::vector<std::optional<std::vector<std::byte>>>;
+    /// What the guest reads where the tables say something, and which clusters it can read.
+    struct view {
+        bool opens = false;
+        std::vector<std::byte> content;
+        std::vector<bool> readable;
+    };
     view what_the_guest_reads() {
+        constexpr std::uint64_t most = 9;
         view all;
         auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", options_));
         if (!disk) { return all; }
+        all.opens = true;
         const std::uint64_t cluster = disk->engine().top().cluster_size();
         const std::uint64_t reach = disk->engine().top().header().tables().l1_reach();
+        const auto read = [&](std::uint64_t at, std::span<std::byte> to) {
+            auto r = disk->read({at}, to);
+            return async::sync_wait(r).has_value();
+        };
         for (const std::uint64_t begin : {std::uint64_t{0}, reach}) {
-            for (std::uint64_t at = begin; at < begin + 9 * cluster; at += cluster) {
-                if (at + cluster > disk->size()) { break; }
-                std::vector<std::byte> content(static_cast<std::size_t>(cluster));
-                auto r = disk->read({at}, content);
-                all.emplace_back();
-                if (async::sync_wait(r)) { all.back() = std::move(content); }
+            const std::uint64_t there = disk->size() - std::min(begin, disk->size());
+            const std::uint64_t count = std::min(there / cluster, most);
+            const std::size_t had = all.content.size();
+            all.content.resize(had + static_cast<std::size_t>(count * cluster));
+            const std::span<std::byte> here = std::span(all.content).subspan(had);
+            // Mostly all of them can be read at once.
+            const bool whole = count != 0 && read(begin, here);
+            for (std::uint64_t i = 0; i < count; ++i) {
+                const auto one = here.subspan(static_cast<std::size_t>(i * cluster),
+                                              static_cast<std::size_t>(cluster));
+                all.readable.push_back(whole || read(begin + i * cluster, one));
             }
         }
         static_cast<void>(wait(disk->close()));
         return all;
     }
 
-    void read_only() {
+    /// Whether it opens.
+    bool read_only() {
         io_.reset_counters();
         auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", options_));
         expect_bounded("open", 0);
@@ -280,6 +305,7 @@ class run {
             static_cast<void>(wait(disk->close()));
         }
         expect_untouched("reading");
+        return disk.has_value();
     }
 
     /// Whether nothing at all is wrong.
@@ -303,6 +329,7 @@ class run {
     void write(bool was_sound) {
         qcow2::open_options how = options_;
         how.write = true;
+        io_.reset_counters();
         auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", how));
         if (!disk) { return expect_untouched("an open that failed"); }
         demand(io_.content("image").size() <= bytes_.size(), "grown by open");
@@ -345,8 +372,9 @@ class run {
         slot.request->start(&on_end, &slot);
     }
 
-    void repair() {
-        const view before = what_the_guest_reads();
+    void repair(bool opens) {
+        view before;
+        if (opens) { before = what_the_guest_reads(); }
         io_.reset_counters();
         const auto scope =
             scope_ % 4 == 0 ? qcow2::repair_scope::leaks : qcow2::repair_scope::all;
@@ -355,17 +383,24 @@ class run {
         expect_bounded("repair", 0);
         if (!done) { return; }
         if (done->outcome == qcow2::repair_outcome::refused) { return expect_untouched("repair"); }
-        const view after = what_the_guest_reads();
-        demand(after.size() >= before.size(), "does not open after repair");
-        for (std::size_t n = 0; n < before.size(); ++n) {
-            demand(!before[n] || before[n] == after[n], "reads otherwise after repair, piece",
-                   std::to_string(n));
-        }
+        if (opens) { expect_same(before, what_the_guest_reads()); }
         if (done->outcome == qcow2::repair_outcome::corrupt_still) { return; }
         const auto found = wait(qcow2::check(io_, loop_.get_executor(), "image"));
         demand(found.has_value(), "no image after repair");
         demand(found->is_clean(), "not clean after repair:",
                found->findings.empty() ? "" : found->findings.front().text);
+    }
+    static void expect_same(const view& before, const view& after) {
+        demand(after.opens && after.content.size() >= before.content.size(),
+               "does not open after repair");
+        if (before.readable.empty()) { return; }
+        const std::size_t size = before.content.size() / before.readable.size();
+        for (std::size_t n = 0; n < before.readable.size(); ++n) {
+            demand(!before.readable[n] ||
+                       (after.readable[n] && std::memcmp(&before.content[n * size],
+                                                         &after.content[n * size], size) == 0),
+                   "reads otherwise after repair, piece", std::to_string(n));
+        }
     }
 
     choices& c_;

@@ -118,7 +118,10 @@ class count_array {
             return false;
         }
         const layout::refcount_width width(order);
-        for (std::size_t i = 0; p.counts != nullptr && i < per_piece; ++i) {
+        const auto next = [&p](std::size_t from) {
+            return p.width.first_nonzero(p.counts.get(), from, per_piece);
+        };
+        for (std::size_t i = had != 0 ? next(0) : per_piece; i < per_piece; i = next(i + 1)) {
             width.set(wide.get(), i, p.width.get(p.counts.get(), i));
         }
         p.counts = std::move(wide);
