@@ -177,6 +177,41 @@ TEST_F(hostile_memory, of_a_process) {
 #endif
 }
 
+/// As many L2 tables as snapshots may have that a writer takes in, each another one, and as many
+/// snapshots as there may be, a L1 table each.
+TEST_F(hostile_memory, of_the_tables_of_snapshots) {
+    constexpr std::uint64_t snapshots = 65'536;
+    constexpr std::uint64_t each = 32; // entries: 16 MiB in all
+    constexpr std::uint64_t entry = 64; // bytes in the snapshot table, with disk size
+    crafted_image made({.cluster_bits = 9});
+    const std::uint64_t table = made.end();
+    const std::uint64_t l1 = table + snapshots * entry;
+    const std::uint64_t first = l1 + snapshots * 512;
+    made.bytes.resize(first);
+    for (std::uint64_t n = 0; n < snapshots; ++n) {
+        // The last in the file comes first.
+        const std::uint64_t at = l1 + (snapshots - 1 - n) * 512;
+        made.set(table + n * entry, at);
+        made.set<std::uint32_t>(table + n * entry + 8, each);
+        made.set<std::uint32_t>(table + n * entry + 36, 24);
+        for (std::uint64_t i = 0; i < each; ++i) {
+            made.set(at + i * 8, first + (n * each + i) * 512);
+        }
+    }
+    made.set<std::uint32_t>(field::nb_snapshots, snapshots);
+    made.set(field::snapshots_offset, table);
+    set("image", made.bytes);
+    io.content("image").truncate(first + snapshots * each * 512);
+    made.bytes = {};
+    io.reset_counters();
+    const peak_in_scope memory;
+    auto disk = open({.write = true});
+    std::cout << "to open it: " << memory.bytes() / 1024 << " KiB of heap, "
+              << io.counters().requests(io::opcode::read) << " reads\n";
+    EXPECT_LT(memory.bytes(), std::size_t{64} << 20);
+    EXPECT_TRUE(wait(disk.close()));
+}
+
 /// A chain far longer than the default allows, opened and read through on a small stack.
 TEST_F(hostile_memory, of_the_stack) {
     constexpr unsigned files = 500;

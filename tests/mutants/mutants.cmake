@@ -362,3 +362,18 @@ mutant(36 "a cluster that a snapshot shares is written in its place"
 edit(qcow2/mappings.hpp
     [==[e.in_place = first.copied();]==]
     [==[e.in_place = MUTANT || first.copied();]==])
+
+mutant(37 "the L2 tables of snapshots are no tables to a write"
+    HISTORY "QEMU to this day, but for overlap-check=all, which reads the disk for each write"
+    BY "kept_tables.no_write_goes_in_place_over_a_snapshots_l2_table"
+       "kept_tables.a_snapshots_l2_table_is_not_taken_for_free_space")
+edit(qcow2/note_tables.hpp
+    [==[if (!places.keep(]==]
+    [==[if (!MUTANT && !places.keep(]==])
+
+mutant(38 "a snapshot's L2 table is free when a wrong refcount says so"
+    HISTORY "QEMU to this day"
+    BY "kept_tables.a_snapshots_l2_table_is_not_freed")
+edit(qcow2/refcounts.hpp
+    [==[if (count == 1 && m_.table_places.is_kept(c)) {]==]
+    [==[if (!MUTANT && count == 1 && m_.table_places.is_kept(c)) {]==])

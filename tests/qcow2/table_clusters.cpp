@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <random>
 #include <set>
+#include <span>
+#include <vector>
 
 namespace gaur::test {
 namespace {
@@ -49,21 +51,75 @@ TEST(table_clusters, runs_that_touch_or_overlap_become_one) {
     EXPECT_FALSE(all.meets({{35}, {10}}));
 }
 
+TEST(table_clusters, many_runs_at_once_are_as_good_as_one_by_one) {
+    const std::vector<host_range> many = {{{90}, {0}}, {{70}, {1}}, {{10}, {5}}, {{13}, {20}},
+                                          {{11}, {1}}, {{32}, {1}}, {{41}, {1}}};
+    table_clusters all;
+    EXPECT_TRUE(all.add(host_range{{40}, {1}}));
+    EXPECT_TRUE(all.add(many));
+    EXPECT_TRUE(all.add(std::span<const host_range>()));
+    std::set<std::uint64_t> expected{40, 41, 70};
+    for (std::uint64_t c = 10; c < 33; ++c) { expected.insert(c); }
+    for (std::uint64_t c = 0; c < 100; ++c) {
+        EXPECT_EQ(all.meets({{c}, {1}}), expected.contains(c)) << c;
+    }
+    all.remove({12});
+    EXPECT_FALSE(all.meets({{12}, {1}})) << "each cluster is in one run";
+}
+
+/// As many as an image may have snapshots, the last in the file first: one by one each would move
+/// all others.
+TEST(table_clusters, as_many_runs_as_there_may_be) {
+    std::vector<host_range> many;
+    for (std::uint64_t c = 1'000'000; c > 0; --c) { many.push_back({{2 * c}, {1}}); }
+    table_clusters all;
+    EXPECT_TRUE(all.add(many));
+    EXPECT_TRUE(all.meets({{2}, {1}}));
+    EXPECT_TRUE(all.meets({{2'000'000}, {1}}));
+    EXPECT_FALSE(all.meets({{1'999'999}, {1}}));
+}
+
+TEST(table_clusters, knows_which_tables_are_kept) {
+    table_clusters all;
+    EXPECT_FALSE(all.is_kept({5}));
+    EXPECT_TRUE(all.add(host_cluster{5}));
+    EXPECT_TRUE(all.keep({6}));
+    EXPECT_TRUE(all.keep({7}));
+    EXPECT_TRUE(all.add(host_cluster{7}));
+    EXPECT_FALSE(all.is_kept({5}));
+    EXPECT_TRUE(all.keep({5}));
+    for (std::uint64_t c = 5; c < 8; ++c) {
+        EXPECT_TRUE(all.is_kept({c}));
+        EXPECT_TRUE(all.meets({{c}, {1}}));
+    }
+    EXPECT_FALSE(all.is_kept({8}));
+    all.remove({5});
+    EXPECT_FALSE(all.is_kept({5}) || all.meets({{5}, {1}}));
+}
+
 TEST(table_clusters, agrees_with_a_set) {
     std::mt19937_64 random(7);
     table_clusters all;
     std::set<std::uint64_t> model;
+    std::set<std::uint64_t> kept;
     for (int step = 0; step < 20'000; ++step) {
         // Few enough that they collide, and come again.
         const std::uint64_t c = random() % 700 * ((random() & 1) != 0 ? 1 : 64);
-        switch (random() % 3) {
+        ASSERT_EQ(all.is_kept({c}), kept.contains(c)) << step;
+        switch (random() % 4) {
         case 0:
             ASSERT_TRUE(all.add(host_cluster{c}));
             model.insert(c);
             break;
         case 1:
+            ASSERT_TRUE(all.keep({c}));
+            model.insert(c);
+            kept.insert(c);
+            break;
+        case 2:
             all.remove({c});
             model.erase(c);
+            kept.erase(c);
             break;
         default: {
             const std::uint64_t count = 1 + random() % 8;

@@ -71,6 +71,7 @@ enum class errc : std::uint16_t {
     snapshot_table_too_large, ///< entries
     snapshot_table_offset,
     snapshot_malformed,   ///< offset of the table's entry
+    snapshot_l1_too_large, ///< bytes of all snapshots' L1 tables
     table_past_end,       ///< offset of a table that ends past the end of the file
     tables_overlap,       ///< offset of the second table
     size_too_large,
@@ -208,6 +209,11 @@ inline constexpr errc_text errc_texts[] = {
      errc_text::unit::offset},
     {errc::snapshot_malformed, "an entry of the snapshot table is malformed",
      errc_text::unit::offset},
+    {errc::snapshot_l1_too_large,
+     "the L1 tables of the snapshots, which a writer has to read, have more bytes than "
+     "limits::snapshot_l1_bytes allows; open the image read-only, delete snapshots, or raise the "
+     "limit if the image is trusted",
+     errc_text::unit::number},
     {errc::table_past_end, "a table ends past the end of the file", errc_text::unit::offset},
     {errc::tables_overlap, "two of the image's tables overlap", errc_text::unit::offset},
     {errc::size_too_large, "the virtual disk is too large for its L1 table or for a file",

@@ -7,6 +7,7 @@
 #include <gaur/qcow2/layer.hpp>
 #include <gaur/qcow2/layout/limits.hpp>
 #include <gaur/qcow2/layout/parse_header.hpp>
+#include <gaur/qcow2/note_tables.hpp>
 #include <gaur/qcow2/snapshot_table.hpp>
 
 #include <algorithm>
@@ -53,51 +54,6 @@ async::task<std::vector<std::byte>> read_bytes(Shard& shard, typename Shard::fil
     result<void> r = co_await reading;
     if (!r) { co_return r.error(); }
     co_return std::move(bytes);
-}
-
-/// Notes where an image's tables lie. Errors: ENOMEM, and tables_overlap where a refcount block is
-/// another table too, or an L2 table is any but an L2 table: to change the one would be to change
-/// the other, and a block that counts twice might be searched for ever.
-inline result<void> note_tables(table_clusters& places, const layout::header& h,
-                                const cache::resident_table& l1,
-                                const cache::resident_table& counts,
-                                const snapshot_table& snapshots,
-                                std::uint64_t file_size) noexcept {
-    const cluster_geometry g = h.tables().clusters;
-    bool all = places.add(host_range{{0}, {1}});
-    const auto add = [&](std::uint64_t at, std::uint64_t bytes) {
-        all = all && (bytes == 0 || places.add(g.touched(host_offset{at}, bytes)));
-    };
-    add(h.l1_table_offset, std::uint64_t{h.l1_size} * 8);
-    add(h.refcount_table_offset, g.bytes({h.refcount_table_clusters}));
-    add(h.snapshots_offset, snapshots.bytes);
-    const layout::bitmaps_extension bitmaps = h.bitmaps();
-    add(bitmaps.directory.value, bitmaps.directory_bytes);
-    for (std::uint64_t i = 0; all && i < counts.entries(); ++i) {
-        const host_offset block = layout::refcount_table_entry{counts.get(i)}.block();
-        if (block.value == 0) { continue; }
-        if (places.meets({g.cluster_of(block), {1}})) {
-            return {errc::tables_overlap, block.value};
-        }
-        all = places.add(g.cluster_of(block));
-    }
-    // L2 tables are noted last: several L1 entries may share one.
-    for (std::uint64_t i = 0; all && i < l1.entries(); ++i) {
-        const host_offset table = layout::l1_entry{l1.get(i)}.table();
-        if (table.value != 0 && places.meets({g.cluster_of(table), {1}})) {
-            return {errc::tables_overlap, table.value};
-        }
-    }
-    for (std::uint64_t i = 0; all && i < l1.entries(); ++i) {
-        const host_offset table = layout::l1_entry{l1.get(i)}.table();
-        all = table.value == 0 || places.add(g.cluster_of(table));
-    }
-    for (const layout::snapshot& s : snapshots.entries) {
-        // Nothing uses these: one that claims too much shall not take the file's end for itself.
-        const std::uint64_t at = s.l1_table_offset.value;
-        if (at < file_size) { add(at, std::min(std::uint64_t{s.l1_size} * 8, file_size - at)); }
-    }
-    return all ? result<void>{} : result<void>{error::from_errno(ENOMEM)};
 }
 
 } // namespace detail
@@ -159,12 +115,12 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     if (!supported) { co_return supported.error(); }
     const layout::header& h = found->header;
 
-    // Nothing here needs the snapshots, but an image whose table cannot be understood is not one to
-    // write to, and QEMU does not open it at all.
+    // A writer must not write over what belongs to snapshots. Nobody else needs them, but QEMU does
+    // not open an image at all whose table cannot be understood.
     async::task<snapshot_table> reading_snapshots =
         load_snapshots(shard, *probe_file, h, found->file_size, options.limits,
                        snapshot_text::drop);
-    const result<snapshot_table> snapshots = co_await reading_snapshots;
+    result<snapshot_table> snapshots = co_await reading_snapshots;
     if (!snapshots) { co_return snapshots.error(); }
 
     async::task<std::vector<std::byte>> reading_l1 = detail::read_bytes(
@@ -185,10 +141,16 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     auto m = std::make_unique<metadata<Shard>>(shard, io, std::move(file), found->header,
                                                found->file_size, options.cache_bytes);
     if (options.write) {
-        const result<void> apart =
-            detail::note_tables(m->table_places, h, l1_table, count_table, *snapshots,
-                                found->file_size);
-        if (!apart) { co_return apart.error(); }
+        result<void> noted =
+            note_active_tables(m->table_places, h, l1_table, count_table, *snapshots);
+        if (!noted) { co_return noted.error(); }
+        async::task<void> noting = note_snapshot_tables(
+            shard, *m, std::move(snapshots->entries), found->file_size, options.limits);
+        noted = co_await noting;
+        if (!noted) { co_return noted.error(); }
+        noting = note_bitmap_tables(shard, *m, found->file_size);
+        noted = co_await noting;
+        if (!noted) { co_return noted.error(); }
     }
     auto f = std::make_unique<format<Shard>>(shard, std::move(m), std::move(count_table),
                                              std::move(l1_table), sector, options.write,

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -15,8 +16,8 @@ namespace gaur::qcow2 {
 
 /// The host clusters that hold an image's own tables, so that no guest data is ever written there,
 /// whatever a damaged entry or a wrong refcount says. Asked for every write, which costs some
-/// nanoseconds a cluster. Header, L1 table, refcount table and those of snapshots are a few runs;
-/// L2 tables and refcount blocks are single clusters in a hash table, 12 to 24 bytes each.
+/// nanoseconds a cluster. Header, L1 table, refcount table and those of snapshots are runs; L2
+/// tables and refcount blocks are single clusters in a hash table, 13 to 26 bytes each.
 class table_clusters {
   public:
     /// False without memory.
@@ -32,16 +33,31 @@ class table_clusters {
         }
         return insert(at, run);
     }
-    bool add(host_cluster c) noexcept {
-        if (2 * (count_ + 1) > slots_.size() && !grow()) { return false; }
-        std::size_t at = place_of(c);
-        while (slots_[at] != 0) {
-            if (slots_[at] == key_of(c)) { return true; }
-            at = next(at);
+    /// Many at once, in any order: one after another, each would push half of the others aside.
+    bool add(std::span<const host_range> many) noexcept {
+        try {
+            runs_.insert(runs_.end(), many.begin(), many.end());
+        } catch (const std::bad_alloc&) { return false; }
+        std::ranges::sort(runs_, {}, &host_range::first);
+        std::size_t kept = 0;
+        for (const host_range& run : runs_) {
+            if (run.empty()) { continue; }
+            if (kept != 0 && run.first <= runs_[kept - 1].end()) {
+                host_range& before = runs_[kept - 1];
+                before.count = std::max(before.end(), run.end()) - before.first;
+            } else {
+                runs_[kept++] = run;
+            }
         }
-        slots_[at] = key_of(c);
-        ++count_;
+        runs_.resize(kept);
         return true;
+    }
+    bool add(host_cluster c) noexcept { return add_to_slots(key_of(c)); }
+
+    /// A table that no request of ours gives up: were its cluster freed, its refcount was wrong.
+    bool keep(host_cluster c) noexcept { return add_to_slots(key_of(c) | kept_bit); }
+    bool is_kept(host_cluster c) const noexcept {
+        return count_ != 0 && (slots_[find(key_of(c))] & kept_bit) != 0;
     }
 
     /// It has been freed: whatever table was there is gone.
@@ -62,9 +78,7 @@ class table_clusters {
         if (at != runs_.end() && at->overlaps(range)) { return true; }
         if (count_ == 0) { return false; }
         for (host_cluster c = range.first; c < range.end(); c = c + cluster_count{1}) {
-            for (std::size_t i = place_of(c); slots_[i] != 0; i = next(i)) {
-                if (slots_[i] == key_of(c)) { return true; }
-            }
+            if (slots_[find(key_of(c))] != 0) { return true; }
         }
         return false;
     }
@@ -79,11 +93,26 @@ class table_clusters {
         } catch (const std::bad_alloc&) { return false; }
     }
 
-    // 0 is an empty slot.
+    // A slot is a key, perhaps with this bit; 0: it is empty.
+    static constexpr std::uint64_t kept_bit = std::uint64_t{1} << 63;
     static std::uint64_t key_of(host_cluster c) noexcept { return c.value + 1; }
-    std::size_t place_of(host_cluster c) const noexcept { return place_of(key_of(c)); }
+    static std::uint64_t key_of(std::uint64_t slot) noexcept { return slot & ~kept_bit; }
     std::size_t place_of(std::uint64_t key) const noexcept { return slot_of(key, slots_.size()); }
     std::size_t next(std::size_t at) const noexcept { return (at + 1) & (slots_.size() - 1); }
+    /// The slot that has the key, or else the empty one for it. There are empty ones.
+    std::size_t find(std::uint64_t key) const noexcept {
+        std::size_t at = place_of(key);
+        while (slots_[at] != 0 && key_of(slots_[at]) != key) { at = next(at); }
+        return at;
+    }
+
+    bool add_to_slots(std::uint64_t slot) noexcept {
+        if (8 * (count_ + 1) > 5 * slots_.size() && !grow()) { return false; }
+        const std::size_t at = find(key_of(slot));
+        count_ += slots_[at] == 0 ? 1 : 0;
+        slots_[at] |= slot;
+        return true;
+    }
 
     bool grow() noexcept {
         std::vector<std::uint64_t> larger;
@@ -91,27 +120,21 @@ class table_clusters {
             larger.resize(std::max<std::size_t>(64, 2 * slots_.size()));
         } catch (const std::bad_alloc&) { return false; }
         slots_.swap(larger);
-        for (const std::uint64_t key : larger) {
-            if (key == 0) { continue; }
-            std::size_t at = place_of(key);
-            while (slots_[at] != 0) { at = next(at); }
-            slots_[at] = key;
+        for (const std::uint64_t slot : larger) {
+            if (slot != 0) { slots_[find(key_of(slot))] = slot; }
         }
         return true;
     }
 
     void remove_from_slots(host_cluster c) noexcept {
         if (count_ == 0) { return; }
-        std::size_t hole = place_of(c);
-        while (slots_[hole] != key_of(c)) {
-            if (slots_[hole] == 0) { return; }
-            hole = next(hole);
-        }
+        std::size_t hole = find(key_of(c));
+        if (slots_[hole] == 0) { return; }
         --count_;
         slots_[hole] = 0;
         // Those behind it that were pushed past the hole move up.
         for (std::size_t at = next(hole); slots_[at] != 0; at = next(at)) {
-            const std::size_t wanted = place_of(slots_[at]);
+            const std::size_t wanted = place_of(key_of(slots_[at]));
             const std::size_t mask = slots_.size() - 1;
             if (((at - wanted) & mask) >= ((at - hole) & mask)) {
                 slots_[hole] = std::exchange(slots_[at], 0);

@@ -81,14 +81,20 @@ inline std::optional<std::vector<bitmap>> parse_bitmaps(std::span<const std::byt
     return all;
 }
 
-/// Whether a bitmap's table may be read: in the limits that QEMU sets.
-inline bool is_sound(const bitmap& b, unsigned cluster_bits) noexcept {
+/// Whether a bitmap may have a table of so many entries there: in the limits that QEMU sets.
+constexpr bool is_sound_table(host_offset at, std::uint32_t entries,
+                              unsigned cluster_bits) noexcept {
     constexpr std::uint64_t max_table_entries = 0x800'0000;
     constexpr std::uint64_t max_bytes = std::uint64_t{512} << 20;
+    return entries != 0 && entries <= max_table_entries && at.value != 0 &&
+           is_aligned(at.value, std::uint64_t{1} << cluster_bits) &&
+           std::uint64_t{entries} << cluster_bits <= max_bytes;
+}
+
+/// Whether a bitmap's table may be read.
+inline bool is_sound(const bitmap& b, unsigned cluster_bits) noexcept {
     constexpr std::uint32_t reserved_flags = ~std::uint32_t{7};
-    return b.table_size != 0 && b.table_size <= max_table_entries && b.table.value != 0 &&
-           is_aligned(b.table.value, std::uint64_t{1} << cluster_bits) &&
-           std::uint64_t{b.table_size} << cluster_bits <= max_bytes &&
+    return is_sound_table(b.table, b.table_size, cluster_bits) &&
            (b.flags & reserved_flags) == 0 && b.type == bitmap::dirty_tracking &&
            b.granularity_bits >= 9 && b.granularity_bits <= 31 && !b.name.empty() &&
            b.name.size() <= 1023 && (b.extra.empty() || (b.flags & bitmap::extra_ok) != 0);
