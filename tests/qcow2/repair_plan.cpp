@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -90,8 +91,8 @@ TEST_F(repair_plan_test, moves_tables_that_are_wrong) {
     repair_plan plan(found);
     plan.begin();
     EXPECT_EQ(plan.wrong_entries(l2), 3U);
-    plan.move(found.l2_tables()[0]);
-    plan.move(found.l2_tables()[0]);
+    plan.move(0);
+    plan.move(0);
     ASSERT_TRUE(plan.place());
     ASSERT_EQ(plan.moved_tables().size(), 1U);
     const moved_table moved = plan.moved_tables()[0];
@@ -122,6 +123,50 @@ TEST_F(repair_plan_test, data_over_a_table_keeps_the_cluster) {
     EXPECT_EQ(count(5), 1U);
     EXPECT_EQ(count(3), 1U);
     EXPECT_NE(plan.l1_at().value, 3 * cluster);
+}
+
+/// Half a million L2 tables, of which data shares the last half's clusters and the first half's
+/// flags are wrong: they are met in turns, and each goes in front of half of the others.
+TEST_F(repair_plan_test, any_number_of_tables_moves) {
+    constexpr std::uint64_t size = 512;
+    constexpr std::uint64_t half = 250'000;
+    constexpr std::uint64_t first = 10'000; // clusters before them: header, refcounts, L1 table
+    layout::header h;
+    h.cluster_bits = 9;
+    h.l1_size = 2 * half;
+    h.size = h.l1_size * h.tables().l1_reach();
+    h.l1_table_offset = 2 * size;
+    h.refcount_table_offset = size;
+    h.refcount_table_clusters = 1;
+    auto counts = reference_counts::make(h.tables().clusters, h.refcounts(),
+                                         (first + 2 * half) * size, 64, 1 << 26);
+    checked_tables all(h, *std::move(counts), {});
+    all.add_table({h.l1_table_offset}, h.l1_size * 8, "L1 table");
+    std::vector<std::byte> entries(2 * half * 8);
+    const auto place = [](std::uint64_t n) { return (first + n) * size; };
+    for (std::uint64_t n = 0; n < 2 * half; ++n) {
+        store_be<std::uint64_t>(&entries[n * 8], place(n) | copied);
+    }
+    all.check_l1(entries, true);
+    std::uint64_t n = 0;
+    for (const table_user& t : all.take_l2_tables()) {
+        all.check_l2(t, table({{0, n < half ? place(half + n) : 0}}, size));
+        ++n;
+    }
+    all.finish(table({}, size));
+    repair_plan plan(all);
+    plan.begin();
+    EXPECT_EQ(plan.moved_tables().size(), half);
+    EXPECT_EQ(plan.wrong_entries(table({{0, place(half)}}, size)), 1U);
+    for (n = 0; n < 2 * half; ++n) { plan.move(n); }
+    ASSERT_TRUE(plan.place());
+    const std::span<const moved_table> moved = plan.moved_tables();
+    ASSERT_EQ(moved.size(), 2 * half);
+    for (n = 0; n < 2 * half; ++n) {
+        ASSERT_EQ(moved[n].from.value, place(n));
+        ASSERT_EQ(moved[n].references, n < half ? 1U : 2U);
+        ASSERT_TRUE(n == 0 || moved[n].to > moved[n - 1].to);
+    }
 }
 
 TEST_F(repair_plan_test, the_file_grows_where_it_is_full) {

@@ -39,6 +39,16 @@ TEST(table_clusters, what_was_freed_is_no_table) {
     EXPECT_FALSE(all.meets({{12}, {1}}));
     EXPECT_TRUE(all.meets({{13}, {2}}));
     EXPECT_FALSE(all.meets({{15}, {200}}));
+    // One end of a run, the other, and what is left of it.
+    all.remove({10});
+    EXPECT_FALSE(all.meets({{0}, {11}}));
+    EXPECT_TRUE(all.meets({{11}, {1}}));
+    all.remove({14});
+    EXPECT_TRUE(all.meets({{13}, {1}}));
+    EXPECT_FALSE(all.meets({{14}, {1}}));
+    all.remove({11});
+    all.remove({13});
+    EXPECT_FALSE(all.meets({{0}, {200}}));
 }
 
 TEST(table_clusters, runs_that_touch_or_overlap_become_one) {

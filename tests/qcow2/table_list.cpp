@@ -41,7 +41,16 @@ TEST(table_list, room_is_limited) {
     std::uint64_t taken = 0;
     while (list.add({{taken * 512}, 1, 0})) { ASSERT_LE(++taken, 2 * most); }
     EXPECT_GE(taken, most);
-    EXPECT_EQ(list.take().size(), taken);
+    // Those that come nevertheless cost nothing much, and known ones are counted.
+    for (std::uint64_t n = 0; n < 1'000'000; ++n) {
+        ASSERT_FALSE(list.add({{(taken + n) * 512}, 1, 0}));
+        ASSERT_TRUE(list.add({{n % taken * 512}, 0, 1}));
+    }
+    const std::vector<table_user> all = list.take();
+    ASSERT_EQ(all.size(), taken);
+    EXPECT_EQ(all[0].active, 1U);
+    EXPECT_EQ(all[0].inactive, 1 + 999'999 / taken);
+    EXPECT_TRUE(list.add({{0}, 1, 0}));
 }
 
 } // namespace

@@ -237,7 +237,7 @@ class repairer {
             if (!status || t.active == 0) { return; }
             const std::uint64_t wrong = plan.wrong_entries(entries);
             flags += wrong * t.active;
-            if (wrong != 0) { plan.move(t); }
+            if (wrong != 0) { plan.move(n); }
         };
         async::task<void> reading = read_tables(shard, self.file_, tables.size(), place,
                                                 self.check_.table_bytes(), look);

@@ -35,12 +35,13 @@ struct moved_table {
 /// different sectors, and with either of them changed alone the image has one fault more.
 ///
 /// Pure. Takes what a check has counted and changes it to what the counts will be. The order of
-/// calls: `begin`, for each L2 table `has_wrong_entries` and `move`, `place`, and then what is to
-/// be written.
+/// calls: `begin`, for each L2 table `wrong_entries` and `move`, `place`, and then what is to be
+/// written.
 class repair_plan {
   public:
-    explicit repair_plan(checked_tables& found) noexcept
-        : found_(found), counts_(found.counts()), clusters_(found.header().tables().clusters) {}
+    explicit repair_plan(checked_tables& found)
+        : found_(found), counts_(found.counts()), clusters_(found.header().tables().clusters),
+          moves_(found.l2_tables().size()) {}
 
     /// The old refcount structures and L1 table are referred to no longer, and so are L2 tables
     /// with which data shares a cluster: the data keeps that. From here on the counts of data are
@@ -52,8 +53,9 @@ class repair_plan {
             forget(block, clusters_.cluster_size(), 1);
         }
         forget({h.l1_table_offset}, std::uint64_t{h.l1_size} * 8, 1);
-        for (const table_user& t : found_.l2_tables()) {
-            if (t.active != 0 && count_of(t.at) > t.active + t.inactive) { move(t); }
+        for (std::size_t n = 0; n < moves_.size(); ++n) {
+            const table_user& t = found_.l2_tables()[n];
+            if (t.active != 0 && count_of(t.at) > t.active + t.inactive) { move(n); }
         }
     }
 
@@ -72,11 +74,12 @@ class repair_plan {
             if (entry.raw != 0) { store_be<std::uint64_t>(&entries[i], found_.mended(entry).raw); }
         }
     }
-    /// This L2 table is to be written anew; once or more often.
-    void move(const table_user& t) {
-        if (!moved_.empty() && find(t.at) != nullptr) { return; }
-        const auto at = std::ranges::lower_bound(moved_, t.at, {}, &moved_table::from);
-        moved_.insert(at, {t.at, {}, t.active, count_of(t.at)});
+    /// The n-th of the L2 tables is to be written anew. May be said more often than once.
+    void move(std::size_t n) {
+        if (moves_[n]) { return; }
+        moves_[n] = true;
+        const table_user& t = found_.l2_tables()[n];
+        moved_.push_back({t.at, {}, t.active, count_of(t.at)});
         forget(t.at, clusters_.cluster_size(), t.active);
     }
 
@@ -101,6 +104,7 @@ class repair_plan {
             return errc::image_full;
         }
         if (const result<void> r = counts_.grow(all - before); !r) { return r; }
+        std::ranges::sort(moved_, {}, &moved_table::from);
         for (moved_table& t : moved_) {
             const host_cluster to = counts_.take({1}).first;
             counts_.set_counted(to, t.active);
@@ -116,6 +120,7 @@ class repair_plan {
 
     // What is to be written, to places that nothing refers to yet.
 
+    /// In the order of `from`.
     std::span<const moved_table> moved_tables() const noexcept { return moved_; }
     host_offset l1_at() const noexcept { return l1_at_; }
     /// The active L1 table anew. Adds to `wrong` the COPIED flags that did not agree with the
@@ -193,7 +198,8 @@ class repair_plan {
     checked_tables& found_;
     reference_counts& counts_;
     cluster_geometry clusters_;
-    std::vector<moved_table> moved_; // in the order of `from`
+    std::vector<bool> moves_;        // by L2 table
+    std::vector<moved_table> moved_; // once they have their places, in the order of `from`
     std::vector<host_cluster> held_; // free once the header has changed
     host_offset l1_at_;
     host_offset table_at_;

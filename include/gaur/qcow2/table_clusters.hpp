@@ -67,6 +67,10 @@ class table_clusters {
         if (at == runs_.end() || !at->contains(c)) { return; }
         const host_range behind{c + cluster_count{1}, at->end() - (c + cluster_count{1})};
         at->count = c - at->first;
+        if (at->empty() && !behind.empty()) {
+            *at = behind;
+            return;
+        }
         const auto gap = at->empty() ? runs_.erase(at) : at + 1;
         // Without memory the rest is protected no longer: a guard less, and no harm.
         if (!behind.empty()) { static_cast<void>(insert(gap, behind)); }

@@ -27,11 +27,12 @@ class table_list {
 
     /// False where there is no room for another.
     bool add(table_user user) {
-        if (all_.size() >= merge_at_) {
+        if (!full_ && all_.size() >= merge_at_) {
             merge();
-            if (all_.size() >= most_) { return false; }
+            full_ = all_.size() >= most_;
             merge_at_ = std::max(merge_at_, all_.size() * 2);
         }
+        if (full_) { return add_to_known(user); }
         all_.push_back(user);
         return true;
     }
@@ -39,10 +40,19 @@ class table_list {
     /// All tables in the order of the file; the list is empty then.
     std::vector<table_user> take() {
         merge();
+        full_ = false;
         return std::exchange(all_, {});
     }
 
   private:
+    /// All are in order, and stay so: however many more come, none of them is sorted again.
+    bool add_to_known(const table_user& user) {
+        const auto at = std::ranges::lower_bound(all_, user.at, {}, &table_user::at);
+        if (at == all_.end() || at->at != user.at) { return false; }
+        at->active += user.active;
+        at->inactive += user.inactive;
+        return true;
+    }
     void merge() {
         std::ranges::sort(all_, {}, &table_user::at);
         std::size_t kept = 0;
@@ -60,6 +70,7 @@ class table_list {
     std::size_t most_;
     std::size_t merge_at_ = std::size_t{1} << 12;
     std::vector<table_user> all_;
+    bool full_ = false;
 };
 
 } // namespace gaur::qcow2
