@@ -405,6 +405,47 @@ TEST(limits_of_a_check, bound_what_it_reads) {
     }
 }
 
+std::uint64_t times_asked;
+std::uint64_t time_is_over; ///< when it is asked so often
+std::chrono::steady_clock::time_point clock_that_is_asked() {
+    return std::chrono::steady_clock::time_point(std::chrono::hours(
+        ++times_asked >= time_is_over ? 2 : 1));
+}
+
+/// A check's time, and that of a repair until it writes: wherever it is over, nothing has changed.
+TEST(limits_of_a_check, bound_how_long_it_takes) {
+    crafted_image image;
+    stage on;
+    qcow2::check_options how{.max_time = std::chrono::hours(1), .clock = &clock_that_is_asked};
+    // Once when it begins; before refcount table and blocks, the L1 table, the snapshot's, the L2
+    // tables, the bitmaps' directory and the bitmap's table each time; before the refcount blocks
+    // and the L2 tables are read, which is 64 at a time; and the snapshot table.
+    constexpr std::uint64_t all = 1 + 6 + 2 + 1;
+    const auto ends = [&](const auto& r, std::uint64_t when) {
+        EXPECT_TRUE(is(r, time_is_over <= when ? refusal(errc::out_of_time) : refusal()))
+            << time_is_over << ": " << text(r);
+        EXPECT_LE(times_asked, time_is_over) << "it has gone on";
+    };
+    for (time_is_over = 2; time_is_over <= all + 3; ++time_is_over) {
+        times_asked = 0;
+        on.set("image", image.bytes);
+        ends(on.wait(qcow2::check(on.io, on.loop.get_executor(), "image", how)), all);
+    }
+    // A flag that is wrong: the L2 tables are read once more before anything is written.
+    image.set(image.entry(guest::data), image.get(image.entry(guest::data)) ^ guest::copied);
+    for (time_is_over = 2; time_is_over <= all + 3; ++time_is_over) {
+        times_asked = 0;
+        on.set("image", image.bytes);
+        ends(on.wait(qcow2::repair(on.io, on.loop.get_executor(), "image", {.check = how})),
+             all + 1);
+        EXPECT_EQ(on.bytes() == image.bytes, time_is_over <= all + 1);
+    }
+    // Without a clock of its own: there is no time at all.
+    const auto real = on.wait(qcow2::check(on.io, on.loop.get_executor(), "image",
+                                           {.max_time = std::chrono::nanoseconds(0)}));
+    EXPECT_TRUE(is(real, errc::out_of_time));
+}
+
 /// A snapshot's L1 table that the limits do not allow is not looked at, and no leak is claimed.
 TEST(limits_of_a_check, hold_for_snapshots) {
     crafted_image image;

@@ -38,6 +38,7 @@ enum class errc : std::uint16_t {
     readers_excluded,     ///< … who lets nobody even read
     share_needs_read_only, ///< io::locking::force_share, to write
     too_much_to_check,    ///< bytes that the check would read
+    out_of_time,          ///< nothing: the check has taken as long as it may
 
     // The header (specification, "Header"); `where` is the value found unless said.
     not_qcow2 = 4200,
@@ -148,6 +149,9 @@ inline constexpr errc_text errc_texts[] = {
     {errc::too_much_to_check, "the check would read more of this image than "
                               "check_options::max_read allows; raise it if the image is trusted",
      errc_text::unit::number},
+    {errc::out_of_time, "the check has not ended within check_options::max_time, and nothing was "
+                        "changed; allow it more time if the image is trusted",
+     errc_text::unit::none},
     {errc::not_qcow2, "not a qcow2 image (magic is not 51 46 49 fb)", errc_text::unit::number},
     {errc::unsupported_version, "unsupported qcow2 version (2 and 3 are known)",
      errc_text::unit::number},

@@ -115,7 +115,7 @@ class checker {
             }
         };
         async::task<void> blocks = read_tables(shard, self.file_, counts.blocks(), place,
-                                               self.table_bytes(), look);
+                                               self.table_bytes(), look, self.tables_.until());
         result<void> r = co_await blocks;
         co_return r;
     }
@@ -178,8 +178,8 @@ class checker {
         };
         result<void> within = t.spend(tables.size() * t.cluster_size());
         if (!within) { co_return within; }
-        async::task<void> reading =
-            read_tables(shard, self.file_, tables.size(), place, self.table_bytes(), look);
+        async::task<void> reading = read_tables(shard, self.file_, tables.size(), place,
+                                                self.table_bytes(), look, t.until());
         result<void> r = co_await reading;
         if (!r) { co_return r; }
         const std::span<const host_offset> packed = t.packed_tables();
@@ -196,7 +196,7 @@ class checker {
             within = t.spend(packed.size() * t.cluster_size());
             if (!within) { co_return within; }
             reading = read_tables(shard, self.file_, packed.size(), place_again,
-                                  self.table_bytes(), look_again);
+                                  self.table_bytes(), look_again, t.until());
             r = co_await reading;
             if (!r) { co_return r; }
         }
@@ -315,8 +315,8 @@ async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
 ///
 /// It takes what cannot be opened for writing (dirty, marked corrupt) and what cannot be read yet
 /// (encrypted). Errors: the host's, what `layout::parse` refuses, unknown_features, extended_l2,
-/// external_data_file, EFBIG where it would need more than `options.max_memory`, and
-/// too_much_to_check.
+/// external_data_file, EFBIG where it would need more than `options.max_memory`,
+/// too_much_to_check, and out_of_time.
 ///
 /// Each table is read once, whoever shares it, so time and memory are bounded by the file's size
 /// whatever the image claims. An image with more than half a million compressed clusters has the

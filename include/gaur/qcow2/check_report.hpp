@@ -3,8 +3,10 @@
 
 #include <gaur/base/units.hpp>
 #include <gaur/io/file_lock.hpp>
+#include <gaur/qcow2/deadline.hpp>
 #include <gaur/qcow2/layout/limits.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -29,6 +31,10 @@ struct check_options {
     /// Bytes of tables that are read, and so the work: what an image asks for beyond that is
     /// refused with errc::too_much_to_check. The file's length, holes included, is a bound too.
     std::uint64_t max_read = std::numeric_limits<std::uint64_t>::max();
+    /// How long it may take, and a repair until it begins to write: beyond that it ends with
+    /// errc::out_of_time. Looked at between reads of up to 64 tables.
+    std::chrono::nanoseconds max_time = deadline::never;
+    clock_function clock = &std::chrono::steady_clock::now; ///< for max_time
     layout::limits limits = {}; ///< of what the image may claim
     io::locking locking = io::locking::on; ///< against writers; see there
     progress_function on_progress = {};    ///< in L2 tables

@@ -4,6 +4,7 @@
 #include <gaur/base/bytes.hpp>
 #include <gaur/base/units.hpp>
 #include <gaur/qcow2/check_report.hpp>
+#include <gaur/qcow2/deadline.hpp>
 #include <gaur/qcow2/layout/bitmap.hpp>
 #include <gaur/qcow2/layout/entry.hpp>
 #include <gaur/qcow2/layout/header.hpp>
@@ -34,7 +35,8 @@ class checked_tables {
     checked_tables(layout::header h, reference_counts counts, const check_options& options)
         : header_(std::move(h)), tables_(header_.tables()), counts_(std::move(counts)),
           table_bytes_left_(counts_.file_size()), unaligned_bytes_left_(counts_.file_size()),
-          bytes_left_(options.max_read), limits_(options.limits.within_format()),
+          bytes_left_(options.max_read), until_(options.max_time, options.clock),
+          limits_(options.limits.within_format()),
           l2_(static_cast<std::size_t>(options.max_memory / sizeof(table_user))),
           runs_(header_.cluster_bits) {
         report_.max_findings = options.max_findings;
@@ -50,12 +52,14 @@ class checked_tables {
     reference_counts& counts() noexcept { return counts_; }
 
     const layout::limits& limits() const noexcept { return limits_; }
-    /// So many bytes are about to be read. Error: too_much_to_check.
-    result<void> spend(std::uint64_t bytes) noexcept {
+    /// So many bytes are about to be read. Errors: too_much_to_check, out_of_time.
+    result<void> spend(std::uint64_t bytes) {
         if (bytes > bytes_left_) { return {errc::too_much_to_check, bytes}; }
         bytes_left_ -= bytes;
-        return {};
+        return until_.ask();
     }
+    /// For what is read bit by bit.
+    const deadline& until() const noexcept { return until_; }
 
     // What a repair asks, after `finish`.
 
@@ -404,6 +408,7 @@ class checked_tables {
     std::uint64_t table_bytes_left_;     // of tables that may still be read whole
     std::uint64_t unaligned_bytes_left_; // of L2 tables that are not aligned
     std::uint64_t bytes_left_;           // that the caller allows to read
+    deadline until_;
     layout::limits limits_;
     table_list l2_;
     check_report report_;

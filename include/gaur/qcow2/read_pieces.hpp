@@ -5,6 +5,7 @@
 #include <gaur/async/task.hpp>
 #include <gaur/base/buffer.hpp>
 #include <gaur/base/units.hpp>
+#include <gaur/qcow2/deadline.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -47,10 +48,11 @@ async::task<void> read_pieces(Shard& shard, typename Shard::file& file,
 
 /// Reads tables of `size` bytes, many together, and shows each to `look`: `look(n, bytes, status)`,
 /// the bytes valid until it returns. `place(n)` says where the n-th of `count` lies; those without
-/// a place are passed over. Fails only without memory.
+/// a place are passed over. Errors: ENOMEM, out_of_time.
 template <class Shard, class Place, class Look>
 async::task<void> read_tables(Shard& shard, typename Shard::file& file, std::size_t count,
-                              Place& place, std::size_t size, Look& look) {
+                              Place& place, std::size_t size, Look& look,
+                              deadline until = deadline()) {
     const std::size_t at_once = std::min(tables_at_once(size), count);
     if (at_once == 0) { co_return {}; }
     const buffer room = shard.buffers().take(at_once * size);
@@ -58,6 +60,8 @@ async::task<void> read_tables(Shard& shard, typename Shard::file& file, std::siz
     std::vector<piece_to_read> pieces;
     std::vector<std::size_t> numbers;
     for (std::size_t n = 0; n < count;) {
+        const result<void> in_time = until.ask();
+        if (!in_time) { co_return in_time; }
         pieces.clear();
         numbers.clear();
         for (; n < count && pieces.size() < at_once; ++n) {

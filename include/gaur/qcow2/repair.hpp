@@ -239,8 +239,9 @@ class repairer {
             flags += wrong * t.active;
             if (wrong != 0) { plan.move(n); }
         };
-        async::task<void> reading = read_tables(shard, self.file_, tables.size(), place,
-                                                self.check_.table_bytes(), look);
+        async::task<void> reading =
+            read_tables(shard, self.file_, tables.size(), place, self.check_.table_bytes(), look,
+                        self.tables_.until());
         const result<void> r = co_await reading;
         co_return r ? all : r;
     }
