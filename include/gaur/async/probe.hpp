@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/async/resumption.hpp>
 #include <gaur/base/error.hpp>
 #include <gaur/exec/executor.hpp>
 
@@ -77,14 +78,14 @@ static_assert(check_probe<no_probe>());
 /// `co_await` it at a point where the request can wait. Without a probe it neither suspends nor
 /// costs anything.
 template <Probe P>
-class probe_here : public exec::work {
+class probe_here : public resumption {
   public:
     probe_here(P& probe, point at, std::uint64_t where) noexcept
-        : exec::work(&on_run), probe_(probe), at_(at), where_(where) {}
+        : probe_(probe), at_(at), where_(where) {}
 
     bool await_ready() const noexcept { return !P::enabled; }
     bool await_suspend(std::coroutine_handle<> waiting) noexcept {
-        waiting_ = waiting;
+        suspend(waiting);
         return probe_.hold(at_, where_, *this);
     }
     result<void> await_resume() noexcept {
@@ -96,11 +97,9 @@ class probe_here : public exec::work {
     }
 
   private:
-    static void on_run(exec::work& w) noexcept { static_cast<probe_here&>(w).waiting_.resume(); }
     P& probe_;
     point at_;
     std::uint64_t where_;
-    std::coroutine_handle<> waiting_;
 };
 
 } // namespace gaur::async

@@ -3,6 +3,7 @@
 
 #include <gaur/async/frame_pool.hpp>
 #include <gaur/async/probe.hpp>
+#include <gaur/async/resumption.hpp>
 #include <gaur/base/buffer.hpp>
 #include <gaur/exec/executor.hpp>
 #include <gaur/io/aligned.hpp>
@@ -119,22 +120,21 @@ class await_io {
 
     bool await_ready() const noexcept { return false; }
     bool await_suspend(std::coroutine_handle<> waiting) noexcept {
-        step_.waiting = waiting;
+        step_.suspend(waiting);
         return file_.submit(step_, what_) == io::submit_status::pending;
     }
     result<void> await_resume() const noexcept { return step_.status(); }
 
   private:
-    struct step : Shard::file::operation, exec::work {
+    struct step : Shard::file::operation, resumption {
         explicit step(Shard& s) noexcept
-            : Shard::file::operation(&on_complete), exec::work(&on_run), shard(s) {}
+            : Shard::file::operation(&on_complete), shard(s) {}
         static void on_complete(io::operation& op) noexcept {
             auto& self = static_cast<step&>(op);
             self.shard.executor().post(self);
         }
-        static void on_run(exec::work& w) noexcept { static_cast<step&>(w).waiting.resume(); }
+        using resumption::suspend;
         Shard& shard;
-        std::coroutine_handle<> waiting;
     };
 
     typename Shard::file& file_;

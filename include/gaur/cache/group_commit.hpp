@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/async/resumption.hpp>
 #include <gaur/async/task.hpp>
 #include <gaur/base/error.hpp>
 #include <gaur/exec/executor.hpp>
@@ -32,26 +33,23 @@ class group_commit {
     }
 
     /// `co_await` it: everything that had been done before is durable when it gives success.
-    class durable : public exec::work {
+    class durable : public async::resumption {
       public:
-        explicit durable(group_commit& commit) noexcept
-            : exec::work(&on_run), commit_(commit) {}
+        explicit durable(group_commit& commit) noexcept : commit_(commit) {}
         bool await_ready() noexcept {
             if (commit_.failure_) { status_ = errc::poisoned; }
             return commit_.failure_.has_value();
         }
         void await_suspend(std::coroutine_handle<> waiting) noexcept {
-            waiting_ = waiting;
+            suspend(waiting);
             commit_.join(*this);
         }
         result<void> await_resume() const noexcept { return status_; }
 
       private:
         friend class group_commit;
-        static void on_run(exec::work& w) noexcept { static_cast<durable&>(w).waiting_.resume(); }
         group_commit& commit_;
         result<void> status_;
-        std::coroutine_handle<> waiting_;
     };
 
   private:

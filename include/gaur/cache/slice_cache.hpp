@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/async/resumption.hpp>
 #include <gaur/async/shard.hpp>
 #include <gaur/base/hash.hpp>
 #include <gaur/base/units.hpp>
@@ -188,14 +189,14 @@ class slice_cache {
 
     /// `co_await` it: the slice at `at` is in memory when it gives success, until the next
     /// suspension. All who ask for one slice share one load.
-    class load : public exec::work {
+    class load : public async::resumption {
       public:
         load(slice_cache& cache, host_offset at, slice_kind kind) noexcept
-            : exec::work(&on_run), cache_(cache), at_(at), kind_(kind) {}
+            : cache_(cache), at_(at), kind_(kind) {}
 
         bool await_ready() noexcept { return cache_.find(at_) != nullptr; }
         bool await_suspend(std::coroutine_handle<> waiting) noexcept {
-            waiting_ = waiting;
+            suspend(waiting);
             return cache_.join_load(*this);
         }
         result<void> await_resume() noexcept {
@@ -205,31 +206,27 @@ class slice_cache {
 
       private:
         friend class slice_cache;
-        static void on_run(exec::work& w) noexcept { static_cast<load&>(w).waiting_.resume(); }
 
         slice_cache& cache_;
         host_offset at_;
         slice_kind kind_;
         slice* pinned_ = nullptr;
         result<void> status_;
-        std::coroutine_handle<> waiting_;
     };
 
     /// `co_await` it: no load is in flight. One at a time may wait.
-    class quiet : public exec::work {
+    class quiet : public async::resumption {
       public:
-        explicit quiet(slice_cache& cache) noexcept : exec::work(&on_run), cache_(cache) {}
+        explicit quiet(slice_cache& cache) noexcept : cache_(cache) {}
         bool await_ready() const noexcept { return !cache_.is_loading(); }
         void await_suspend(std::coroutine_handle<> waiting) noexcept {
-            waiting_ = waiting;
+            suspend(waiting);
             cache_.waits_for_quiet_ = this;
         }
         void await_resume() const noexcept {}
 
       private:
-        static void on_run(exec::work& w) noexcept { static_cast<quiet&>(w).waiting_.resume(); }
         slice_cache& cache_;
-        std::coroutine_handle<> waiting_;
     };
 
   private:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/async/resumption.hpp>
 #include <gaur/async/shard.hpp>
 #include <gaur/device/chain.hpp>
 #include <gaur/device/format.hpp>
@@ -77,20 +78,18 @@ class engine {
     }
 
     /// For `co_await`: until no request is in flight.
-    class drained : public exec::work {
+    class drained : public async::resumption {
       public:
-        explicit drained(engine& e) noexcept : exec::work(&on_run), engine_(e) {}
+        explicit drained(engine& e) noexcept : engine_(e) {}
         bool await_ready() const noexcept { return engine_.in_flight_ == 0; }
         void await_suspend(std::coroutine_handle<> waiting) noexcept {
-            waiting_ = waiting;
+            suspend(waiting);
             engine_.waiting_for_quiet_.push_back(*this);
         }
         void await_resume() const noexcept {}
 
       private:
-        static void on_run(exec::work& w) noexcept { static_cast<drained&>(w).waiting_.resume(); }
         engine& engine_;
-        std::coroutine_handle<> waiting_;
     };
 
   private:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/async/resumption.hpp>
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
 #include <gaur/async/when_all.hpp>
@@ -142,15 +143,15 @@ class new_clusters {
 
   private:
     /// `co_await` it: nobody joins any longer, and those who have written what they had.
-    class alone : public exec::work {
+    class alone : public async::resumption {
       public:
         alone(Engine& engine, track::change& change) noexcept
-            : exec::work(&on_run), engine_(engine), node_(change) {
+            : engine_(engine), node_(change) {
             node_.set_door(track::door::closed);
         }
         bool await_ready() const noexcept { return node_.writing_beside() == 0; }
         void await_suspend(std::coroutine_handle<> waiting) noexcept {
-            waiting_ = waiting;
+            suspend(waiting);
             node_.on_alone(&on_alone, this);
         }
         void await_resume() const noexcept {}
@@ -160,10 +161,8 @@ class new_clusters {
             auto& a = *static_cast<alone*>(self);
             a.engine_.shard().executor().post(a);
         }
-        static void on_run(exec::work& w) noexcept { static_cast<alone&>(w).waiting_.resume(); }
         Engine& engine_;
         track::change& node_;
-        std::coroutine_handle<> waiting_;
     };
 
     /// 7. The data, with what belongs round it, in one write. Not one byte is visible yet.

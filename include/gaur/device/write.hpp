@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/async/resumption.hpp>
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
 #include <gaur/device/format.hpp>
@@ -16,13 +17,13 @@ namespace gaur::device {
 
 /// `co_await` it: until the change has retired. Then look at everything again, from scratch.
 template <class Engine>
-class retired : public track::waiter, public exec::work {
+class retired : public track::waiter, public async::resumption {
   public:
     retired(Engine& engine, track::change& other) noexcept
-        : track::waiter(&on_wake), exec::work(&on_run), engine_(engine), other_(other) {}
+        : track::waiter(&on_wake), engine_(engine), other_(other) {}
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiting) noexcept {
-        waiting_ = waiting;
+        suspend(waiting);
         engine_.changes().wait_for(other_, *this);
     }
     void await_resume() const noexcept {}
@@ -32,36 +33,32 @@ class retired : public track::waiter, public exec::work {
         auto& self = static_cast<retired&>(w);
         self.engine_.shard().executor().post(self);
     }
-    static void on_run(exec::work& w) noexcept { static_cast<retired&>(w).waiting_.resume(); }
 
     Engine& engine_;
     track::change& other_;
-    std::coroutine_handle<> waiting_;
 };
 
 /// A write that goes along with another one's change. `co_await` it: until the change has retired;
 /// true where its clusters are linked.
 template <class Engine>
-class along : public track::companion, public exec::work {
+class along : public track::companion, public async::resumption {
   public:
     along(Engine& engine, track::change& with, guest_offset at,
           std::span<const std::byte> data) noexcept
-        : track::companion(&on_retired, at, data), exec::work(&on_run), engine_(engine) {
+        : track::companion(&on_retired, at, data), engine_(engine) {
         engine.changes().join(with, *this);
     }
     bool await_ready() const noexcept { return state() != outcome::pending; }
-    void await_suspend(std::coroutine_handle<> waiting) noexcept { waiting_ = waiting; }
+    void await_suspend(std::coroutine_handle<> waiting) noexcept { suspend(waiting); }
     bool await_resume() const noexcept { return state() == outcome::linked; }
 
   private:
     static void on_retired(track::companion& c) noexcept {
         auto& self = static_cast<along&>(c);
-        if (self.waiting_) { self.engine_.shard().executor().post(self); }
+        if (self.is_suspended()) { self.engine_.shard().executor().post(self); }
     }
-    static void on_run(exec::work& w) noexcept { static_cast<along&>(w).waiting_.resume(); }
 
     Engine& engine_;
-    std::coroutine_handle<> waiting_;
 };
 
 template <class Engine>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/async/resumption.hpp>
 #include <gaur/async/shard.hpp>
 #include <gaur/base/units.hpp>
 
@@ -47,22 +48,18 @@ class grow_ahead : Shard::file::operation, exec::work {
     }
 
     /// `co_await` it: no step is in flight, and no further one begins.
-    class stopped : public exec::work {
+    class stopped : public async::resumption {
       public:
-        explicit stopped(grow_ahead& g) noexcept : exec::work(&on_run), grower_(g) {
-            g.step_ = 0;
-        }
+        explicit stopped(grow_ahead& g) noexcept : grower_(g) { g.step_ = 0; }
         bool await_ready() const noexcept { return !grower_.running_; }
         void await_suspend(std::coroutine_handle<> waiting) noexcept {
-            waiting_ = waiting;
+            suspend(waiting);
             grower_.waiting_ = this;
         }
         void await_resume() const noexcept {}
 
       private:
-        static void on_run(exec::work& w) noexcept { static_cast<stopped&>(w).waiting_.resume(); }
         grow_ahead& grower_;
-        std::coroutine_handle<> waiting_;
     };
 
   private:
