@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace gaur::test {
@@ -96,6 +97,59 @@ TEST_F(engine, abandoned_it_begins_nothing_new) {
     EXPECT_TRUE(first.status);
     ASSERT_FALSE(second.status);
     EXPECT_TRUE(second.status.error() == errc::cancelled);
+}
+
+/// Which bounds what they take of memory.
+TEST_F(engine, lets_so_many_requests_work_and_the_others_wait_in_order) {
+    ASSERT_TRUE(s.close());
+    s.how.request_bytes = 2 * (2 * 4096 + (96 << 10)) + 100; // two
+    ASSERT_TRUE(s.open());
+    s.points.shut(async::point::l2_update);
+    for (unsigned char n = 0; n < 6; ++n) { s.write(n * 8192U, 4096, n); }
+    s.drain();
+    EXPECT_EQ(core().in_flight(), 6U);
+    EXPECT_EQ(s.points.held(async::point::l2_update), 2U);
+    EXPECT_EQ(core().changes().size(), 2U); // and the others have taken nothing
+    for (unsigned ended = 1; ended <= 6; ++ended) {
+        s.points.release(async::point::l2_update);
+        s.drain();
+        EXPECT_EQ(s.requests[ended - 1].order, ended);
+        EXPECT_EQ(s.points.held(async::point::l2_update), std::min(2U, 6 - ended));
+    }
+    for (const auto& r : s.requests) { EXPECT_TRUE(r.status); }
+    s.points.open(async::point::l2_update);
+    s.expect_clean_close();
+}
+
+TEST_F(engine, always_lets_one_request_work) {
+    ASSERT_TRUE(s.close());
+    s.how.request_bytes = 0;
+    ASSERT_TRUE(s.open());
+    for (unsigned char n = 0; n < 4; ++n) { s.write(n * 1000U, 1000, 7); }
+    s.drain();
+    EXPECT_EQ(s.ended, 4U);
+    EXPECT_EQ(s.figures().waited + s.figures().joined, 0U);
+    EXPECT_EQ(s.value(0, 4000), 7);
+    s.expect_clean_close();
+}
+
+TEST_F(engine, abandoned_it_ends_those_that_wait_for_their_turn) {
+    ASSERT_TRUE(s.close());
+    s.how.request_bytes = 0;
+    ASSERT_TRUE(s.open());
+    s.points.shut(async::point::l2_update);
+    auto& first = s.write(0, 4096, 1);
+    auto& second = s.write(8192, 4096, 2);
+    auto& third = s.write(16'384, 4096, 3);
+    s.drain();
+    s.disk.reset();
+    s.points.open(async::point::l2_update);
+    s.drain();
+    EXPECT_TRUE(first.ended && first.status);
+    for (auto* r : {&second, &third}) {
+        ASSERT_TRUE(r->ended && !r->status);
+        EXPECT_TRUE(r->status.error() == errc::cancelled);
+    }
 }
 
 } // namespace

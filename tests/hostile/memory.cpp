@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an image can make a program hold at most: for each request in flight, in caches, in tables,
-// on the stack. The caller owns the requests, so the caller says how many there are; those beyond a
-// backend's depth wait in its queue, linked by themselves (its contract's line *never_full*).
+// What an image can make a program hold at most: for each request in flight and for all of them, in
+// caches, in tables, on the stack. The caller owns the requests; those beyond what may be at work
+// wait in the engine, and those beyond a backend's depth in its queue (its contract's line
+// *never_full*), linked by themselves.
 #include "support/counting_new.hpp"
 #include "support/crafted_image.hpp"
 
@@ -42,6 +43,7 @@ namespace field = qcow2::layout::field;
 class hostile_memory : public ::testing::Test {
   public:
     using image = qcow2::image<io::memory::backend, exec::inline_loop::executor>;
+    static constexpr std::uint64_t copied_cluster = 65'536;
 
     template <class T>
     result<T> wait(async::task<T> task) {
@@ -61,22 +63,40 @@ class hostile_memory : public ::testing::Test {
         return async::sync_wait(r);
     }
 
-    /// Bytes of heap, at most, for each of `count` requests that are in flight together. What the
-    /// file holds is not among them: where they write there is something already.
-    std::size_t heap_of_each(image& disk, device::verb what, std::size_t count,
-                             std::uint64_t step) {
+    /// An image over a raw file, with free clusters for `count` copies that are written already:
+    /// what the file in memory holds is not of interest.
+    image open_to_copy(std::size_t count, qcow2::open_options how) {
+        crafted_image made(
+            {.cluster_bits = 16, .backing_file = "base", .backing_format = "raw"});
+        const std::uint64_t begin = made.take(count + 80);
+        for (std::uint64_t at = begin; at < made.end(); at += made.cluster()) {
+            made.set_refcount(at / made.cluster(), 0);
+            made.bytes[at] = std::byte{1};
+        }
+        set("image", made.bytes);
+        io.set_content("base", io::sparse_bytes());
+        io.content("base").truncate(std::uint64_t{1} << 30);
+        how.write = true;
+        how.references = qcow2::references::follow;
+        how.inflate = &qcow2::zlib_inflate;
+        return open(how);
+    }
+
+    /// Bytes of heap, at most, for `count` requests that are in flight together, each to a cluster
+    /// of its own.
+    std::size_t heap_of(image& disk, device::verb what, std::size_t count) {
         std::vector<std::byte> buffer(512);
         std::vector<std::optional<image::request>> requests(count);
         const peak_in_scope memory;
         for (std::size_t n = 0; n < count; ++n) {
-            requests[n].emplace(disk.engine(), what, guest_offset{n * step + 1024},
+            requests[n].emplace(disk.engine(), what, guest_offset{n * copied_cluster + 1024},
                                 std::span(buffer));
             requests[n]->start(&on_end, nullptr);
         }
         EXPECT_EQ(disk.in_flight(), count);
         while (io.in_flight() != 0) { io.wait(); }
         EXPECT_EQ(disk.in_flight(), 0U);
-        return memory.bytes() / count;
+        return memory.bytes();
     }
     static void on_end(void*, result<void> status) noexcept {
         EXPECT_TRUE(status) << status.error().message();
@@ -107,24 +127,21 @@ class hostile_memory : public ::testing::Test {
 /// A coroutine's frame and the operations in it, slices of tables, a cluster for copy on write.
 TEST_F(hostile_memory, of_each_request_in_flight) {
     constexpr std::size_t count = 256;
-    constexpr std::uint64_t cluster = 65'536;
-    crafted_image made({.cluster_bits = 16, .backing_file = "base", .backing_format = "raw"});
-    // Free clusters that are written already, for what is copied there.
-    const std::uint64_t begin = made.take(count + 80);
-    for (std::uint64_t at = begin; at < made.end(); at += cluster) {
-        made.set_refcount(at / cluster, 0);
-        made.bytes[at] = std::byte{1};
-    }
-    set("image", made.bytes);
-    io.set_content("base", io::sparse_bytes());
-    io.content("base").truncate(std::uint64_t{1} << 30);
-    auto disk = open({.write = true, .references = qcow2::references::follow,
-                      .inflate = &qcow2::zlib_inflate});
-    const std::size_t to_read = heap_of_each(disk, device::verb::read, count, cluster);
-    const std::size_t to_write = heap_of_each(disk, device::verb::write, count, cluster);
+    auto disk = open_to_copy(count, {});
+    const std::size_t to_read = heap_of(disk, device::verb::read, count) / count;
+    const std::size_t to_write = heap_of(disk, device::verb::write, count) / count;
     std::cout << "a read: " << to_read << " bytes of heap, a copying write: " << to_write << '\n';
     EXPECT_LT(to_read, 8192U);
-    EXPECT_LT(to_write, 2 * cluster + 16'384);
+    EXPECT_LT(to_write, 2 * copied_cluster + 16'384);
+    EXPECT_TRUE(wait(disk.close()));
+}
+
+/// However many there are: further ones wait for their turn.
+TEST_F(hostile_memory, of_all_requests_in_flight) {
+    constexpr std::size_t count = 2000;
+    constexpr std::size_t most = std::size_t{4} << 20;
+    auto disk = open_to_copy(count, {.request_bytes = most});
+    EXPECT_LT(heap_of(disk, device::verb::write, count), most + (1 << 20)); // and slices
     EXPECT_TRUE(wait(disk.close()));
 }
 

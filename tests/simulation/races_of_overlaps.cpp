@@ -172,6 +172,7 @@ TYPED_TEST(overlaps, a_middle_between_two_in_flight) {
 TYPED_TEST(overlaps, ten_thousand_on_one_cluster) {
     constexpr std::uint64_t count = 10000;
     typename TestFixture::stage_type s;
+    s.how.request_bytes = ~std::uint64_t{0}; // all of them at work
     this->warm_up(s);
     s.points.shut(point::l2_update, 1);
     s.write(0, 1, 0xff);

@@ -60,6 +60,7 @@ struct scenario {
     std::size_t cache_bytes = 0;
     std::uint64_t grow_ahead = 0;
     std::uint64_t count_ahead = 0;
+    std::uint64_t request_bytes = 0;
     io::memory::options device;
     unsigned depth = 1;
     unsigned operations = 0;
@@ -88,7 +89,8 @@ struct scenario {
         }
         text += ", cache " + std::to_string(cache_bytes) + ", ahead " +
                 std::to_string(grow_ahead) + ", count ahead " + std::to_string(count_ahead) +
-                ", depth " + std::to_string(depth) +
+                ", requests' bytes " + std::to_string(request_bytes) + ", depth " +
+                std::to_string(depth) +
                 ", alignment " + std::to_string(device.limits.offset_alignment) + ", device " +
                 (device.seed != 0 ? "seeded" : device.deferred ? "deferred" : "at once") +
                 ", sessions " + std::to_string(sessions) + ", snapshots " +
@@ -156,6 +158,8 @@ inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
         s.depth = one_of(random, {1U, 2U, 2U, 8U});
         s.flush_weight = 20;
     }
+    // One at work, a few, all.
+    s.request_bytes = one_of<std::uint64_t>(random, {0, 1 << 19, 1 << 30, 1 << 30});
     return s;
 }
 

@@ -77,6 +77,7 @@ auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool writ
                                         {.write = write,
                                          .references = qcow2::references::follow,
                                          .cache_bytes = s.cache_bytes,
+                                         .request_bytes = s.request_bytes,
                                          .grow_ahead = s.grow_ahead,
                                          .count_ahead = s.count_ahead,
                                          .inflate = &reference_image::inflate_stored}));

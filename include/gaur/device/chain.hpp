@@ -4,6 +4,7 @@
 #include <gaur/async/shard.hpp>
 #include <gaur/device/format.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -23,6 +24,11 @@ class chain {
     Top& top() noexcept { return *top_; }
     std::size_t depth() const noexcept { return 1 + lower_.size(); }
     Lower& lower(std::size_t i) noexcept { return *lower_[i]; }
+    std::uint64_t largest_cluster() const noexcept {
+        std::uint64_t largest = top_->cluster_size();
+        for (const auto& below : lower_) { largest = std::max(largest, below->cluster_size()); }
+        return largest;
+    }
 
     /// Where the bytes at `at` come from: the layer and its extent, or what some layer wants first.
     struct found {

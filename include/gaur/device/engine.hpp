@@ -9,6 +9,7 @@
 #include <gaur/track/in_flight.hpp>
 #include <gaur/track/ordering.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -16,8 +17,15 @@
 
 namespace gaur::device {
 
+/// What requests may take of memory together, see `engine`.
+inline constexpr std::uint64_t default_request_bytes = std::uint64_t{256} << 20;
+
 /// One open image at work: its shard, its layers, the changes in flight. It outlives the image that
 /// owns it for as long as requests are in flight: they end, the last one takes it apart.
+///
+/// Requests that take memory (a coroutine, clusters to copy or inflate) are at work up to a bound;
+/// those beyond it wait for their turn, in order, linked by themselves. One is always at work, and
+/// none that is waits for one that is not.
 template <io::IoBackend B, exec::Executor Ex, class Top, class Lower, track::Ordering Order,
           async::Probe P>
 class engine {
@@ -27,9 +35,11 @@ class engine {
     using generation = track::quarantine::generation;
 
     engine(std::unique_ptr<shard_type> shard, std::unique_ptr<Top> top,
-           std::vector<std::unique_ptr<Lower>> lower)
+           std::vector<std::unique_ptr<Lower>> lower,
+           std::uint64_t request_bytes = default_request_bytes)
         : shard_(std::move(shard)), layers_(*shard_, std::move(top), std::move(lower)),
-          reaper_(*this) {
+          reaper_(*this),
+          most_at_work_(std::max<std::uint64_t>(1, request_bytes / bytes_of_each())) {
         this->top().on_idle(&on_idle, this);
     }
     engine(const engine&) = delete;
@@ -64,6 +74,25 @@ class engine {
         top().leave(g);
         shard_->set_requests(--in_flight_);
         if (in_flight_ == 0) { quiet(); }
+    }
+
+    /// True where a request may get to work now; else it is posted when its turn has come.
+    bool begin_work(exec::work& w) noexcept {
+        if (at_work_ < most_at_work_) {
+            ++at_work_;
+            return true;
+        }
+        waiting_for_turn_.push_back(w);
+        return false;
+    }
+    void end_work() noexcept {
+        if (waiting_for_turn_.empty()) {
+            --at_work_;
+            return;
+        }
+        exec::work& next = waiting_for_turn_.front();
+        waiting_for_turn_.pop_front();
+        shard_->executor().post(next);
     }
 
     /// No further requests. What is in flight goes on.
@@ -104,6 +133,12 @@ class engine {
     /// an engine that he knows to be still there.
     [[gnu::noinline]] void take_apart() noexcept { delete this; }
 
+    /// A cluster that is copied or inflated, and as much to read it from; frames of coroutines, and
+    /// operations: `chain` has up to 256 in flight for one request.
+    std::uint64_t bytes_of_each() noexcept {
+        return 2 * layers_.largest_cluster() + (std::uint64_t{96} << 10);
+    }
+
     static void on_idle(void* self) noexcept {
         auto& e = *static_cast<engine*>(self);
         if (e.in_flight_ == 0) { e.quiet(); }
@@ -127,8 +162,11 @@ class engine {
     chain<shard_type, Top, Lower> layers_;
     track::in_flight<> changes_;
     exec::work_queue waiting_for_quiet_;
+    exec::work_queue waiting_for_turn_;
     reaper reaper_;
     std::size_t in_flight_ = 0;
+    std::uint64_t at_work_ = 0;
+    std::uint64_t most_at_work_;
     bool closed_ = false;
     bool abandoned_ = false;
     bool reaping_ = false;

@@ -25,7 +25,8 @@ enum class verb : std::uint8_t { read, write, flush };
 ///     result<void> status = sync_wait(r);  // or: waited for, in a thread that may block
 ///
 /// A request whose mapping is in memory and in one run goes from here straight to the backend: no
-/// coroutine, no allocation, no queue. Everything else is one coroutine, its frame from a pool.
+/// coroutine, no allocation, no queue. Everything else is one coroutine, its frame from a pool; the
+/// engine bounds how many of these are at work.
 template <class Engine>
 class request : Engine::shard_type::file::operation, exec::work {
     using operation = typename Engine::shard_type::file::operation;
@@ -82,6 +83,7 @@ class request : Engine::shard_type::file::operation, exec::work {
         // The coroutine runs from the executor's floor, so that nothing of the engine ever runs
         // inside another part of it.
         state_ = state::starting;
+        if (!engine_->begin_work(*this)) { return false; }
         ended_inside_ = false;
         in_post_ = true;
         executor().post(*this);
@@ -181,6 +183,7 @@ class request : Engine::shard_type::file::operation, exec::work {
     void slow_ended() noexcept {
         status_ = slow_.take();
         slow_.destroy();
+        engine_->end_work();
         finish();
         if (in_post_) {
             ended_inside_ = true;

@@ -64,7 +64,8 @@ async::task<image<B, Ex, Order, P>> open(B& io, Ex executor, std::string path,
         }
     }
     auto whole =
-        std::make_unique<engine>(std::move(shard), *std::move(top), *std::move(lower));
+        std::make_unique<engine>(std::move(shard), *std::move(top), *std::move(lower),
+                                 options.request_bytes);
     co_return image<B, Ex, Order, P>(std::move(whole));
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/device/engine.hpp>
 #include <gaur/io/file_lock.hpp>
 #include <gaur/qcow2/format.hpp>
 #include <gaur/qcow2/gate.hpp>
@@ -29,6 +30,9 @@ struct open_options {
     unsigned max_depth = 64;       ///< files in the chain
     layout::limits limits = {};    ///< of what each of them may claim
     std::size_t cache_bytes = std::size_t{32} << 20; ///< of L2 and refcount slices, each file
+    /// Of memory that requests take together, at most: each that is at work is reckoned with two
+    /// clusters and 96 KiB. Further ones are taken too, but wait for their turn and take none.
+    std::uint64_t request_bytes = device::default_request_bytes;
     /// How far ahead of use the file is grown, bytes; 0: not at all. Cut back on close.
     std::uint64_t grow_ahead = std::uint64_t{64} << 20;
     /// How far ahead of use clusters are counted, bytes; 0: not at all. A flush then seldom has a
