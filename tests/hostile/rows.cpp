@@ -109,7 +109,8 @@ class case_of {
         for (const auto& [name, bytes] : beside) { on_.set(name, bytes); }
         made_ = on_.io.snapshot();
         read_limit_ = 4 * on_.files_size() + (1 << 20);
-        how_ = {.references = v.policy, .inflate = &qcow2::zlib_inflate};
+        how_ = {.references = v.policy, .without_snapshots = v.without_snapshots,
+                .inflate = &qcow2::zlib_inflate};
     }
 
     void run() {
@@ -483,6 +484,7 @@ errc code_of(const std::string& name) {
         {"snapshot_table_too_large", errc::snapshot_table_too_large},
         {"snapshot_malformed", errc::snapshot_malformed},
         {"snapshot_l1_too_large", errc::snapshot_l1_too_large},
+        {"snapshots_left_out", errc::snapshots_left_out},
         {"extension_malformed", errc::extension_malformed}};
     const auto found = codes.find(name);
     EXPECT_NE(found, codes.end()) << name;
@@ -546,6 +548,10 @@ std::map<std::string, std::vector<variant>> cases_of_the_readme() {
     all["compressed clusters, deflate"] = {sound({}, guest::packed * 4096)};
     all["compressed clusters, zstd"] = {row_of(13, "zstd")};
     all["internal snapshots"] = {sound({}, guest::shared * 4096)};
+    all["… whose table is damaged"] = {row_of(38, "extra_data_of_1025_bytes"),
+                                       row_of(38, "name_past_the_end")};
+    all["… without looking at it (`without_snapshots`)"] = {
+        row_of(38, "without_extra_data_of_1025_bytes"), row_of(38, "without_a_sound_one")};
     auto& lazy = all["lazy refcounts"];
     lazy = {sound({})};
     lazy[0].damage = [](crafted_image& i, files&) {
@@ -591,7 +597,9 @@ TEST(readme, says_what_is_supported) {
             stage on;
             on.set("image", image.bytes);
             for (const auto& [name, bytes] : beside) { on.set(name, bytes); }
-            qcow2::open_options how{.references = v.policy, .inflate = &qcow2::zlib_inflate};
+            qcow2::open_options how{.references = v.policy,
+                                    .without_snapshots = v.without_snapshots,
+                                    .inflate = &qcow2::zlib_inflate};
             auto disk = on.open(how);
             EXPECT_TRUE(is(disk, reading)) << text(disk);
             if (disk) { EXPECT_TRUE(on.wait(disk->close())); }

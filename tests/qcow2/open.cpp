@@ -125,6 +125,25 @@ TEST_F(open_test, malformed_snapshot_table) {
     EXPECT_EQ(refusal({}), text(errc::snapshot_malformed, end));
 }
 
+/// What cannot be understood of a snapshot table, in the header too, is not looked at where a
+/// reader asks for that. (All of row 38: tests/hostile/rows.cpp.)
+TEST_F(open_test, without_snapshots) {
+    create();
+    images.set<std::uint32_t>("i", field::nb_snapshots, 65537);
+    images.set("i", field::snapshots_offset, 512 + 8);
+    const std::vector<std::byte> before = images.bytes("i");
+    EXPECT_EQ(refusal({}), text(errc::snapshot_table_too_large, 65537));
+    EXPECT_EQ(refusal({.without_snapshots = true}), "");
+    EXPECT_EQ(refusal({.write = true, .without_snapshots = true}), text(errc::snapshots_left_out));
+    EXPECT_EQ(images.bytes("i"), before);
+    images.create("top", {.size = 4096, .backing_file = "i", .backing_format = "qcow2"});
+    const auto follow = qcow2::references::follow;
+    EXPECT_EQ(refusal({.references = follow}, "top"), text(errc::snapshot_table_too_large, 65537));
+    EXPECT_EQ(refusal({.references = follow, .without_snapshots = true}, "top"), "");
+    images.set_bytes("i", std::span(before).first(70)); // shorter than the fields
+    EXPECT_EQ(refusal({.without_snapshots = true}), text(errc::truncated_header, 70));
+}
+
 TEST_F(open_test, names_are_followed_only_where_allowed) {
     images.set_bytes("dir/below", std::vector<std::byte>(4096, std::byte{9}));
     images.create("dir/top", {.size = 4096, .backing_file = "below", .backing_format = "raw"});

@@ -53,6 +53,12 @@ struct outcome {
 constexpr outcome refused(errc why) {
     return {.reading = why, .writing = why, .check = why, .repair = why};
 }
+/// It can be read all the same, without its snapshots.
+constexpr outcome readable_without(std::variant<verdict, errc> check) {
+    const auto* const why = std::get_if<errc>(&check);
+    return {.writing = errc::snapshots_left_out, .check = check,
+            .repair = why != nullptr ? std::variant<repaired, errc>(*why) : repaired::refused};
+}
 /// It is sound, and it needs what gaur does not have. The check may know how to look at it.
 constexpr outcome lacking(errc why) { return {.reading = why, .writing = why}; }
 
@@ -67,6 +73,7 @@ struct variant {
     craft made_of = {};
     std::uint64_t at = 0; ///< guest offset that is written
     qcow2::references policy = qcow2::references::refuse;
+    bool without_snapshots = false;
 };
 
 inline constexpr const char* row_names[] = {
@@ -569,8 +576,7 @@ inline const std::vector<variant>& variants() {
         {38, "unaligned",
          [](image& i, files&) { put<std::uint64_t>(i, field::snapshots_offset, 512); },
          refused(errc::snapshot_table_offset)},
-        // There is no option to open such an image without its snapshots; the check says what is
-        // wrong.
+        // The check says what is wrong.
         {38, "extra_data_of_1025_bytes",
          [](image& i, files&) { put<std::uint32_t>(i, i.snapshots + 36, 1025); },
          {.reading = errc::snapshot_malformed, .writing = errc::snapshot_malformed,
@@ -592,6 +598,21 @@ inline const std::vector<variant>& variants() {
          },
          {.reading = errc::snapshot_table_too_large, .writing = errc::snapshot_table_too_large,
           .check = unread, .repair = repaired::refused}},
+        // Asked for without its snapshots it can be read.
+        {38, "without_too_many",
+         [](image& i, files&) { put<std::uint32_t>(i, field::nb_snapshots, 65537); },
+         readable_without(errc::snapshot_table_too_large), {}, 0, references::refuse, true},
+        {38, "without_those_past_the_end",
+         [](image& i, files&) { put<std::uint32_t>(i, field::nb_snapshots, 65536); },
+         readable_without(errc::table_past_end), {}, 0, references::refuse, true},
+        {38, "without_an_unaligned_table",
+         [](image& i, files&) { put<std::uint64_t>(i, field::snapshots_offset, 512); },
+         readable_without(errc::snapshot_table_offset), {}, 0, references::refuse, true},
+        {38, "without_extra_data_of_1025_bytes",
+         [](image& i, files&) { put<std::uint32_t>(i, i.snapshots + 36, 1025); },
+         readable_without(unread), {}, 0, references::refuse, true},
+        {38, "without_a_sound_one", [](image&, files&) {},
+         {.writing = errc::snapshots_left_out}, {}, 0, references::refuse, true},
         // As many as there may be: sound but for what they leave out.
         {38, "65536_empty_ones",
          [](image& i, files&) {

@@ -37,6 +37,7 @@ enum class errc : std::uint16_t {
     writers_excluded,     ///< … who lets nobody write
     readers_excluded,     ///< … who lets nobody even read
     share_needs_read_only, ///< io::locking::force_share, to write
+    snapshots_left_out,   ///< open_options::without_snapshots, to write
     too_much_to_check,    ///< bytes that the check would read
     out_of_time,          ///< nothing: the check has taken as long as it may
 
@@ -145,6 +146,10 @@ inline constexpr errc_text errc_texts[] = {
                              "itself alone; close it there",
      errc_text::unit::none},
     {errc::share_needs_read_only, "what is shared with a writer is opened for reading only",
+     errc_text::unit::none},
+    {errc::snapshots_left_out,
+     "an image is opened without its snapshots for reading only: a writer has to know which "
+     "clusters are theirs; check and repair it",
      errc_text::unit::none},
     {errc::too_much_to_check, "the check would read more of this image than "
                               "check_options::max_read allows; raise it if the image is trusted",

@@ -29,6 +29,9 @@ struct open_options {
     std::string backing_format = {}; ///< "qcow2" or "raw", where the image does not say
     unsigned max_depth = 64;       ///< files in the chain
     layout::limits limits = {};    ///< of what each of them may claim
+    /// As if no file of the chain had any: for an image whose snapshot table is damaged. Nothing of
+    /// the table is looked at. Not to write.
+    bool without_snapshots = false;
     std::size_t cache_bytes = std::size_t{32} << 20; ///< of L2 and refcount slices, each file
     /// Of memory that requests take together, at most: each that is at work is reckoned with two
     /// clusters and 96 KiB. Further ones are taken too, but wait for their turn and take none.
@@ -69,9 +72,10 @@ struct read_header {
     std::uint64_t file_size = 0;
 };
 
+/// `without_snapshots`: the fields that name their table are taken for 0.
 template <class Shard>
 async::task<read_header> load_header(Shard& shard, typename Shard::file& file,
-                                     layout::limits limits = {}) {
+                                     layout::limits limits = {}, bool without_snapshots = false) {
     read_header out;
     const result<std::uint64_t> size = file.size();
     if (!size) { co_return size.error(); }
@@ -89,6 +93,10 @@ async::task<read_header> load_header(Shard& shard, typename Shard::file& file,
         if (*cluster <= needed) { break; }
         needed = *cluster;
     }
+    if (without_snapshots) {
+        static_assert(layout::field::snapshots_offset == layout::field::nb_snapshots + 4);
+        std::fill_n(out.first_cluster.begin() + layout::field::nb_snapshots, 12, std::byte{0});
+    }
     result<layout::header> parsed = layout::parse(out.first_cluster, *size, limits);
     if (!parsed) { co_return parsed.error(); }
     out.header = *std::move(parsed);
@@ -102,6 +110,7 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
                                                         const std::string& path,
                                                         const open_options& options) {
     using backend_file = typename Shard::backend_type::file;
+    if (options.write && options.without_snapshots) { co_return errc::snapshots_left_out; }
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
     if (!lock) { co_return lock.error(); }
     result<backend_file> opened =
@@ -112,15 +121,16 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     // needs to know the header first.
     std::optional<typename Shard::file> probe_file;
     probe_file.emplace(io, *std::move(opened), shard.buffers());
-    async::task<read_header> heading = load_header(shard, *probe_file, options.limits);
+    async::task<read_header> heading = load_header(
+        shard, *probe_file, options.limits, options.without_snapshots);
     result<read_header> found = co_await heading;
     if (!found) { co_return found.error(); }
     const result<void> supported = layout::check_supported(found->header, options.write);
     if (!supported) { co_return supported.error(); }
     const layout::header& h = found->header;
 
-    // A writer must not write over what belongs to snapshots. Nobody else needs them, but QEMU does
-    // not open an image at all whose table cannot be understood.
+    // A writer must not write over what belongs to snapshots. Nobody else needs them, but an image
+    // whose table cannot be understood is opened by who asks for it only; by QEMU not at all.
     async::task<snapshot_table> reading_snapshots =
         load_snapshots(shard, *probe_file, h, found->file_size, options.limits,
                        snapshot_text::drop);
