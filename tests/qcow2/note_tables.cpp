@@ -220,6 +220,13 @@ class kept_tables : public ::testing::Test {
         auto r = disk.write({guest_cluster * cluster}, sector);
         return async::sync_wait(r);
     }
+    /// So that what was let go is free.
+    static void flush_often(image& disk) {
+        for (int n = 0; n < 3; ++n) {
+            auto flushed = disk.flush();
+            EXPECT_TRUE(async::sync_wait(flushed));
+        }
+    }
     static bool overlaps(const result<void>& r) {
         return !r && r.error() == errc::metadata_overlap;
     }
@@ -233,14 +240,15 @@ class kept_tables : public ::testing::Test {
         return kept;
     }
     /// The image has been closed for writing, says so, and the snapshot has lost nothing.
-    void expect_fenced(image& disk, const std::vector<std::byte>& before) {
+    void expect_fenced(image& disk, const std::vector<std::byte>& before,
+                       std::uint64_t table = 0) {
         EXPECT_FALSE(disk.is_writable());
         const result<void> refused = write(disk, crafted_image::data_too);
         EXPECT_TRUE(!refused && refused.error() == errc::read_only);
         EXPECT_EQ(events.size(), 1U);
         for (const error& why : events) {
             EXPECT_TRUE(why == errc::metadata_overlap);
-            EXPECT_EQ(why.where(), i.snapshot_l2);
+            EXPECT_EQ(why.where(), table != 0 ? table : i.snapshot_l2);
         }
         EXPECT_TRUE(images.wait(disk.close()));
         EXPECT_TRUE(images.header("i").is_corrupt());
@@ -275,11 +283,19 @@ TEST_F(kept_tables, a_snapshots_l2_table_is_not_freed) {
     image disk = open_to_write();
     const std::vector<std::byte> before = snapshot_tables();
     EXPECT_TRUE(write(disk, crafted_image::hole)) << "into a table of its own";
-    for (int n = 0; n < 3; ++n) {
-        auto flushed = disk.flush();
-        EXPECT_TRUE(async::sync_wait(flushed));
-    }
+    flush_often(disk);
     expect_fenced(disk, before);
+}
+
+/// Nor what the active state takes for an L2 table, and a snapshot has for its L1 table.
+TEST_F(kept_tables, a_snapshots_l1_table_is_not_freed) {
+    i.set(i.l1, i.snapshot_l1);
+    i.set(i.snapshot_l1, 0); // which is no L2 entry
+    image disk = open_to_write();
+    const std::vector<std::byte> before = snapshot_tables();
+    EXPECT_TRUE(write(disk, crafted_image::hole)) << "into a table of its own";
+    flush_often(disk);
+    expect_fenced(disk, before, i.snapshot_l1);
 }
 
 TEST_F(kept_tables, nor_does_a_write_go_over_a_bitmaps_table) {

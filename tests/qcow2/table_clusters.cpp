@@ -66,15 +66,18 @@ TEST(table_clusters, many_runs_at_once_are_as_good_as_one_by_one) {
                                           {{11}, {1}}, {{32}, {1}}, {{41}, {1}}};
     table_clusters all;
     EXPECT_TRUE(all.add(host_range{{40}, {1}}));
-    EXPECT_TRUE(all.add(many));
-    EXPECT_TRUE(all.add(std::span<const host_range>()));
+    EXPECT_TRUE(all.keep(many));
+    EXPECT_TRUE(all.keep(std::span<const host_range>()));
     std::set<std::uint64_t> expected{40, 41, 70};
     for (std::uint64_t c = 10; c < 33; ++c) { expected.insert(c); }
     for (std::uint64_t c = 0; c < 100; ++c) {
         EXPECT_EQ(all.meets({{c}, {1}}), expected.contains(c)) << c;
+        EXPECT_EQ(all.is_kept({c}), c != 40 && expected.contains(c)) << c;
     }
     all.remove({12});
-    EXPECT_FALSE(all.meets({{12}, {1}})) << "each cluster is in one run";
+    EXPECT_TRUE(all.meets({{12}, {1}}) && all.is_kept({12}));
+    all.remove({40});
+    EXPECT_FALSE(all.meets({{40}, {1}}));
 }
 
 /// As many as an image may have snapshots, the last in the file first: one by one each would move
@@ -83,7 +86,7 @@ TEST(table_clusters, as_many_runs_as_there_may_be) {
     std::vector<host_range> many;
     for (std::uint64_t c = 1'000'000; c > 0; --c) { many.push_back({{2 * c}, {1}}); }
     table_clusters all;
-    EXPECT_TRUE(all.add(many));
+    EXPECT_TRUE(all.keep(many));
     EXPECT_TRUE(all.meets({{2}, {1}}));
     EXPECT_TRUE(all.meets({{2'000'000}, {1}}));
     EXPECT_FALSE(all.meets({{1'999'999}, {1}}));

@@ -142,7 +142,7 @@ async::task<void> note_snapshot_tables(Shard& shard, metadata<Shard>& m,
         if (at.value >= file_size) { continue; }
         runs.push_back(g.touched(at, std::min(std::uint64_t{s.l1_size} * 8, file_size - at.value)));
     }
-    if (!m.table_places.add(runs)) { co_return error::from_errno(ENOMEM); }
+    if (!m.table_places.keep(runs)) { co_return error::from_errno(ENOMEM); }
     result<std::vector<file_range>> found =
         snapshot_l1_tables(all, g.bits, file_size, limits.within_format());
     if (!found) { co_return found.error(); }
@@ -222,7 +222,7 @@ async::task<void> note_bitmap_tables(Shard& shard, metadata<Shard>& m, std::uint
                      8);
         at += std::min(stored, end - at);
     }
-    if (!m.table_places.add(runs)) { co_return error::from_errno(ENOMEM); }
+    if (!m.table_places.keep(runs)) { co_return error::from_errno(ENOMEM); }
     co_return {};
 }
 

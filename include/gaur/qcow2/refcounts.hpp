@@ -91,7 +91,7 @@ class refcounts {
         if (count == 0) { return {}; }
         const host_offset at = m_.tables.clusters.offset_of(c);
         if (count == 1 && m_.table_places.is_kept(c)) {
-            // A snapshot still has the table, so this is one reference too few.
+            // Not in use by us alone: a snapshot has the table, or it is another one in truth.
             static_cast<void>(m_.damaged_at(at));
             return {};
         }

@@ -33,34 +33,36 @@ class table_clusters {
         }
         return insert(at, run);
     }
-    /// Many at once, in any order: one after another, each would push half of the others aside.
-    bool add(std::span<const host_range> many) noexcept {
-        try {
-            runs_.insert(runs_.end(), many.begin(), many.end());
-        } catch (const std::bad_alloc&) { return false; }
-        std::ranges::sort(runs_, {}, &host_range::first);
-        std::size_t kept = 0;
-        for (const host_range& run : runs_) {
-            if (run.empty()) { continue; }
-            if (kept != 0 && run.first <= runs_[kept - 1].end()) {
-                host_range& before = runs_[kept - 1];
-                before.count = std::max(before.end(), run.end()) - before.first;
-            } else {
-                runs_[kept++] = run;
-            }
-        }
-        runs_.resize(kept);
-        return true;
-    }
     bool add(host_cluster c) noexcept { return add_to_slots(key_of(c)); }
 
     /// A table that no request of ours gives up: were its cluster freed, its refcount was wrong.
     bool keep(host_cluster c) noexcept { return add_to_slots(key_of(c) | kept_bit); }
+    /// Many of them at once, in any order: one after another, each would push half of the others
+    /// aside.
+    bool keep(std::span<const host_range> many) noexcept {
+        try {
+            kept_runs_.insert(kept_runs_.end(), many.begin(), many.end());
+        } catch (const std::bad_alloc&) { return false; }
+        std::ranges::sort(kept_runs_, {}, &host_range::first);
+        std::size_t apart = 0;
+        for (const host_range& run : kept_runs_) {
+            if (run.empty()) { continue; }
+            if (apart != 0 && run.first <= kept_runs_[apart - 1].end()) {
+                host_range& before = kept_runs_[apart - 1];
+                before.count = std::max(before.end(), run.end()) - before.first;
+            } else {
+                kept_runs_[apart++] = run;
+            }
+        }
+        kept_runs_.resize(apart);
+        return true;
+    }
     bool is_kept(host_cluster c) const noexcept {
-        return count_ != 0 && (slots_[find(key_of(c))] & kept_bit) != 0;
+        return meets(kept_runs_, {c, {1}}) ||
+               (count_ != 0 && (slots_[find(key_of(c))] & kept_bit) != 0);
     }
 
-    /// It has been freed: whatever table was there is gone.
+    /// It has been freed: whatever table was there is gone. Not one that is kept.
     void remove(host_cluster c) noexcept {
         remove_from_slots(c);
         const auto at = std::ranges::upper_bound(runs_, c, {}, &host_range::end);
@@ -78,8 +80,7 @@ class table_clusters {
 
     /// Whether a table lies in one of these clusters.
     bool meets(host_range range) const noexcept {
-        const auto at = std::ranges::upper_bound(runs_, range.first, {}, &host_range::end);
-        if (at != runs_.end() && at->overlaps(range)) { return true; }
+        if (meets(runs_, range) || meets(kept_runs_, range)) { return true; }
         if (count_ == 0) { return false; }
         for (host_cluster c = range.first; c < range.end(); c = c + cluster_count{1}) {
             if (slots_[find(key_of(c))] != 0) { return true; }
@@ -88,8 +89,13 @@ class table_clusters {
     }
 
   private:
+    /// In order, and apart from each other.
     using run_list = std::vector<host_range>;
 
+    static bool meets(const run_list& runs, host_range range) noexcept {
+        const auto at = std::ranges::upper_bound(runs, range.first, {}, &host_range::end);
+        return at != runs.end() && at->overlaps(range);
+    }
     bool insert(run_list::iterator at, host_range run) noexcept {
         try {
             runs_.insert(at, run);
@@ -147,7 +153,8 @@ class table_clusters {
         }
     }
 
-    run_list runs_; // in order, and apart from each other
+    run_list runs_;
+    run_list kept_runs_;
     std::vector<std::uint64_t> slots_;
     std::size_t count_ = 0;
 };
