@@ -1,16 +1,28 @@
 // SPDX-License-Identifier: BSL-1.0
 // Small workloads, all of them: up to three operations, on each kind of cluster, in images of
 // several shapes; and after each the disks that a power cut may leave: all, where they are at most
-// 1024 an epoch, else every choice of at most 10 whole changes and some torn ones.
+// 1024 an epoch, else every choice of at most 10 whole changes and some torn ones; of more changes
+// none, all, each alone, all but each, the metadata, the data, and some at random.
 //
 //   GAUR_EXHAUSTIVE=3 test_simulation --gtest_filter='exhaustive*'   not only a part of them; 4:
 //                                                                    up to four operations, …
+//   GAUR_QEMU_EVERY=1000 …                             how many disks go to qemu-img; 0: none
 //
 // States are looked at whenever a flush is in flight, and when an operation has ended. That is all
 // of them: what a cut may leave at any other moment it may leave at the next of these as well, with
 // the changes between lost.
+//
+// Some of the disks are recovered: repaired where they are marked dirty, and now and then where
+// clusters leak; opened, read, written to and closed. In all of this the power goes again, some of
+// those disks are recovered in the same way, with a third cut, and some of what that leaves without
+// one. What a recovery has seen of the disk at its begin must be there after the next cut too.
 #include "support/every_coin.hpp"
+#include "support/judged_by_qemu.hpp"
 #include "support/simulated_disk.hpp"
+
+#include <gaur/qcow2/repair.hpp>
+
+#include <array>
 
 namespace gaur::test {
 namespace {
@@ -57,16 +69,14 @@ struct start {
 using executor = exec::inline_loop::executor;
 using tried_image = qcow2::image<simulated_device, executor>;
 
-tried_image open_or_die(simulated_device& io, exec::inline_loop& loop, const shape& how,
-                        bool write) {
-    return simulation::must(sync_wait(
-        io, loop.get_executor(),
-        qcow2::open(io, loop.get_executor(), "top",
-                    {.write = write,
-                     .references = qcow2::references::follow,
-                     .grow_ahead = 0,
-                     .count_ahead = how.count_ahead,
-                     .inflate = &reference_image::inflate_stored})));
+async::task<tried_image> open_top(simulated_device& io, exec::inline_loop& loop, const shape& how,
+                                  bool write) {
+    return qcow2::open(io, loop.get_executor(), "top",
+                       {.write = write,
+                        .references = qcow2::references::follow,
+                        .grow_ahead = 0,
+                        .count_ahead = how.count_ahead,
+                        .inflate = &reference_image::inflate_stored});
 }
 
 /// Nothing where there is no such image.
@@ -93,7 +103,8 @@ std::optional<start> make_start(const shape& how, kind what) {
                                qcow2::create(io, loop.get_executor(), "top", plan)));
     s.content = s.below;
     if (what != kind::unallocated && what != kind::backed) {
-        tried_image disk = open_or_die(io, loop, how, true);
+        tried_image disk = simulation::must(
+            sync_wait(io, loop.get_executor(), open_top(io, loop, how, true)));
         fill_tagged(s.content, 0, 0xb000'0001);
         auto writing = disk.write({0}, s.content);
         simulation::must(sync_wait(writing));
@@ -114,32 +125,85 @@ std::optional<start> make_start(const shape& how, kind what) {
     return s;
 }
 
-/// One workload, and the disks that a cut in its last operation may leave.
-class workload {
-  public:
-    workload(const shape& how, const start& from, std::span<const operation> steps)
-        : how_(how), from_(from), steps_(steps), model_(from.content),
-          io_(*io::memory::backend::make({.deferred = true}, from.files), {.record = true}) {}
+/// How many disks are looked at, of those that there may be in an epoch.
+struct bounds {
+    unsigned coins;  ///< all of them with no more than these, or every choice of so many changes
+    bool each;       ///< of more changes each alone, and all but each
+    unsigned random; ///< each change lost, kept or torn
+    unsigned torn;   ///< all changes torn
+    unsigned one_in; ///< of these disks one is recovered
+};
+constexpr unsigned most_cuts = 3;
+/// By the cuts before.
+using all_bounds = std::array<bounds, most_cuts>;
+constexpr all_bounds a_part = {{{10, true, 64, 16, 64}, {3, false, 2, 1, 32}, {2, false, 1, 1, 16}}};
+constexpr all_bounds in_full = {
+    {{10, true, 64, 16, 32}, {7, true, 16, 8, 64}, {4, false, 8, 4, 64}}};
 
-    std::string run() {
-        disk_.emplace(open_or_die(io_, loop_, how_, true));
-        for (std::size_t i = 0; i < steps_.size() && wrong_.empty(); ++i) {
-            looking_ = i + 1 == steps_.size();
-            do_step(steps_[i]);
+/// What a workload and its recoveries have in common.
+struct course {
+    const all_bounds& most;
+    std::uint64_t qemu_every; ///< 0: never
+    std::uint64_t turn;       ///< which disks are chosen
+    std::uint64_t disks[most_cuts] = {};
+    std::uint64_t to_qemu = 0;
+};
+
+/// One session with an image, and the disks that a cut in it may leave: of a workload in its last
+/// operation, of a recovery at any time.
+class session {
+  public:
+    session(const shape& how, const start& from, model_disk model, const memory_disk& files,
+            unsigned cuts, course& all)
+        : how_(how), from_(from), cuts_(cuts), all_(all), model_(std::move(model)),
+          io_(*io::memory::backend::make({.deferred = true}, files),
+              {.record = cuts < most_cuts}) {}
+
+    std::string run(std::span<const operation> steps) {
+        looking_ = is_recovery() && cuts_ < most_cuts;
+        if (is_recovery()) { mend(); }
+        if (wrong_.empty()) { open(true); }
+        for (std::size_t i = 0; i < steps.size() && wrong_.empty(); ++i) {
+            if (!is_recovery()) { looking_ = i + 1 == steps.size(); }
+            do_step(steps[i]);
             if (looking_) { look_at_all(); }
         }
-        looking_ = false;
-        close();
-        if (wrong_.empty()) { look_at_end(); }
+        looking_ = looking_ && is_recovery();
+        if (disk_) { close(); }
+        if (looking_) { look_at_all(); }
+        if (wrong_.empty()) { look_at_rest(io_.inner().content("top"), false); }
         return wrong_;
     }
-    std::uint64_t states() const noexcept { return states_; }
 
   private:
     using fate = io::power_log::fate;
 
-    void note(std::string what) {
-        if (wrong_.empty()) { wrong_ = std::move(what); }
+    bool is_recovery() const noexcept { return cuts_ != 0; }
+    void note(const std::string& what) {
+        if (!wrong_.empty() || what.empty()) { return; }
+        wrong_ = is_recovery() ? "after cut " + std::to_string(cuts_) + ": " + what : what;
+    }
+
+    /// Stale refcounts have to be counted anew before anybody writes.
+    void mend() {
+        reference_image file(io_.inner().content("top").bytes());
+        const bool dirty = file.is_dirty();
+        may_leak_ = !dirty && file.check().leaks != 0;
+        if (dirty) {
+            open(false);
+            do_step(operation::read);
+            close();
+        } else if (!may_leak_ || all_.turn % 2 == 0) {
+            return;
+        }
+        const auto done = wait(qcow2::repair(io_, loop_.get_executor(), "top"));
+        if (!done) { return note("repair: " + done.error().message()); }
+        if (done->outcome == qcow2::repair_outcome::refused) { return note("repair is refused"); }
+        if (looking_) { look_at_all(); }
+        // What is counted past the file's end is none of a check's.
+        const auto v = reference_image(io_.inner().content("top").bytes()).check();
+        if (v.leaks != v.leaks_past_end) { note("repaired, but clusters leak"); }
+        may_leak_ = v.leaks != 0;
     }
 
     void do_step(operation what) {
@@ -163,9 +227,13 @@ class workload {
         }
         case operation::reopen:
             close();
-            disk_.emplace(open_or_die(io_, loop_, how_, true));
+            open(true);
             return;
         }
+    }
+
+    void open(bool write) {
+        disk_.emplace(simulation::must(wait(open_top(io_, loop_, how_, write))));
     }
 
     void write(std::uint64_t at, std::uint64_t size, bool zeroes) {
@@ -194,17 +262,21 @@ class workload {
 
     void close() {
         const std::uint32_t began = model_.begin_flush();
-        bool ended = false;
-        async::task<void> closing = disk_->close();
-        const bool at_once = closing.start(
-            {[](void* flag) noexcept { *static_cast<bool*>(flag) = true; }, &ended});
-        ended = ended || at_once;
-        wait_for(ended);
-        const result<void> closed = closing.take();
+        const result<void> closed = wait(disk_->close());
         if (!closed) { note("close: " + closed.error().message()); }
         model_.end_flush(began, closed.has_value());
         disk_.reset();
         while (io_.in_flight() != 0) { io_.wait(); }
+    }
+
+    template <class T>
+    result<T> wait(async::task<T> task) {
+        bool ended = false;
+        const bool at_once =
+            task.start({[](void* flag) noexcept { *static_cast<bool*>(flag) = true; }, &ended});
+        ended = ended || at_once;
+        wait_for(ended);
+        return task.take();
     }
 
     void wait_for(const bool& ended) {
@@ -219,7 +291,7 @@ class workload {
 
     /// What a cut now may leave.
     void look_at_all() {
-        constexpr unsigned most_coins = 10;
+        const bounds& most = all_.most[cuts_];
         std::uint64_t coins = 0;
         std::uint64_t changes = 0;
         const auto count = [&](std::size_t, const io::power_log::change& c) {
@@ -228,109 +300,111 @@ class workload {
             return fate::lost;
         };
         static_cast<void>(io_.log().survivors(io::seeded(0), count));
-        if (coins <= most_coins) {
+        if (coins <= most.coins) {
             every_coin all;
             do {
                 look_at(all.begin(), [](auto...) { return fate::torn; });
             } while (wrong_.empty() && all.next());
             return;
         }
-        const auto look_at_kept = [&](std::uint64_t kept) {
-            look_at(io::seeded(kept), [=](std::size_t i, const auto&) {
-                return (kept >> i & 1) != 0 ? fate::kept : fate::lost;
-            });
-        };
-        if (changes <= most_coins) {
-            for (std::uint64_t kept = 0; kept >> changes == 0; ++kept) { look_at_kept(kept); }
-        } else {
-            look_at_kept(0);
-            look_at_kept(~std::uint64_t{0});
-            for (std::uint64_t i = 0; i < changes; ++i) {
-                look_at_kept(std::uint64_t{1} << i);
-                look_at_kept(~(std::uint64_t{1} << i));
+        if (changes <= most.coins) {
+            for (std::uint64_t kept = 0; kept >> changes == 0; ++kept) {
+                look_at_kept(kept, [=](std::size_t i, const auto&) { return kept >> i & 1; });
             }
+        } else {
+            look_at_kinds(changes, most);
         }
-        for (std::uint64_t seed = 0; seed < 64; ++seed) {
+        for (unsigned n = 0; n < most.random; ++n) {
+            const std::uint64_t seed = is_recovery() ? ++all_.turn : n;
             io::seeded fates(seed);
             look_at(io::seeded(seed * 3), [fates](auto...) mutable {
                 return static_cast<fate>(fates.below(3));
             });
         }
+        for (unsigned n = 0; n < most.torn; ++n) {
+            look_at(io::seeded(++all_.turn), [](auto...) { return fate::torn; });
+        }
+    }
+    void look_at_kinds(std::uint64_t changes, const bounds& most) {
+        look_at_kept(0, [](auto...) { return false; });
+        look_at_kept(1, [](auto...) { return true; });
+        look_at_kept(2, [](std::size_t, const auto& c) { return is_guest_data(c); });
+        look_at_kept(3, [](std::size_t, const auto& c) { return !is_guest_data(c); });
+        for (std::uint64_t n = 0; most.each && n < changes; ++n) {
+            look_at_kept(n, [=](std::size_t i, const auto&) { return i == n; });
+            look_at_kept(n, [=](std::size_t i, const auto&) { return i != n; });
+        }
+    }
+    /// Whole changes, in an order that `seed` chooses where there is a choice.
+    template <class Kept>
+    void look_at_kept(std::uint64_t seed, Kept kept) {
+        look_at(io::seeded(seed), [kept](std::size_t i, const io::power_log::change& c) {
+            return kept(i, c) ? fate::kept : fate::lost;
+        });
     }
 
     template <class Random, class Decide>
     void look_at(Random random, Decide decide) {
         if (!wrong_.empty()) { return; }
         memory_disk disk = io_.log().survivors(random, decide);
-        ++states_;
-        look_at_rest(disk.at("top"), true);
-        if (wrong_.empty() && states_ % 64 == 1) { go_on_with(std::move(disk)); }
+        const std::uint64_t number = all_.turn + ++all_.disks[cuts_];
+        std::vector<std::byte> seen = look_at_rest(disk.at("top"), true);
+        const bool goes_on = number % all_.most[cuts_].one_in == 0;
+        const bool to_qemu = all_.qemu_every != 0 && number % all_.qemu_every == 0;
+        if (!wrong_.empty() || !(goes_on || to_qemu)) { return; }
+        disk.merge(io_.inner().snapshot());
+        if (to_qemu) {
+            ++all_.to_qemu;
+            note(judged_by_qemu(disk, seen));
+        }
+        if (goes_on) { go_on_with(disk, std::move(seen)); }
     }
 
-    bool look_at_rest(const io::sparse_bytes& top, bool after_cut) {
+    /// What a guest would read there.
+    std::vector<std::byte> look_at_rest(const io::sparse_bytes& top, bool after_cut) {
         reference_image file(top.bytes());
         if (!file.is_dirty()) {
             const auto v = file.check();
             if (v.corruptions != 0) { note("corruption: " + v.first); }
-            if (!after_cut && v.leaks != 0) { note(std::to_string(v.leaks) + " clusters leak"); }
+            if (!after_cut && !may_leak_ && v.leaks != 0) {
+                note(std::to_string(v.leaks) + " clusters leak");
+            }
         } else if (!after_cut) {
             note("closed, but marked dirty");
         }
         std::vector<std::byte> seen = from_.below;
-        file.read_over(seen);
-        if (after_cut) {
-            const std::string bad = model_.after_power_cut(seen);
-            if (!bad.empty()) { note("at rest: " + bad); }
-        } else if (const std::string bad = model_.settle(seen); !bad.empty()) {
-            note("at the end: " + bad);
-        }
         if (from_.has_snapshot) {
-            seen = from_.below;
             file.read_snapshot_over(0, seen);
             if (!same(seen, from_.content)) { note("the snapshot has changed"); }
+            seen = from_.below;
         }
-        return file.is_dirty();
-    }
-
-    /// Reads it through the engine, writes to it, closes it.
-    void go_on_with(memory_disk disk) {
-        disk.merge(io_.inner().snapshot());
-        const bool dirty = reference_image(disk.at("top").bytes()).is_dirty();
-        simulated_device io(*io::memory::backend::make({}, disk));
-        exec::inline_loop loop;
-        tried_image again = open_or_die(io, loop, how_, !dirty);
-        auto all = read_whole(io, again);
-        if (!all) { return note("reading all: " + all.error().message()); }
-        if (std::string bad = model_.after_power_cut(*all); !bad.empty()) {
-            return note("reopened: " + bad);
-        }
-        if (dirty) { return; }
-        const auto part = std::span(*all).subspan(how_.cluster() / 2, 2 * how_.cluster());
-        fill_tagged(part, how_.cluster() / 2, 0xb000'0002);
-        auto writing = again.write({how_.cluster() / 2}, part);
-        const result<void> written = sync_wait(writing);
-        const result<void> closed = sync_wait(io, loop.get_executor(), again.close());
-        if (!written || !closed) { return note("it cannot be written to"); }
-        reference_image file(io.inner().content("top").bytes());
-        if (const auto v = file.check(); v.corruptions != 0) {
-            return note("written to after the cut: " + v.first);
-        }
-        std::vector<std::byte> seen = from_.below;
         file.read_over(seen);
-        if (!same(seen, *all)) { note("written to after the cut, it reads differently"); }
+        const std::string bad = after_cut ? model_.after_power_cut(seen) : model_.settle(seen);
+        if (!bad.empty()) { note((after_cut ? "at rest: " : "at the end: ") + bad); }
+        return seen;
     }
 
-    void look_at_end() { look_at_rest(io_.inner().content("top"), false); }
+    /// Recovers what a cut has left.
+    void go_on_with(const memory_disk& disk, std::vector<std::byte> content) {
+        constexpr operation changes[] = {operation::write_across, operation::write_part,
+                                         operation::write_zeroes, operation::write_whole};
+        const operation steps[] = {operation::read, changes[++all_.turn % std::size(changes)]};
+        model_disk model = model_;
+        model.restart(std::move(content));
+        session next(how_, from_, std::move(model), disk, cuts_ + 1, all_);
+        wrong_ = next.run(steps);
+    }
 
     shape how_;
     const start& from_;
-    std::span<const operation> steps_;
+    unsigned cuts_; ///< before this session
+    course& all_;
     model_disk model_;
     simulated_device io_;
     exec::inline_loop loop_;
     std::optional<tried_image> disk_;
     bool looking_ = false;
-    std::uint64_t states_ = 0;
+    bool may_leak_ = false;
     std::string wrong_;
 };
 
@@ -347,6 +421,7 @@ std::vector<operation> sequence(std::uint64_t n) {
     }
     return steps;
 }
+
 TEST(exhaustive, up_to_three_operations_on_each_kind_of_cluster) {
     const std::uint64_t most = from_environment("GAUR_EXHAUSTIVE", 0);
     // A prime, so that a part has some of everything.
@@ -356,10 +431,13 @@ TEST(exhaustive, up_to_three_operations_on_each_kind_of_cluster) {
         of_n *= operations;
         sequences += of_n;
     }
+    const std::uint64_t qemu_every =
+        has_qemu_img() ? from_environment("GAUR_QEMU_EVERY", 20000) : 0;
     keep_memory();
     std::uint64_t number = 0;
     std::uint64_t run = 0;
-    std::uint64_t states = 0;
+    std::uint64_t disks[most_cuts] = {};
+    std::uint64_t to_qemu = 0;
     const double begin = core_seconds();
     for (const shape& how : shapes) {
         for (const kind what : kinds) {
@@ -367,9 +445,11 @@ TEST(exhaustive, up_to_three_operations_on_each_kind_of_cluster) {
             for (std::uint64_t n = 0; from && n < sequences; ++n) {
                 if (number++ % stride != 0) { continue; }
                 const std::vector<operation> steps = sequence(n);
-                workload one(how, *from, steps);
-                const std::string wrong = one.run();
-                states += one.states();
+                course all{most != 0 ? in_full : a_part, qemu_every, number * 7919};
+                session one(how, *from, model_disk(from->content), from->files, 0, all);
+                const std::string wrong = one.run(steps);
+                for (unsigned i = 0; i < most_cuts; ++i) { disks[i] += all.disks[i]; }
+                to_qemu += all.to_qemu;
                 ++run;
                 std::string named = "clusters of " + std::to_string(how.cluster()) + ", v" +
                                     std::to_string(how.version) + ", refcount bits " +
@@ -384,10 +464,15 @@ TEST(exhaustive, up_to_three_operations_on_each_kind_of_cluster) {
             }
         }
     }
-    std::printf("%llu of %llu workloads, %llu disks after a cut, %.0f a second of one core\n",
-                static_cast<unsigned long long>(run), static_cast<unsigned long long>(number),
-                static_cast<unsigned long long>(states),
-                static_cast<double>(states) / (core_seconds() - begin));
+    const double rate = static_cast<double>(disks[0] + disks[1] + disks[2]) /
+                        (core_seconds() - begin);
+    const auto print = [](const char* format, auto... numbers) {
+        std::printf(format, static_cast<unsigned long long>(numbers)...);
+    };
+    print("%llu of %llu workloads, %llu disks after a cut, %llu after a second, %llu after a third, "
+          "%llu to qemu-img, %llu a second of one core\n",
+          run, number, disks[0], disks[1], disks[2], to_qemu, rate);
+    if (!has_qemu_img()) { GTEST_SKIP() << "all is well, but qemu-img, not installed, saw none"; }
 }
 
 } // namespace

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // The power goes at any request to the device. Of what was not flushed any part may be left, torn
 // into sectors; whatever is left must be a whole image with what was flushed in it, and in every
-// other place the old bytes or some of the new ones, never anybody else's.
+// other place the old bytes or some of the new ones, never anybody else's. GAUR_QEMU_EVERY=1000: one
+// of so many disks goes to qemu-img too.
+#include "support/judged_by_qemu.hpp"
 #include "support/simulations.hpp"
 
 namespace gaur::test {
@@ -10,10 +12,13 @@ namespace {
 template <class Order>
 struct power_cut : ::testing::Test {
     static void run_seeds(unsigned cluster_bits, std::uint64_t otherwise) {
+        const std::uint64_t qemu_every =
+            has_qemu_img() ? from_environment("GAUR_QEMU_EVERY", 1000) : 0;
         std::uint64_t states = 0;
         const double begin = core_seconds();
         for_each_seed(otherwise, [&](std::uint64_t seed, const part_of_run* part) {
             power_cut_run<Order> one(seed, cluster_bits, part);
+            one.ask(&judged_by_qemu, qemu_every);
             std::string wrong = one.run();
             states += one.states();
             return wrong;

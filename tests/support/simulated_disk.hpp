@@ -88,6 +88,29 @@ inline bool same(const std::vector<std::byte>& a, const std::vector<std::byte>& 
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
+/// Guests write words that say of themselves whose they are, or zeroes; no table looks like that.
+inline bool is_guest_data(const io::power_log::change& c) {
+    for (std::size_t at = (8 - c.offset % 8) % 8; at + 8 <= c.data.size(); at += 8) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, c.data.data() + at, 8);
+        if (word == 0) { continue; }
+        const data_tag tag = data_tag::decode(word);
+        return tag.word < 1 << 24 && (tag.owner < 1 << 24 || tag.owner >> 28 == 0xb);
+    }
+    return c.code == io::opcode::write;
+}
+
+/// What a cut leaves that spares the guest's data and nothing else, or all but that.
+inline memory_disk survivors_of_a_kind(simulated_device& io, std::uint64_t seed, bool data) {
+    using fate = io::power_log::fate;
+    const auto kept = [data](std::size_t, const io::power_log::change& c) {
+        return is_guest_data(c) == data ? fate::kept : fate::lost;
+    };
+    memory_disk disk = io.log().survivors(io::seeded(seed), kept);
+    disk.merge(io.inner().snapshot());
+    return disk;
+}
+
 /// The image of a scenario between sessions, the model of its disk, and what snapshots must keep.
 class simulated_image {
   public:

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,14 @@ class power_cut_run {
     }
     /// Disks after a cut that were looked at.
     std::uint64_t states() const noexcept { return states_; }
+
+    /// Says what is wrong with a disk that should read so.
+    using judge = std::string (*)(const memory_disk&, std::span<const std::byte>);
+    /// Asks somebody else as well, of one in `every` disks. 0: of none.
+    void ask(judge other, std::uint64_t every) noexcept {
+        other_ = other;
+        every_ = every;
+    }
 
   private:
     static constexpr unsigned states_of_a_cut = 8;
@@ -96,7 +105,9 @@ class power_cut_run {
         }
         while (io.in_flight() != 0) { io.wait(); }
         for (unsigned i = 0; i < states_of_a_cut && image_.good(); ++i) {
-            image_.set_files(io.survivors(random.next()));
+            // The metadata alone, the data alone, and others at random.
+            image_.set_files(i < 2 ? survivors_of_a_kind(io, random.next(), i == 1)
+                                   : io.survivors(random.next()));
             check_at_rest();
             // The last one goes on.
             if (image_.good() && i + 1 == states_of_a_cut) { check_reopened(); }
@@ -107,9 +118,14 @@ class power_cut_run {
     void check_at_rest() {
         image_.check_structure(true);
         if (!image_.good()) { return; }
-        const std::string bad = image_.model().after_power_cut(image_.content_at_rest());
+        const std::vector<std::byte> content = image_.content_at_rest();
+        const std::string bad = image_.model().after_power_cut(content);
         if (!bad.empty()) { return image_.note("at rest: " + bad); }
         image_.check_snapshots();
+        if (every_ == 0 || (image_.decided().seed * 7 + states_) % every_ != 0) { return; }
+        if (const std::string theirs = other_(image_.files(), content); !theirs.empty()) {
+            image_.note(theirs);
+        }
     }
 
     void check_reopened() {
@@ -130,6 +146,8 @@ class power_cut_run {
 
     simulated_image image_;
     std::uint64_t states_ = 0;
+    judge other_ = nullptr;
+    std::uint64_t every_ = 0;
 };
 
 /// Sessions over a device that fails some requests, or has little space.
