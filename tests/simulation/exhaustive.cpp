@@ -6,7 +6,7 @@
 //
 //   GAUR_EXHAUSTIVE=3 test_simulation --gtest_filter='exhaustive*'   not only a part of them; 4:
 //                                                                    up to four operations, …
-//   GAUR_QEMU_EVERY=1000 …                             how many disks go to qemu-img; 0: none
+//   GAUR_QEMU_EVERY=1000 …                       one in so many disks goes to qemu-img; 0: none
 //
 // States are looked at whenever a flush is in flight, and when an operation has ended. That is all
 // of them: what a cut may leave at any other moment it may leave at the next of these as well, with
@@ -15,7 +15,7 @@
 // Some of the disks are recovered: repaired where they are marked dirty, and now and then where
 // clusters leak; opened, read, written to and closed. In all of this the power goes again, some of
 // those disks are recovered in the same way, with a third cut, and some of what that leaves without
-// one. What a recovery has seen of the disk at its begin must be there after the next cut too.
+// one. What a recovery finds on the disk must be there after the next cut too.
 #include "support/every_coin.hpp"
 #include "support/judged_by_qemu.hpp"
 #include "support/simulated_disk.hpp"
@@ -23,6 +23,15 @@
 #include <gaur/qcow2/repair.hpp>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace gaur::test {
 namespace {
@@ -136,7 +145,8 @@ struct bounds {
 constexpr unsigned most_cuts = 3;
 /// By the cuts before.
 using all_bounds = std::array<bounds, most_cuts>;
-constexpr all_bounds a_part = {{{10, true, 64, 16, 64}, {3, false, 2, 1, 32}, {2, false, 1, 1, 16}}};
+constexpr all_bounds a_part = {
+    {{10, true, 64, 16, 64}, {3, false, 2, 1, 32}, {2, false, 1, 1, 16}}};
 constexpr all_bounds in_full = {
     {{10, true, 64, 16, 32}, {7, true, 16, 8, 64}, {4, false, 8, 4, 64}}};
 
@@ -181,7 +191,8 @@ class session {
     bool is_recovery() const noexcept { return cuts_ != 0; }
     void note(const std::string& what) {
         if (!wrong_.empty() || what.empty()) { return; }
-        wrong_ = is_recovery() ? "after cut " + std::to_string(cuts_) + ": " + what : what;
+        if (is_recovery()) { wrong_ = "recovering from cut " + std::to_string(cuts_) + ": "; }
+        wrong_ += what;
     }
 
     /// Stale refcounts have to be counted anew before anybody writes.
@@ -469,8 +480,8 @@ TEST(exhaustive, up_to_three_operations_on_each_kind_of_cluster) {
     const auto print = [](const char* format, auto... numbers) {
         std::printf(format, static_cast<unsigned long long>(numbers)...);
     };
-    print("%llu of %llu workloads, %llu disks after a cut, %llu after a second, %llu after a third, "
-          "%llu to qemu-img, %llu a second of one core\n",
+    print("%llu of %llu workloads, %llu disks after a cut, %llu after a second, "
+          "%llu after a third, %llu to qemu-img, %llu a second of one core\n",
           run, number, disks[0], disks[1], disks[2], to_qemu, rate);
     if (!has_qemu_img()) { GTEST_SKIP() << "all is well, but qemu-img, not installed, saw none"; }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 // The power goes at any request to the device. Of what was not flushed any part may be left, torn
 // into sectors; whatever is left must be a whole image with what was flushed in it, and in every
-// other place the old bytes or some of the new ones, never anybody else's. GAUR_QEMU_EVERY=1000: one
-// of so many disks goes to qemu-img too.
+// other place the old bytes or some of the new ones, never anybody else's. One disk in
+// GAUR_QEMU_EVERY goes to qemu-img too; 0: none.
 #include "support/judged_by_qemu.hpp"
 #include "support/simulations.hpp"
 
