@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -296,6 +297,24 @@ TEST_F(kept_tables, a_snapshots_l1_table_is_not_freed) {
     EXPECT_TRUE(write(disk, crafted_image::hole)) << "into a table of its own";
     flush_often(disk);
     expect_fenced(disk, before, i.snapshot_l1);
+}
+
+/// Two L1 entries have one L2 table, and the refcount knows of one of them: when that gets its own,
+/// the other still needs it.
+TEST_F(kept_tables, a_table_of_two_l1_entries_is_not_freed) {
+    i.set(i.l1, i.l2);
+    i.set(i.l1 + 8, i.l2);
+    image disk = open_to_write();
+    const auto begin = i.bytes.begin() + static_cast<std::ptrdiff_t>(i.l2);
+    const std::vector<std::byte> table(begin, begin + static_cast<std::ptrdiff_t>(cluster));
+    EXPECT_TRUE(write(disk, crafted_image::hole));
+    flush_often(disk);
+    for (std::uint64_t c = 20; c < 40; ++c) { EXPECT_TRUE(write(disk, c)); }
+    EXPECT_TRUE(images.wait(disk.close()));
+    EXPECT_TRUE(events.empty());
+    const std::vector<std::byte> now = images.bytes("i");
+    EXPECT_TRUE(std::equal(table.begin(), table.end(),
+                           now.begin() + static_cast<std::ptrdiff_t>(i.l2)));
 }
 
 TEST_F(kept_tables, nor_does_a_write_go_over_a_bitmaps_table) {

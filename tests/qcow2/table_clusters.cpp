@@ -92,14 +92,19 @@ TEST(table_clusters, as_many_runs_as_there_may_be) {
     EXPECT_FALSE(all.meets({{1'999'999}, {1}}));
 }
 
-TEST(table_clusters, knows_which_tables_are_kept) {
+TEST(table_clusters, knows_which_tables_are_kept_or_shared) {
     table_clusters all;
     EXPECT_FALSE(all.is_kept({5}));
     EXPECT_TRUE(all.add(host_cluster{5}));
     EXPECT_TRUE(all.keep({6}));
     EXPECT_TRUE(all.keep({7}));
     EXPECT_TRUE(all.add(host_cluster{7}));
-    EXPECT_FALSE(all.is_kept({5}));
+    EXPECT_FALSE(all.is_kept({5}) || all.is_shared({5}) || all.is_shared({6}));
+    EXPECT_TRUE(all.is_shared({7}) && all.is_kept({7}));
+    EXPECT_TRUE(all.add(host_cluster{8}) && all.add(host_cluster{8}));
+    EXPECT_TRUE(all.is_shared({8}) && !all.is_kept({8}));
+    all.remove({8});
+    EXPECT_FALSE(all.is_shared({8}));
     EXPECT_TRUE(all.keep({5}));
     for (std::uint64_t c = 5; c < 8; ++c) {
         EXPECT_TRUE(all.is_kept({c}));

@@ -95,6 +95,8 @@ class refcounts {
             static_cast<void>(m_.damaged_at(at));
             return {};
         }
+        // Another L1 entry may still have the table: rather a leak than a table that is free.
+        if (count == 1 && m_.table_places.is_shared(c)) { return {}; }
         set(c, count - 1);
         if (count == 1) {
             m_.slices.forget(at, m_.tables.cluster_size());

@@ -33,7 +33,12 @@ class table_clusters {
         }
         return insert(at, run);
     }
-    bool add(host_cluster c) noexcept { return add_to_slots(key_of(c)); }
+    /// Where it is there already, several entries have it.
+    bool add(host_cluster c) noexcept {
+        const bool again = count_ != 0 && slots_[find(key_of(c))] != 0;
+        return add_to_slots(key_of(c) | (again ? shared_bit : 0));
+    }
+    bool is_shared(host_cluster c) const noexcept { return has(c, shared_bit); }
 
     /// A table that no request of ours gives up: were its cluster freed, its refcount was wrong.
     bool keep(host_cluster c) noexcept { return add_to_slots(key_of(c) | kept_bit); }
@@ -58,8 +63,7 @@ class table_clusters {
         return true;
     }
     bool is_kept(host_cluster c) const noexcept {
-        return meets(kept_runs_, {c, {1}}) ||
-               (count_ != 0 && (slots_[find(key_of(c))] & kept_bit) != 0);
+        return meets(kept_runs_, {c, {1}}) || has(c, kept_bit);
     }
 
     /// It has been freed: whatever table was there is gone. Not one that is kept.
@@ -103,10 +107,16 @@ class table_clusters {
         } catch (const std::bad_alloc&) { return false; }
     }
 
-    // A slot is a key, perhaps with this bit; 0: it is empty.
+    // A slot is a key, perhaps with these bits; 0: it is empty.
     static constexpr std::uint64_t kept_bit = std::uint64_t{1} << 63;
+    static constexpr std::uint64_t shared_bit = std::uint64_t{1} << 62;
     static std::uint64_t key_of(host_cluster c) noexcept { return c.value + 1; }
-    static std::uint64_t key_of(std::uint64_t slot) noexcept { return slot & ~kept_bit; }
+    static std::uint64_t key_of(std::uint64_t slot) noexcept {
+        return slot & ~(kept_bit | shared_bit);
+    }
+    bool has(host_cluster c, std::uint64_t bit) const noexcept {
+        return count_ != 0 && (slots_[find(key_of(c))] & bit) != 0;
+    }
     std::size_t place_of(std::uint64_t key) const noexcept { return slot_of(key, slots_.size()); }
     std::size_t next(std::size_t at) const noexcept { return (at + 1) & (slots_.size() - 1); }
     /// The slot that has the key, or else the empty one for it. There are empty ones.
