@@ -204,7 +204,7 @@ class session {
             open(false);
             do_step(operation::read);
             close();
-        } else if (!may_leak_ || all_.turn % 2 == 0) {
+        } else if (!may_leak_ || all_.turn / 4 % 2 == 0) {
             return;
         }
         const auto done = wait(qcow2::repair(io_, loop_.get_executor(), "top"));
