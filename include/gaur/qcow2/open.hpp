@@ -34,8 +34,8 @@ struct open_options {
     bool without_snapshots = false;
     std::size_t cache_bytes = std::size_t{32} << 20; ///< of L2 and refcount slices, each file
     /// Of memory that requests take together, at most: each that is at work is reckoned with two
-    /// clusters and 96 KiB. Further ones are taken too, but wait for their turn and take none. Not in
-    /// it: what a misaligned request of an image that is open `direct` goes through, as large as it.
+    /// clusters and 96 KiB. Further ones are taken too, but wait for their turn and take none. What
+    /// a misaligned request goes through with `direct` is not in it: as large as the request.
     std::uint64_t request_bytes = device::default_request_bytes;
     /// How far ahead of use the file is grown, bytes; 0: not at all. Cut back on close.
     std::uint64_t grow_ahead = std::uint64_t{64} << 20;
