@@ -244,8 +244,8 @@ class kept_tables : public ::testing::Test {
     void expect_fenced(image& disk, const std::vector<std::byte>& before,
                        std::uint64_t table = 0) {
         EXPECT_FALSE(disk.is_writable());
-        const result<void> refused = write(disk, crafted_image::data_too);
-        EXPECT_TRUE(!refused && refused.error() == errc::read_only);
+        const result<void> written = write(disk, crafted_image::data_too);
+        EXPECT_TRUE(!written && written.error() == errc::read_only);
         EXPECT_EQ(events.size(), 1U);
         for (const error& why : events) {
             EXPECT_TRUE(why == errc::metadata_overlap);
