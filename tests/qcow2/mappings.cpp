@@ -149,7 +149,7 @@ TEST_F(mappings_test, a_hit_ends_where_its_slice_does) {
     open();
     extent_at(0, 1);
     extent_at(2 << 20, 1);
-    for (const std::uint64_t end : {2 << 20, 4 << 20}) {
+    for (const std::uint64_t end : {2048 * kib, 4096 * kib}) {
         EXPECT_TRUE(f->hit({end - 4096}, 4096, false));
         EXPECT_FALSE(f->hit({end - 4096}, 4097, false));
         EXPECT_EQ(extent_at(end - 4096, 8192).size, 4096U);
