@@ -293,7 +293,9 @@ class run {
     /// Whether it opens.
     bool read_only() {
         io_.reset_counters();
-        auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", options_));
+        qcow2::open_options how = options_;
+        how.without_snapshots = (scope_ & 0x80) != 0;
+        auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", how));
         expect_bounded("open", 0);
         if (disk) {
             std::vector<std::byte> buffer(64 << 10);

@@ -115,6 +115,7 @@ class case_of {
 
     void run() {
         step("reading", [this] { reads(); });
+        step("reading without snapshots", [this] { reads_without_snapshots(); });
         step("checking", [this] { checks(); });
         step("opening", [this] { opens_and_closes(); });
         step("reading as a writer", [this] { reads_as_writer(); });
@@ -176,6 +177,20 @@ class case_of {
             EXPECT_TRUE(is(r, v_.expected.read)) << text(r);
             const result<void> refused = write_sector(*disk, 0);
             EXPECT_TRUE(is(refused, errc::read_only)) << text(refused);
+            EXPECT_TRUE(on_.wait(disk->close()));
+        }
+        expect_untouched();
+    }
+
+    /// Which refuses no more than reading does.
+    void reads_without_snapshots() {
+        qcow2::open_options how = how_;
+        how.without_snapshots = true;
+        auto disk = on_.open(how);
+        EXPECT_TRUE(disk || v_.expected.reading) << text(disk);
+        if (disk) {
+            const result<void> r = read_all(*disk);
+            EXPECT_TRUE(is(r, v_.expected.read)) << text(r);
             EXPECT_TRUE(on_.wait(disk->close()));
         }
         expect_untouched();

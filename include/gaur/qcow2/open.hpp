@@ -94,9 +94,11 @@ async::task<read_header> load_header(Shard& shard, typename Shard::file& file,
         if (*cluster <= needed) { break; }
         needed = *cluster;
     }
-    if (without_snapshots) {
-        static_assert(layout::field::snapshots_offset == layout::field::nb_snapshots + 4);
-        std::fill_n(out.first_cluster.begin() + layout::field::nb_snapshots, 12, std::byte{0});
+    constexpr std::size_t at = layout::field::nb_snapshots;
+    static_assert(layout::field::snapshots_offset == at + 4);
+    // A file that is too short for them is for `parse` to refuse.
+    if (without_snapshots && out.first_cluster.size() >= at + 12) {
+        std::fill_n(out.first_cluster.begin() + at, 12, std::byte{0});
     }
     result<layout::header> parsed = layout::parse(out.first_cluster, *size, limits);
     if (!parsed) { co_return parsed.error(); }
