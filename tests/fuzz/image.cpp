@@ -385,7 +385,7 @@ class run {
         expect_bounded("repair", 0);
         if (!done) { return; }
         if (done->outcome == qcow2::repair_outcome::refused) { return expect_untouched("repair"); }
-        if (opens) { expect_same(before, what_the_guest_reads()); }
+        if (before.opens) { expect_same(before, what_the_guest_reads()); }
         if (done->outcome == qcow2::repair_outcome::corrupt_still) { return; }
         const auto found = wait(qcow2::check(io_, loop_.get_executor(), "image"));
         demand(found.has_value(), "no image after repair");
