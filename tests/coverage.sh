@@ -28,7 +28,7 @@ if [[ $what == all ]]; then
     # Without optimization each line of a template is one. Threads may lose a count, but hardly all
     # counts of a line, and exact ones make the simulation several times slower.
     cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0 \
-        -DCMAKE_CXX_FLAGS=--coverage -DGAUR_BENCHMARKS=OFF \
+        -DCMAKE_CXX_FLAGS=--coverage -DGAUR_BENCHMARKS=OFF -DGAUR_UNITE_TESTS=ON \
         >"$build/configure.log"
     echo "[$(date +%T)] build"
     mapfile -t programs < <(ninja -C "$build" -t targets all |
