@@ -10,6 +10,7 @@
 // clean, and in which the guest reads what it read before; and where nothing was wrong before,
 // nothing is wrong after the requests.
 #include "support/crafted_image.hpp"
+#include "support/same_bytes.hpp"
 
 #include <gaur/async/sync_wait.hpp>
 #include <gaur/exec/inline.hpp>
@@ -47,11 +48,6 @@ void demand(bool holds, const char* what, const std::string& more = {}) {
     if (holds) { return; }
     std::fprintf(stderr, "%s %s\n", what, more.c_str());
     std::abort();
-}
-
-/// As ==, which compares bytes one by one, each with a call of the fuzzer's.
-bool same(const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 /// The input's bytes, one after the other; zeroes behind them.

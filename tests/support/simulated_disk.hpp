@@ -5,6 +5,7 @@
 #include "support/model_disk.hpp"
 #include "support/orderings.hpp"
 #include "support/reference_image.hpp"
+#include "support/same_bytes.hpp"
 #include "support/scenario.hpp"
 #include "support/shrink.hpp"
 
@@ -81,11 +82,6 @@ auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool writ
                                          .grow_ahead = s.grow_ahead,
                                          .count_ahead = s.count_ahead,
                                          .inflate = &reference_image::inflate_stored}));
-}
-
-/// As ==, which compares bytes one by one.
-inline bool same(const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 /// Guests write words that say of themselves whose they are, or zeroes; no table looks like that.
