@@ -76,7 +76,8 @@ TEST_F(read_pieces_test, shows_every_table) {
         seen.push_back(n);
     };
     ASSERT_TRUE(
-        images.wait(qcow2::read_tables(images.shard, f, tables.size(), place, 512, look)));
+        images.wait(qcow2::read_tables(images.shard, f, tables.size(), place, 512, look,
+                                       qcow2::deadline())));
     EXPECT_EQ(seen, (std::vector<std::size_t>{0, 1, 3}));
 }
 

@@ -52,7 +52,7 @@ async::task<void> read_pieces(Shard& shard, typename Shard::file& file,
 template <class Shard, class Place, class Look>
 async::task<void> read_tables(Shard& shard, typename Shard::file& file, std::size_t count,
                               Place& place, std::size_t size, Look& look,
-                              deadline until = deadline()) {
+                              deadline until) {
     const std::size_t at_once = std::min(tables_at_once(size), count);
     if (at_once == 0) { co_return {}; }
     const buffer room = shard.buffers().take(at_once * size);
