@@ -18,3 +18,17 @@ install(FILES
     "${CMAKE_CURRENT_BINARY_DIR}/gaur-config-version.cmake"
     cmake/gaur-config.cmake cmake/gaur-components.cmake cmake/FindLiburing.cmake
     DESTINATION "${config_dir}")
+install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+
+# For programs that are not built with CMake. The headers need Boost's headers, which have no file
+# of their own for pkg-config; the components' libraries are named by who includes their headers.
+file(CONFIGURE OUTPUT gaur.pc @ONLY CONTENT "prefix=\${pcfiledir}/../..
+includedir=\${prefix}/@CMAKE_INSTALL_INCLUDEDIR@
+
+Name: gaur
+Description: @PROJECT_DESCRIPTION@
+Version: @PROJECT_VERSION@
+Cflags: -I\${includedir}
+")
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/gaur.pc"
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/pkgconfig")

@@ -2,3 +2,6 @@
 // A second translation unit for every test program: what is defined in a header without `inline`
 // is then defined twice, and the link fails.
 #include <gaur/gaur.hpp>
+
+static_assert(GAUR_VERSION == gaur::version.major * 10000 + gaur::version.minor * 100 +
+                                  gaur::version.patch);

@@ -16,3 +16,4 @@
 #include <gaur/qcow2/create.hpp>        // gaur::qcow2::create
 #include <gaur/qcow2/image.hpp>         // gaur::qcow2::open, gaur::qcow2::image
 #include <gaur/raw/image.hpp>           // gaur::raw::open, gaur::raw::image
+#include <gaur/version.hpp>             // gaur::version, GAUR_VERSION

@@ -14,7 +14,8 @@ fault() {
 while read -r header; do
     name=${header#include/gaur/}
     test=tests/${name%.hpp}.cpp
-    [[ $name == gaur.hpp ]] && continue # every test program includes it, through tests/odr.cpp
+    # Every test program includes these, through tests/odr.cpp.
+    [[ $name == gaur.hpp || $name == version.hpp ]] && continue
     if [[ ! -f $test ]]; then
         fault "$header has no test: write $test"
         continue

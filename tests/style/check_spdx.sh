@@ -12,5 +12,5 @@ while read -r file; do
         status=1
     fi
 done < <(find . \( -name .git -o -path ./build -o -name corpus \) -prune -o -type f \
-    ! -name '*.json' ! -name '*.md' ! -name '*.svg' -print | sort)
+    ! -name '*.json' ! -name '*.md' ! -name '*.svg' ! -name LICENSE -print | sort)
 exit $status

@@ -12,7 +12,7 @@ fault() {
     status=1
 }
 
-top=' CMakeLists.txt CMakePresets.json README.md include examples tests benchmarks cmake build '
+top=' CMakeLists.txt CMakePresets.json LICENSE README.md include examples tests benchmarks cmake build '
 for entry in *; do
     [[ $top == *" $entry "* ]] || fault "$entry: the top level holds only$top"
 done
