@@ -6,6 +6,7 @@
 
 #include "bench.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -60,7 +61,7 @@ int compare(const compare_command& asked);
 struct target_options : common_options {
     std::string target;
     std::string target_format = "raw";
-    std::string backing_file;
+    std::optional<std::string> backing_file;
     std::string backing_format;
     std::vector<std::string> options; ///< each name=value,name=value
     bool quiet = false;
@@ -82,7 +83,7 @@ struct convert_command : target_options {
 int convert(const convert_command& asked);
 
 struct create_command : target_options {
-    std::string size; ///< empty: the backing file's
+    std::optional<std::string> size; ///< not given: the backing file's
     bool unsafe = false;
 };
 int create(const create_command& asked);

@@ -47,7 +47,12 @@ std::uint64_t backing_size(host& on, const new_image& image) {
 
 int create(const create_command& asked) {
     new_image image = describe(asked);
-    if (!asked.size.empty()) { image.size = expect_size(asked.size, "image size"); }
+    if (asked.size) {
+        if (image.size) {
+            throw failure(image.path + ": The image size must be specified only once");
+        }
+        image.size = expect_size(*asked.size, "image size");
+    }
     const auto on = make_host(asked.backend);
     if (!image.options.backing_file.empty() && (!asked.unsafe || !image.size)) {
         const std::uint64_t size = backing_size(*on, image);
