@@ -24,7 +24,7 @@ image_options options(const compare_command& asked, const std::string& path,
     how.path = path;
     how.format = format;
     how.direct = is_direct(asked.cache, "source cache option");
-    how.references = !asked.no_references;
+    set_references(how, asked);
     how.force_share = asked.force_share;
     return how;
 }

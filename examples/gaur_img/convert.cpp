@@ -57,17 +57,21 @@ std::unique_ptr<disk> open_target(host& on, const convert_command& asked, const 
 } // namespace
 
 int convert(const convert_command& asked) {
-    if (asked.in_flight < 1 || asked.in_flight > 64) {
-        throw failure("Invalid number of coroutines. Allowed number of coroutines is between 1 and "
-                      "64");
+    if (asked.no_create && !asked.options.empty()) {
+        throw failure("-o has no effect when skipping image creation (-n): leave one of them out");
     }
+    if (asked.target_is_zero && !asked.no_create) {
+        throw failure("--target-is-zero requires use of -n flag");
+    }
+    const auto in_flight = static_cast<unsigned>(
+        expect_number(asked.in_flight, "number of coroutines", 1, 64));
     const std::uint64_t sparse = sparse_bytes(asked.sparse);
     const auto on = make_host(asked.backend);
     image_options how;
     how.path = asked.source;
     how.format = asked.source_format;
     how.direct = is_direct(asked.source_cache, "source cache option");
-    how.references = !asked.no_references;
+    set_references(how, asked);
     how.force_share = asked.force_share;
     const auto source = open_disk(*on, how);
     new_image image = describe(asked);
@@ -83,7 +87,7 @@ int convert(const convert_command& asked) {
     progress shown(asked.shows_progress && !asked.quiet);
     conversion copying(*source, *target, plan(blocks, has_backing, is_zero, sparse == 0), sparse,
                        is_zero, shown);
-    const gaur::result<void> status = on->wait(copying.run(asked.in_flight));
+    const gaur::result<void> status = on->wait(copying.run(in_flight));
     shown.end();
     if (!status) { throw failure(copying.failed() + ": " + status.error().message()); }
     expect(on->wait(target->close()), "error while closing '" + asked.target + "'");

@@ -30,8 +30,10 @@ void print_plan(const new_image& image) {
 }
 
 /// The backing file's size. It has to open, unless a size was given and `-u`.
-std::uint64_t backing_size(host& on, const new_image& image) {
+std::uint64_t backing_size(host& on, const create_command& asked, const new_image& image) {
     image_options how;
+    set_references(how, asked);
+    how.references = true;
     how.path = beside(image.path, image.options.backing_file);
     how.format = image.options.backing_format;
     how.force_share = true; // only its size is asked, as qemu-img does
@@ -55,7 +57,7 @@ int create(const create_command& asked) {
     }
     const auto on = make_host(asked.backend);
     if (!image.options.backing_file.empty() && (!asked.unsafe || !image.size)) {
-        const std::uint64_t size = backing_size(*on, image);
+        const std::uint64_t size = backing_size(*on, asked, image);
         if (!image.size) { image.size = size; }
     }
     if (!image.size) { throw failure(image.path + ": Image creation needs a size parameter"); }

@@ -2,12 +2,15 @@
 #include "host.hpp"
 
 #include "backends.hpp"
+#include "commands.hpp"
 #include "failure.hpp"
+#include "formats.hpp"
 #include "printable.hpp"
+#include "size.hpp"
 
-#include <algorithm>
+#include <gaur/qcow2/file_name.hpp>
+
 #include <array>
-#include <filesystem>
 
 namespace gaur_img {
 
@@ -49,11 +52,22 @@ std::unique_ptr<disk> open_disk(host& on, image_options how, int exit_code) {
     }
     std::string failed = how.path;
     how.failed_path = &failed;
+    std::string format;
+    how.failed_format = &format;
     auto opened = on.open(how);
     if (opened || failed == how.path) { return expect(std::move(opened), what, exit_code); }
+    const std::string below =
+        what + ": Could not open backing file: Could not open '" + printable(failed) + "'";
     return expect(std::move(opened),
-                  what + ": Could not open backing file: Could not open '" + printable(failed) +
-                      "'", exit_code);
+                  format.empty() ? below : below + ": Unknown driver '" + printable(format) + "'",
+                  exit_code);
+}
+
+void set_references(image_options& how, const common_options& asked) {
+    how.references = !asked.no_references;
+    how.max_depth = static_cast<unsigned>(
+        expect_number(asked.max_depth, "depth of the chain", 1, UINT32_MAX));
+    how.backing_format = asked.lower_format;
 }
 
 bool is_direct(const std::string& cache_mode, const std::string& what) {
@@ -63,14 +77,7 @@ bool is_direct(const std::string& cache_mode, const std::string& what) {
 }
 
 std::string beside(const std::string& image, const std::string& name) {
-    return (std::filesystem::path(image).parent_path() / name).string();
-}
-
-std::string format_of(host& on, const std::string& path, bool force_share, int exit_code) {
-    const auto start = expect(on.read_file(path, 0, 4, force_share),
-                              "Could not open '" + path + "'", exit_code);
-    constexpr std::array magic{std::byte{'Q'}, std::byte{'F'}, std::byte{'I'}, std::byte{0xfb}};
-    return std::ranges::equal(start, magic) ? "qcow2" : "raw";
+    return gaur::qcow2::full_name(image, name);
 }
 
 } // namespace gaur_img

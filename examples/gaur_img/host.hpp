@@ -28,7 +28,10 @@ struct image_options {
     bool create = false;               ///< raw: make it, or cut it to nothing
     std::uint64_t size = 0;            ///< with `create`
     std::string ordering = "join"; ///< or "serialize": what a write does that meets another
+    unsigned max_depth = 64;           ///< files in the chain
+    std::string backing_format;        ///< of backing files whose image does not say it
     std::string* failed_path = nullptr; ///< where it fails: the file of the chain that did
+    std::string* failed_format = nullptr; ///< and its format, where that is not known
 };
 
 constexpr gaur::io::locking locking_of(bool force_share) noexcept {
@@ -74,11 +77,7 @@ std::unique_ptr<disk> open_disk(host& on, image_options how, int exit_code = 1);
 /// none, or one that gaur does not have.
 bool is_direct(const std::string& cache_mode, const std::string& what);
 
-/// The path of the file that the image at `image` names: relative names begin in its folder.
+/// Where a name in the image at `image` leads: see gaur::qcow2::full_name.
 std::string beside(const std::string& image, const std::string& name);
-
-/// The format of the file, from its first bytes. For images that a person has named only: what an
-/// image names is never guessed. Throws failure with `exit_code`.
-std::string format_of(host& on, const std::string& path, bool force_share, int exit_code = 1);
 
 } // namespace gaur_img

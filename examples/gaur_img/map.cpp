@@ -48,13 +48,13 @@ int map(const map_command& asked) {
     image_options how;
     how.path = asked.path;
     how.format = asked.format;
-    how.references = !asked.no_references;
+    set_references(how, asked);
     how.force_share = asked.force_share;
     const auto image = open_disk(*on, how);
     const std::uint64_t from = std::min(expect_size(asked.start, "start offset"), image->size());
     std::uint64_t length = image->size() - from;
-    if (!asked.length.empty()) {
-        length = std::min(length, expect_size(asked.length, "max length"));
+    if (asked.length) {
+        length = std::min(length, expect_size(*asked.length, "max length"));
     }
     auto blocks = expect(list_blocks(*on, *image, from, from + length),
                                "Failed to read image metadata");

@@ -2,6 +2,7 @@
 #include "new_image.hpp"
 
 #include "failure.hpp"
+#include "names.hpp"
 #include "option_list.hpp"
 #include "size.hpp"
 
@@ -19,14 +20,14 @@ std::uint32_t version_of(const new_image& image, const std::string& value) {
     throw failure(image.path + ": Parameter 'version' does not accept value '" + value + "'");
 }
 
-void set_backing_file(new_image& image, const std::string& name) {
+void set_backing_file(new_image& image, const std::string& name, bool unopened) {
     if (name.empty()) {
         throw failure(image.path + ": Expected backing file name, got empty string");
     }
-    image.options.backing_file = name;
+    image.options.backing_file = backing_name_given(name, unopened);
 }
 
-void apply_option(new_image& image, const named_option& given) {
+void apply_option(new_image& image, const named_option& given, bool unopened) {
     gaur::qcow2::layout::create_options& o = image.options;
     const auto& [name, value] = given;
     if (name == "size") {
@@ -45,7 +46,7 @@ void apply_option(new_image& image, const named_option& given) {
     } else if (name == "compat" || name == "version") {
         o.version = version_of(image, value);
     } else if (name == "backing_file") {
-        set_backing_file(image, value);
+        set_backing_file(image, value, unopened);
     } else if (name == "backing_fmt") {
         o.backing_format = value;
     } else if (name == "lazy_refcounts") {
@@ -103,9 +104,9 @@ new_image describe(const target_options& asked) {
     image.path = asked.target;
     image.format = asked.target_format;
     for (const named_option& given : parse_option_lists(asked.options)) {
-        apply_option(image, given);
+        apply_option(image, given, asked.unsafe);
     }
-    if (asked.backing_file) { set_backing_file(image, *asked.backing_file); }
+    if (asked.backing_file) { set_backing_file(image, *asked.backing_file, asked.unsafe); }
     if (!asked.backing_format.empty()) { image.options.backing_format = asked.backing_format; }
     check_options(image);
     return image;

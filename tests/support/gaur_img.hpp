@@ -81,6 +81,7 @@ class gaur_img : public ::testing::Test {
                 name);
     }
     std::string file(const std::string& name) const { return folder_.file(name); }
+    const std::string& program() const { return program_; }
     std::uint64_t disk_bytes(const std::string& name) const {
         struct stat status {};
         EXPECT_EQ(::stat(folder_.file(name).c_str(), &status), 0);
