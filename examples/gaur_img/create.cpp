@@ -6,10 +6,18 @@
 
 #include <cinttypes>
 #include <cstdio>
+#include <string>
 
 namespace gaur_img {
 
 namespace {
+
+/// A value in an option list: a comma in it is written twice.
+std::string in_list(const std::string& value) {
+    std::string text;
+    for (const char c : value) { text += c == ',' ? ",," : std::string(1, c); }
+    return text;
+}
 
 void print_plan(const new_image& image) {
     const gaur::qcow2::layout::create_options& o = image.options;
@@ -22,7 +30,7 @@ void print_plan(const new_image& image) {
                 1U << o.cluster_bits, o.size);
     if (o.version == 2) { std::printf("compat=0.10 "); }
     if (!o.backing_file.empty()) {
-        std::printf("backing_file=%s backing_fmt=%s ", o.backing_file.c_str(),
+        std::printf("backing_file=%s backing_fmt=%s ", in_list(o.backing_file).c_str(),
                     o.backing_format.c_str());
     }
     std::printf("lazy_refcounts=%s refcount_bits=%u\n", o.lazy_refcounts ? "on" : "off",

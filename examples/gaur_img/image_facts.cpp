@@ -44,15 +44,6 @@ std::optional<luks_header> read_luks(host& on, const std::string& path, bool for
     return parse_luks_header(bytes);
 }
 
-std::string unknown_features(const layout::header& h) {
-    std::string names;
-    for (const std::string& name : layout::unknown_feature_names(h)) {
-        names += (names.empty() ? "" : ", ") + name;
-    }
-    return gaur::error(gaur::errc::unknown_features, h.unknown_incompatible()).message() + ": " +
-           names;
-}
-
 } // namespace
 
 image_facts look_at(host& on, const std::string& path, std::string format, bool force_share) {
@@ -79,9 +70,6 @@ image_facts look_at(host& on, const std::string& path, std::string format, bool 
     const auto bytes = expect(on.read_file(path, 0, cluster, force_share), what);
     const auto file_size = static_cast<std::uint64_t>(status.st_size);
     found.header = expect(layout::parse(bytes, file_size), what);
-    if (found.header->unknown_incompatible() != 0) {
-        throw failure(what + ": " + unknown_features(*found.header));
-    }
     const layout::header& h = *found.header;
     found.virtual_size = h.size;
     found.bitmaps = read_bitmaps(on, path, force_share, h, file_size);

@@ -28,8 +28,7 @@ struct image_facts {
     std::optional<luks_header> luks; ///< of an image that LUKS encrypts
 };
 
-/// Reads them. `format` empty: the format is recognised. Throws failure, also for an image with
-/// incompatible features that gaur does not know: all that it says may mean something else.
+/// Reads them. `format` empty: the format is recognised. Throws failure.
 image_facts look_at(host& on, const std::string& path, std::string format, bool force_share);
 
 } // namespace gaur_img

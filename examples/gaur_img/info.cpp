@@ -85,6 +85,10 @@ json specific(const image_facts& f) {
         data["corrupt"] = h.is_corrupt();
         data["extended-l2"] = h.extended_l2();
     }
+    // QEMU tells nothing of such an image: a key of our own.
+    for (const std::string& name : layout::unknown_feature_names(h)) {
+        data["unknown-incompatible-features"].push_back(name);
+    }
     return {{"type", "qcow2"}, {"data", data}};
 }
 

@@ -90,6 +90,8 @@ TEST_F(command_line, option_lists_are_qemus) {
     }
     EXPECT_EQ(ours("create -q -f qcow2 -o backing_file=a,,b.raw,backing_fmt=raw x").exit_code, 0);
     EXPECT_EQ(shell("qemu-img info x | sed -n 's/backing file: //p'").text, "a,b.raw\n");
+    const std::string escaped = "create -f qcow2 -o backing_file=a,,b.raw,backing_fmt=raw x";
+    EXPECT_EQ(ours(escaped), qemu(escaped));
     expect_says("create -f qcow2 -o cluster_size=4k, x 1M",
                 "Invalid option list: cluster_size=4k,");
     expect_says("create -f qcow2 -b base.raw x", "name it with -F");

@@ -61,6 +61,7 @@ class gaur_img : public ::testing::Test {
         const int status = run("cd " + folder_.file("") + " && { " + command + "; }", &text);
         return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text};
     }
+    const std::string& program() const { return program_; }
     said ours(const std::string& arguments) const { return shell(program_ + " " + arguments); }
     /// Under our name, so that what both say can be compared.
     said qemu(const std::string& arguments) const {
@@ -81,7 +82,6 @@ class gaur_img : public ::testing::Test {
                 name);
     }
     std::string file(const std::string& name) const { return folder_.file(name); }
-    const std::string& program() const { return program_; }
     std::uint64_t disk_bytes(const std::string& name) const {
         struct stat status {};
         EXPECT_EQ(::stat(folder_.file(name).c_str(), &status), 0);
