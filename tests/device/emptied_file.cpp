@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <gaur/device/emptied_file.hpp>
+
+#include "support/memory_image.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace gaur::test {
+namespace {
+
+using bytes = std::vector<std::byte>;
+
+bytes bytes_of(int value, std::size_t size) { return bytes(size, static_cast<std::byte>(value)); }
+
+/// Opens and empties the file "x".
+result<void> empty(memory_images& images, std::uint64_t size, std::size_t header_bytes,
+                   const std::vector<io::file_identity>& kept = {}) {
+    auto opened = device::open_target(images.io, "x", {.lock = io::file_lock::writer()}, kept);
+    if (!opened) { return opened.error(); }
+    memory_images::shard_type::file file(images.io, *std::move(opened), images.shard.buffers());
+    return images.wait(device::empty_file(images.shard, file, size, header_bytes));
+}
+
+TEST(emptied_file, makes_a_file_of_zeroes) {
+    memory_images images;
+    ASSERT_TRUE(empty(images, 10'000, 512));
+    EXPECT_EQ(images.bytes("x"), bytes_of(0, 10'000));
+}
+
+TEST(emptied_file, keeps_nothing_of_a_longer_or_a_shorter_file) {
+    for (const std::size_t before : {0, 1, 9'999, 10'000, 10'001, 50'000}) {
+        memory_images images;
+        images.set_bytes("x", bytes_of(7, before));
+        ASSERT_TRUE(empty(images, 10'000, 512));
+        EXPECT_EQ(images.bytes("x"), bytes_of(0, 10'000)) << before;
+        ASSERT_TRUE(empty(images, 0, 512));
+        EXPECT_TRUE(images.bytes("x").empty());
+    }
+}
+
+TEST(emptied_file, leaves_what_the_caller_reads) {
+    memory_images images;
+    images.set_bytes("other", bytes_of(1, 100));
+    images.set_bytes("x", bytes_of(7, 100));
+    const auto other = images.io.open("other", {});
+    const auto same = images.io.open("x", {});
+    ASSERT_TRUE(other && same);
+    EXPECT_TRUE(empty(images, 50, 512, {other->identity(), same->identity()}).error() ==
+                errc::target_is_read);
+    EXPECT_EQ(images.bytes("x"), bytes_of(7, 100));
+    EXPECT_TRUE(empty(images, 50, 512, {other->identity()}));
+    EXPECT_EQ(images.bytes("x"), bytes_of(0, 50));
+}
+
+TEST(emptied_file, leaves_a_file_that_cannot_be_so_long) {
+    memory_images images;
+    images.set_bytes("x", bytes_of(7, 100));
+    images.io.fail({.nth = 1, .code = io::opcode::truncate, .host_errno = EFBIG});
+    EXPECT_EQ(empty(images, std::uint64_t{1} << 60, 512).error().host_errno(), EFBIG);
+    EXPECT_EQ(images.bytes("x"), bytes_of(7, 100));
+}
+
+TEST(emptied_file, of_a_block_device_only_the_header_goes) {
+    memory_images images({.limits = {.fixed_size = true}});
+    images.set_bytes("x", bytes_of(7, 100'000));
+    ASSERT_TRUE(empty(images, 60'000, 4096));
+    EXPECT_EQ(images.counters().requests(io::opcode::flush), 1U) << "before anything else";
+    bytes expected = bytes_of(7, 100'000);
+    std::fill_n(expected.begin(), 4096, std::byte{0});
+    EXPECT_EQ(images.bytes("x"), expected);
+}
+
+TEST(emptied_file, a_block_device_that_is_too_small_stays_as_it_was) {
+    memory_images images({.limits = {.fixed_size = true}});
+    images.set_bytes("x", bytes_of(7, 10'000));
+    EXPECT_EQ(empty(images, 10'001, 4096).error().host_errno(), ENOSPC);
+    EXPECT_EQ(images.bytes("x"), bytes_of(7, 10'000));
+    EXPECT_TRUE(empty(images, 10'000, 4096));
+    EXPECT_TRUE(empty(images, 0, 4096));
+}
+
+} // namespace
+} // namespace gaur::test
