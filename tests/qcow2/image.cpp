@@ -72,6 +72,23 @@ TEST_F(image_test, what_was_written_is_there_after_close) {
     EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
 }
 
+TEST_F(image_test, without_flushes_asks_the_host_for_none) {
+    images.reset_counters();
+    {
+        image disk = open({.write = true, .flush = false});
+        ASSERT_TRUE(write(disk, 5000, bytes_of(7, 100'000)));
+        ASSERT_TRUE(flush(disk));
+        ASSERT_TRUE(write(disk, 500'000, bytes_of(8, 100'000)));
+        ASSERT_TRUE(images.wait(disk.close()));
+    }
+    EXPECT_EQ(images.counters().requests(io::opcode::flush), 0U);
+    image disk = open({});
+    EXPECT_EQ(read(disk, 5000, 100'000), bytes_of(7, 100'000));
+    EXPECT_EQ(read(disk, 500'000, 100'000), bytes_of(8, 100'000));
+    const auto v = images.check("i");
+    EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
+}
+
 TEST_F(image_test, what_was_flushed_is_there_without_close) {
     {
         image disk = open();

@@ -63,6 +63,8 @@ struct metadata {
         return why;
     }
 
+    bool flushes = true; ///< whether a barrier asks the host for anything
+
     /// Where the file ended when it was opened, or the clusters taken since: whichever is later.
     /// What lies beyond has never been written (see zeroes_from).
     host_offset used_end;

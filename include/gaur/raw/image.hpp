@@ -34,6 +34,9 @@ struct open_options {
     /// Whom else the file is shared with, QEMU among them. A writer is alone, as a QEMU guest is
     /// with its raw disk; qemu-img and qemu-io let each other write to raw files.
     io::locking locking = io::locking::on;
+    /// false: a flush asks the host for nothing, so a power cut may lose everything. QEMU's cache
+    /// mode `unsafe`.
+    bool flush = true;
     /// With `create`: files that must not be emptied, those that the caller reads. The open ends
     /// with errc::target_is_read where `path` leads to one of them.
     std::vector<io::file_identity> kept = {};
@@ -62,6 +65,7 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     if (options.create) { size = options.size; }
     auto top = std::make_unique<format<shard_type>>(*shard, io, *std::move(opened), *size,
                                                     options.write);
+    if (!options.flush) { top->leave_flushes_out(); }
     if (options.create) {
         async::task<void> emptying =
             device::empty_file(*shard, top->file(), options.size, header_bytes);
