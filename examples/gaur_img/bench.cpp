@@ -37,7 +37,7 @@ int bench(const bench_command& asked) {
     how.offset = expect_size(asked.offset, "offset");
     image_options image;
     image.path = asked.path;
-    image.direct = is_direct(asked.cache, "cache mode");
+    image.cache = parse_cache_mode(asked.cache, "cache mode");
     image.write = how.write;
     image.references = !asked.no_references;
     image.force_share = asked.force_share;

@@ -4,10 +4,14 @@
 #include "failure.hpp"
 #include "size.hpp"
 
+#include <gaur/io/host_file.hpp>
+
+#include <algorithm>
 #include <bit>
-#include <filesystem>
 #include <sstream>
 #include <string_view>
+#include <sys/stat.h>
+#include <utility>
 #include <vector>
 
 namespace gaur_img {
@@ -118,8 +122,29 @@ new_image describe(const target_options& asked) {
     return image;
 }
 
-void make_image(host& on, const new_image& image) {
-    const bool was_there = std::filesystem::exists(image.path);
+std::unique_ptr<disk> open_backing_file(host& on, const new_image& image, bool force_share) {
+    if (image.options.backing_file.empty()) { return nullptr; }
+    image_options how;
+    how.path = beside(image.path, image.options.backing_file);
+    how.format = image.options.backing_format;
+    how.force_share = force_share;
+    auto opened = on.open(how);
+    if (!opened) {
+        throw failure(image.path + ": Could not open '" + how.path +
+                      "': " + opened.error().message() + "\nCould not open backing image.");
+    }
+    return *std::move(opened);
+}
+
+void refuse_to_replace(const std::string& path, const std::vector<gaur::io::file_identity>& read) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) { return; }
+    if (std::ranges::find(read, gaur::io::identity_of(status)) == read.end()) { return; }
+    throw failure(path + ": " + gaur::error(gaur::errc::target_is_read).message());
+}
+
+void make_image(host& on, const new_image& image,
+                const std::vector<gaur::io::file_identity>& kept) {
     gaur::result<void> made;
     if (image.format == "raw") {
         image_options how;
@@ -127,14 +152,13 @@ void make_image(host& on, const new_image& image) {
         how.format = "raw";
         how.write = how.create = true;
         how.size = image.options.size;
+        how.kept = kept;
         const auto opened = on.open(how);
         if (!opened) { made = opened.error(); }
     } else {
-        made = on.create(image.path, image.options);
+        made = on.create(image.path, image.options, kept);
     }
     if (made) { return; }
-    std::error_code ignored;
-    if (!was_there) { std::filesystem::remove(image.path, ignored); }
     throw failure(image.path + ": Could not create '" + image.path +
                   "': " + made.error().message());
 }
