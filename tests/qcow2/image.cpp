@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace gaur::test {
@@ -333,10 +334,11 @@ TEST(image_on_a_block_device, reads_what_was_written_and_else_zeroes) {
 }
 
 TEST(image_on_a_block_device, a_full_one_fails_writes_and_nothing_else) {
-    for (const std::uint32_t bits : {9U, 12U, 16U}) {
-        SCOPED_TRACE(bits);
+    // It ends where a refcount block would have to lie behind its end, or in part of a cluster.
+    for (const auto& [bits, device_size] : {std::pair{9U, 1U << 20}, std::pair{9U, 1'053'576U},
+                                            std::pair{12U, 1U << 20}, std::pair{16U, 1'053'576U}}) {
+        SCOPED_TRACE(std::to_string(bits) + ' ' + std::to_string(device_size));
         io::memory::backend io({.limits = {.fixed_size = true}});
-        constexpr std::size_t device_size = (1 << 20) + 5000; // no whole number of clusters
         io.set_content("d", io::sparse_bytes(std::vector<std::byte>(device_size, std::byte{0xff})));
         driver<io::memory::backend> disks(io);
         constexpr std::uint64_t disk_size = 2 << 20;
