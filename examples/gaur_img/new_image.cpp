@@ -8,9 +8,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <fstream>
 #include <sstream>
 #include <string_view>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <utility>
 #include <vector>
 
@@ -136,10 +140,36 @@ std::unique_ptr<disk> open_backing_file(host& on, const new_image& image, bool f
     return *std::move(opened);
 }
 
+namespace {
+
+/// The file that a loop device is over: nothing if it is none.
+std::optional<gaur::io::file_identity> file_below(const gaur::io::file_identity& device) {
+    if (device.inode != ~std::uint64_t{0}) { return {}; } // no block device
+    std::ifstream from("/sys/dev/block/" + std::to_string(gnu_dev_major(device.device)) + ':' +
+                       std::to_string(gnu_dev_minor(device.device)) + "/loop/backing_file");
+    std::string path;
+    struct stat status {};
+    if (!std::getline(from, path) || ::stat(path.c_str(), &status) != 0) { return {}; }
+    return gaur::io::identity_of(status);
+}
+
+/// And all files that loop devices among them are over.
+std::vector<gaur::io::file_identity> with_files_below(std::vector<gaur::io::file_identity> files) {
+    for (std::size_t i = 0; i < files.size(); ++i) {
+        const auto below = file_below(files[i]);
+        if (below && std::ranges::find(files, *below) == files.end()) { files.push_back(*below); }
+    }
+    return files;
+}
+
+} // namespace
+
 void refuse_to_replace(const std::string& path, const std::vector<gaur::io::file_identity>& read) {
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0) { return; }
-    if (std::ranges::find(read, gaur::io::identity_of(status)) == read.end()) { return; }
+    const auto all_read = with_files_below(read);
+    const auto replaced = with_files_below({gaur::io::identity_of(status)});
+    if (std::ranges::find_first_of(all_read, replaced) == all_read.end()) { return; }
     throw failure(path + ": " + gaur::error(gaur::errc::target_is_read).message());
 }
 

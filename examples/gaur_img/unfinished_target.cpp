@@ -19,9 +19,14 @@ std::optional<struct stat> look_at(const std::string& path) noexcept {
     return found;
 }
 
-bool is_as_it_was(const struct stat& before, const struct stat& now) noexcept {
-    return before.st_size == now.st_size && before.st_mtim.tv_sec == now.st_mtim.tv_sec &&
-           before.st_mtim.tv_nsec == now.st_mtim.tv_nsec;
+/// Of a regular file; fewer bytes if it is shorter, none if it cannot be read.
+std::string first_bytes(const std::string& path) {
+    std::string bytes(512, '\0');
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const ssize_t read = fd >= 0 ? ::pread(fd, bytes.data(), bytes.size(), 0) : -1;
+    if (fd >= 0) { ::close(fd); }
+    bytes.resize(read > 0 ? static_cast<std::size_t>(read) : 0);
+    return bytes;
 }
 
 /// The file, not a symbolic link that leads to it.
@@ -46,9 +51,11 @@ bool wipe_start(const std::string& path) noexcept {
 } // namespace
 
 unfinished_target::unfinished_target(std::string path)
-    : path_(std::move(path)), before_(look_at(path_)) {}
+    : path_(std::move(path)), before_(look_at(path_)) {
+    if (before_ && S_ISREG(before_->st_mode)) { start_before_ = first_bytes(path_); }
+}
 
-std::string unfinished_target::discard() const noexcept {
+std::string unfinished_target::discard() const {
     const std::optional<struct stat> now = look_at(path_);
     if (!now) { return ""; }
     const std::string it = "\n'" + path_ + "' ";
@@ -63,7 +70,10 @@ std::string unfinished_target::discard() const noexcept {
         return wipe_start(path_) ? it + "no longer begins with a header"
                                  : it + "is incomplete, and its header could not be wiped";
     }
-    if (!S_ISREG(now->st_mode) || (!made_ && is_as_it_was(*before_, *now))) { return ""; }
+    if (!S_ISREG(now->st_mode)) { return ""; }
+    if (!made_ && before_->st_size == now->st_size && first_bytes(path_) == start_before_) {
+        return "";
+    }
     return ::truncate(path_.c_str(), 0) == 0 ? it + "is empty: what was in it is gone"
                                              : it + "is incomplete";
 }

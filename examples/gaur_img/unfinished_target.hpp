@@ -42,10 +42,11 @@ class unfinished_target {
     void note_made() noexcept { made_ = true; }
 
   private:
-    std::string discard() const noexcept;
+    std::string discard() const;
 
     std::string path_;
     std::optional<struct stat> before_; ///< nothing: it was not there
+    std::string start_before_; ///< of a file that was there
     bool made_ = false;
 };
 

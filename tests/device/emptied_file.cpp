@@ -19,11 +19,11 @@ bytes bytes_of(int value, std::size_t size) { return bytes(size, static_cast<std
 
 /// Opens and empties the file "x".
 result<void> empty(memory_images& images, std::uint64_t size, std::size_t header_bytes,
-                   const std::vector<io::file_identity>& kept = {}) {
+                   const std::vector<io::file_identity>& kept = {}, std::uint64_t space = 0) {
     auto opened = device::open_target(images.io, "x", {.lock = io::file_lock::writer()}, kept);
     if (!opened) { return opened.error(); }
     memory_images::shard_type::file file(images.io, *std::move(opened), images.shard.buffers());
-    return images.wait(device::empty_file(images.shard, file, size, header_bytes));
+    return images.wait(device::empty_file(images.shard, file, size, space, header_bytes));
 }
 
 TEST(emptied_file, makes_a_file_of_zeroes) {
@@ -65,6 +65,29 @@ TEST(emptied_file, leaves_a_file_that_cannot_be_so_long) {
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().host_errno(), EFBIG);
     EXPECT_EQ(images.bytes("x"), bytes_of(7, 100));
+}
+
+TEST(emptied_file, leaves_a_file_where_there_is_no_space_for_more) {
+    memory_images images({.capacity = 64 << 10});
+    images.set_bytes("x", bytes_of(7, 20'000));
+    for (const std::uint64_t size : {10'000, 70'000, 200'000}) {
+        const result<void> r = empty(images, size, 512, {}, 70'000);
+        ASSERT_FALSE(r) << size;
+        EXPECT_EQ(r.error().host_errno(), ENOSPC);
+        EXPECT_EQ(images.bytes("x"), bytes_of(7, 20'000));
+    }
+    // Space that the file has itself is there for what takes its place.
+    images.set_bytes("x", bytes_of(7, 60'000));
+    EXPECT_TRUE(empty(images, 60'000, 512, {}, 60'000));
+    EXPECT_EQ(images.bytes("x"), bytes_of(0, 60'000));
+}
+
+TEST(emptied_file, needs_no_host_that_can_take_space) {
+    memory_images images;
+    images.set_bytes("x", bytes_of(7, 20'000));
+    images.io.fail({.nth = 1, .code = io::opcode::extend, .host_errno = EOPNOTSUPP});
+    EXPECT_TRUE(empty(images, 10'000, 512, {}, 10'000));
+    EXPECT_EQ(images.bytes("x"), bytes_of(0, 10'000));
 }
 
 TEST(emptied_file, of_a_block_device_only_the_header_goes) {

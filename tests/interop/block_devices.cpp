@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 // gaur-img on block devices: loop devices, which take root. What they held before is no zero.
+#include "support/backends.hpp"
 #include "support/gaur_img.hpp"
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -171,6 +174,24 @@ TEST_F(block_devices, may_be_too_small) {
     prepare("qemu-img check " + d);
 }
 
+/// The file under a loop device is what is read, or replaced, through it.
+TEST_F(block_devices, are_no_other_name_for_their_file) {
+    prepare("qemu-img create -q -f qcow2 base.q 1M && truncate -s 2M base.q");
+    const loop_device device(file("base.q"));
+    GAUR_NEEDS_DEVICE(device);
+    const std::string& d = device.path();
+    const auto before = gaur::test::read_file(file("base.q"));
+    for (const std::string& arguments :
+         {"convert -O raw base.q " + d, "convert -n -O raw base.q " + d,
+          "convert -O raw " + d + " base.q", "create -f qcow2 -F qcow2 -b " + file("base.q") + ' ' + d,
+          "create -f qcow2 -F qcow2 -b " + d + " base.q"}) {
+        const said s = ours(arguments);
+        EXPECT_EQ(s.exit_code, 1) << arguments << '\n' << s;
+        EXPECT_NE(s.text.find("name another file"), s.text.npos) << arguments << '\n' << s;
+        EXPECT_TRUE(gaur::test::read_file(file("base.q")) == before) << arguments;
+    }
+}
+
 /// One device, two nodes.
 TEST_F(block_devices, are_known_by_their_number) {
     const loop_device device(file("under"));
@@ -189,6 +210,45 @@ TEST_F(block_devices, are_known_by_their_number) {
         const said s = ours(arguments);
         EXPECT_EQ(s.exit_code, 1) << arguments << '\n' << s;
         EXPECT_EQ(start_of(device), before);
+    }
+}
+
+template <class B>
+class devices_of_backends : public block_devices {};
+TYPED_TEST_SUITE(devices_of_backends, gaur::test::host_backends, gaur::test::backend_names);
+
+TYPED_TEST(devices_of_backends, have_one_size) {
+    using gaur::io::opcode;
+    using gaur::io::request;
+    GAUR_NEEDS_BACKEND(TypeParam, io);
+    for (const unsigned sector : {512U, 4096U}) {
+        const loop_device device(this->file("under"), sector);
+        GAUR_NEEDS_DEVICE(device);
+        for (const bool direct : {false, true}) {
+            SCOPED_TRACE(std::to_string(sector) + (direct ? " direct" : ""));
+            auto opened = io->open(device.path(), {.write = true, .create = true, .truncate = true,
+                                                   .direct = direct});
+            ASSERT_TRUE(opened) << opened.error().message();
+            constexpr std::uint64_t size = 16 << 20;
+            EXPECT_EQ(*opened->size(), size);
+            EXPECT_TRUE(opened->limits().fixed_size);
+            EXPECT_EQ(opened->limits().offset_alignment, direct ? sector : 1U);
+            const auto outcome = [&](const request& what) {
+                typename TypeParam::operation op([](gaur::io::operation&) noexcept {});
+                if (io->submit(*opened, op, what) == gaur::io::submit_status::pending) {
+                    while (io->in_flight() != 0) { io->wait(); }
+                }
+                return op.outcome();
+            };
+            EXPECT_EQ(outcome(request::truncate(0)), 0);
+            EXPECT_EQ(outcome(request::truncate(size)), 0);
+            EXPECT_EQ(outcome(request::truncate(size + 1)), ENOSPC);
+            EXPECT_EQ(outcome(request::range(opcode::extend, size - 4096, 4096)), 0);
+            EXPECT_EQ(outcome(request::range(opcode::extend, size - 4096, 8192)), ENOSPC);
+            EXPECT_EQ(outcome(request::range(opcode::extend, size, 4096)), ENOSPC);
+            EXPECT_EQ(outcome(request::flush()), 0);
+            EXPECT_EQ(*opened->size(), size);
+        }
     }
 }
 

@@ -166,6 +166,23 @@ TEST_F(targets, a_command_that_fails_half_way_leaves_no_target_that_looks_whole)
     }
 }
 
+TEST_F(targets, no_space_for_an_image_leaves_the_file_that_was_there) {
+    prepare("mkdir full");
+    if (shell("mount -t tmpfs -o size=2M none full").exit_code != 0) {
+        GTEST_SKIP() << "no file system can be mounted here";
+    }
+    prepare("head -c 100000 /dev/urandom > full/t");
+    const bytes before = content("full/t");
+    const said s = ours("create -f qcow2 -o cluster_size=512 full/t 100G"); // an L1 table of 25 MB
+    EXPECT_TRUE(content("full/t") == before);
+    const said fits = ours("create -f qcow2 full/t 1T");
+    prepare("umount full");
+    EXPECT_EQ(s.exit_code, 1) << s;
+    EXPECT_NE(s.text.find("No space left on device"), s.text.npos) << s;
+    EXPECT_EQ(s.text.find("is gone"), s.text.npos) << s;
+    EXPECT_EQ(fits.exit_code, 0) << fits;
+}
+
 TEST_F(targets, cache_modes_are_qemus) {
     prepare("head -c 3M /dev/urandom > r.raw && truncate -s 5M r.raw");
     for (const std::string mode :

@@ -411,5 +411,5 @@ mutant(64 "a file is emptied before it is known that it can have its size"
     HISTORY "gaur's own create"
     BY "emptied_file.leaves_a_file_that_cannot_be_so_long")
 edit(device/emptied_file.hpp
-    [==[    if (size > *now || file.limits().fixed_size) {]==]
-    [==[    if ((!MUTANT && size > *now) || file.limits().fixed_size) {]==])
+    [==[    if (size > now || file.limits().fixed_size) {]==]
+    [==[    if ((!MUTANT && size > now) || file.limits().fixed_size) {]==])

@@ -30,22 +30,45 @@ result<typename B::file> open_target(B& io, const std::string& path, io::open_mo
     return opened;
 }
 
+/// Whether the file can be `size` bytes long, and the host has space for the first `space` of them:
+/// a file that is there is extended and cut back to its length, so its bytes stay as they were.
+template <class Shard>
+async::task<void> try_size(Shard& shard, typename Shard::file& file, std::uint64_t now,
+                           std::uint64_t size, std::uint64_t space) {
+    result<void> outcome;
+    if (size > now || file.limits().fixed_size) {
+        const io::request sized = io::request::truncate(size);
+        async::await_io growing(shard, file, sized);
+        outcome = co_await growing;
+    }
+    if (now == 0 || file.limits().fixed_size) { co_return outcome; }
+    // What the file holds of these bytes it will hold again.
+    if (outcome && space != 0) {
+        const io::request taken = io::request::range(io::opcode::extend, 0, space);
+        async::await_io taking(shard, file, taken);
+        outcome = co_await taking;
+        if (!outcome && outcome.error().host_errno() == EOPNOTSUPP) { outcome = {}; }
+    }
+    if (!outcome) {
+        const io::request back = io::request::truncate(now);
+        async::await_io cutting(shard, file, back);
+        static_cast<void>(co_await cutting);
+    }
+    co_return outcome;
+}
+
 /// Leaves `size` bytes that read as zeroes. A block device, which cannot be cut, keeps what it
-/// holds behind the first `header_bytes`: those are zeroed and durable when this ends. Where the
-/// size is more than the file can have, it stays as it was.
+/// holds behind the first `header_bytes`: those are zeroed and durable when this ends. If the file
+/// cannot have that size, or the host has no space for the first `space` bytes, which are about to
+/// be written, it stays as it was.
 template <class Shard>
 async::task<void> empty_file(Shard& shard, typename Shard::file& file, std::uint64_t size,
-                             std::size_t header_bytes) {
+                             std::uint64_t space, std::size_t header_bytes) {
     const result<std::uint64_t> now = file.size();
     if (!now) { co_return now.error(); }
-    const io::request sized = io::request::truncate(size);
-    const io::request barrier = io::request::flush();
-    // First the size: a file system, or a device, that refuses it leaves everything as it was.
-    if (size > *now || file.limits().fixed_size) {
-        async::await_io growing(shard, file, sized);
-        result<void> r = co_await growing;
-        if (!r) { co_return r; }
-    }
+    async::task<void> trying = try_size(shard, file, *now, size, space);
+    result<void> r = co_await trying;
+    if (!r) { co_return r; }
     if (file.limits().fixed_size) {
         const auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(header_bytes, size));
         if (bytes == 0) { co_return {}; }
@@ -54,8 +77,9 @@ async::task<void> empty_file(Shard& shard, typename Shard::file& file, std::uint
         std::memset(zeroes.data(), 0, bytes);
         const io::request wipe = io::request::write(0, zeroes.bytes());
         async::await_io wiping(shard, file, wipe);
-        result<void> r = co_await wiping;
+        r = co_await wiping;
         if (!r) { co_return r; }
+        const io::request barrier = io::request::flush();
         async::await_io durable(shard, file, barrier);
         r = co_await durable;
         co_return r;
@@ -63,8 +87,9 @@ async::task<void> empty_file(Shard& shard, typename Shard::file& file, std::uint
     if (*now == 0) { co_return {}; }
     const io::request cut = io::request::truncate(0);
     async::await_io cutting(shard, file, cut);
-    result<void> r = co_await cutting;
+    r = co_await cutting;
     if (!r) { co_return r; }
+    const io::request sized = io::request::truncate(size);
     async::await_io growing(shard, file, sized);
     r = co_await growing;
     co_return r;

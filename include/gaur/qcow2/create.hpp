@@ -21,7 +21,8 @@ template <class Shard>
 async::task<void> write_new_image(Shard& shard, typename Shard::file& file,
                                   layout::new_image& image) {
     async::task<void> emptying =
-        device::empty_file(shard, file, image.file_size(), image.first_cluster.size());
+        device::empty_file(shard, file, image.file_size(), image.file_size(),
+                           image.first_cluster.size());
     result<void> r = co_await emptying;
     if (!r) { co_return r; }
     async::io_group<Shard> writes(shard);
@@ -51,10 +52,11 @@ async::task<void> write_new_image(Shard& shard, typename Shard::file& file,
 /// files that must not be replaced, those of its chain and whatever else the caller reads.
 ///
 /// A file that is refused stays as it was. Errors before anything is changed: those of
-/// io::check_lock; the host's when it opens the file; errc::target_is_read; ENOSPC if a block
-/// device is too small for the tables; and of the options errc::unsupported_version, cluster_bits,
-/// refcount_bits, lazy_refcounts, backing_format, format_missing, size_too_large, backing_size,
-/// header_full. After the host's errors of later writes the file is no qcow2 image.
+/// io::check_lock; the host's when it opens the file; errc::target_is_read; ENOSPC if the host has
+/// no space for the tables, or a block device ends before them; and of the options
+/// errc::unsupported_version, cluster_bits, refcount_bits, lazy_refcounts, backing_format,
+/// format_missing, size_too_large, backing_size, header_full. After the host's errors of later
+/// writes the file is no qcow2 image.
 template <io::IoBackend B, exec::Executor Ex>
 async::task<void> create(B& io, Ex executor, std::string path, create_options options,
                          std::vector<io::file_identity> kept = {}) {

@@ -68,7 +68,7 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     if (!options.flush) { top->leave_flushes_out(); }
     if (options.create) {
         async::task<void> emptying =
-            device::empty_file(*shard, top->file(), options.size, header_bytes);
+            device::empty_file(*shard, top->file(), options.size, 0, header_bytes);
         result<void> r = co_await emptying;
         if (!r) { co_return r.error(); }
     }
