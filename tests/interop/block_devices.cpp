@@ -183,7 +183,8 @@ TEST_F(block_devices, are_no_other_name_for_their_file) {
     const auto before = gaur::test::read_file(file("base.q"));
     for (const std::string& arguments :
          {"convert -O raw base.q " + d, "convert -n -O raw base.q " + d,
-          "convert -O raw " + d + " base.q", "create -f qcow2 -F qcow2 -b " + file("base.q") + ' ' + d,
+          "convert -O raw " + d + " base.q",
+          "create -f qcow2 -F qcow2 -b " + file("base.q") + ' ' + d,
           "create -f qcow2 -F qcow2 -b " + d + " base.q"}) {
         const said s = ours(arguments);
         EXPECT_EQ(s.exit_code, 1) << arguments << '\n' << s;
