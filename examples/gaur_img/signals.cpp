@@ -42,7 +42,8 @@ void print_progress(int) noexcept {
         char text[] = "    (100.00/100%)\n";
         constexpr std::size_t first = 5; // the first digit
         unsigned left = part;
-        for (const std::size_t at : {10, 9, 7, 6, 5}) {
+        constexpr std::array<std::size_t, 5> digits{10, 9, 7, 6, first}; // from the right
+        for (const std::size_t at : digits) {
             text[at] = static_cast<char>('0' + left % 10);
             left /= 10;
         }

@@ -33,7 +33,7 @@ TEST(emptied_file, makes_a_file_of_zeroes) {
 }
 
 TEST(emptied_file, keeps_nothing_of_a_longer_or_a_shorter_file) {
-    for (const std::size_t before : {0, 1, 9'999, 10'000, 10'001, 50'000}) {
+    for (const std::size_t before : {0U, 1U, 9'999U, 10'000U, 10'001U, 50'000U}) {
         memory_images images;
         images.set_bytes("x", bytes_of(7, before));
         ASSERT_TRUE(empty(images, 10'000, 512));
@@ -70,7 +70,7 @@ TEST(emptied_file, leaves_a_file_that_cannot_be_so_long) {
 TEST(emptied_file, leaves_a_file_where_there_is_no_space_for_more) {
     memory_images images({.capacity = 64 << 10});
     images.set_bytes("x", bytes_of(7, 20'000));
-    for (const std::uint64_t size : {10'000, 70'000, 200'000}) {
+    for (const std::uint64_t size : {10'000U, 70'000U, 200'000U}) {
         const result<void> r = empty(images, size, 512, {}, 70'000);
         ASSERT_FALSE(r) << size;
         EXPECT_EQ(r.error().host_errno(), ENOSPC);
