@@ -123,9 +123,11 @@ void copy(host& on, const convert_command& asked, const conversion_options& how,
                        how.sparse, is_zero, shown);
     const gaur::result<void> status = on.wait(copying.run(asked.in_flight));
     shown.end();
+    // In any case: it may have requests of its own at the host.
+    const gaur::result<void> closed = on.wait(target.close());
     if (!status) { throw failure(copying.failed() + ": " + status.error().message()); }
     if (orderly_end::came()) { return; }
-    expect(on.wait(target.close()), "error while closing '" + asked.target + "'");
+    expect(closed, "error while closing '" + asked.target + "'");
 }
 
 } // namespace

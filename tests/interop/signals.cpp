@@ -133,7 +133,8 @@ TEST_F(signals, usr1_prints_how_far_it_is_and_it_goes_on) {
     for (const std::string backend : {"uring", "posix_aio", "sync", "threads"}) {
         SCOPED_TRACE(backend);
         if (ours("info --backend " + backend + " r.raw").exit_code != 0) { continue; } // not here
-        held_command c = hold("convert -p --backend " + backend + " -O qcow2 r.raw t.q");
+        const std::string target = backend + ".q";
+        held_command c = hold("convert -p --backend " + backend + " -O qcow2 r.raw " + target);
         ASSERT_TRUE(c.wait_until_begun());
         for (int i = 0; i < 3; ++i) {
             c.send(SIGUSR1);
@@ -141,7 +142,7 @@ TEST_F(signals, usr1_prints_how_far_it_is_and_it_goes_on) {
             EXPECT_TRUE(is_progress(line)) << line;
         }
         EXPECT_EQ(c.end(), 0);
-        expect_whole("t.q");
+        expect_whole(target);
     }
 }
 
@@ -213,13 +214,14 @@ TEST_F(signals, a_signal_that_ends_it_leaves_no_target) {
 TEST_F(signals, a_file_that_was_replaced_in_part_is_left_empty) {
     for (const std::string format : {"raw", "qcow2"}) {
         SCOPED_TRACE(format);
-        prepare("qemu-img create -q -f qcow2 t 64M && chmod 600 t");
-        held_command c = hold("convert -p -O " + format + " r.raw t");
+        const std::string target = "t." + format;
+        prepare("qemu-img create -q -f qcow2 " + target + " 64M && chmod 600 " + target);
+        held_command c = hold("convert -p -O " + format + " r.raw " + target);
         ASSERT_TRUE(c.wait_until_begun());
         c.send(SIGTERM);
         const int status = c.end();
         EXPECT_TRUE(WIFSIGNALED(status)) << status;
-        EXPECT_EQ(shell("stat -c '%s %a' t").text, "0 600\n");
+        EXPECT_EQ(shell("stat -c '%s %a' " + target).text, "0 600\n");
     }
 }
 
