@@ -69,7 +69,7 @@ int bench(const bench_command& asked) {
     const bench_options how = options_of(asked);
     image_options image;
     image.path = asked.path;
-    image.direct = is_direct(asked.cache, "cache mode");
+    image.cache = parse_cache_mode(asked.cache, "cache mode");
     image.write = how.write;
     set_references(image, asked);
     image.force_share = asked.force_share;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bench.hpp"
+#include "signals.hpp"
 
 #include <gaur/async/sync_wait.hpp>
 #include <gaur/base/buffer.hpp>
@@ -24,8 +25,10 @@ namespace gaur_img {
 template <class Image>
 class bench_run : gaur::exec::work {
   public:
-    bench_run(Image& image, const bench_options& how)
-        : gaur::exec::work(&on_begin), image_(image), how_(how), left_(how.count),
+    /// `writes_through`: each write is followed by a flush, and ends with it.
+    bench_run(Image& image, const bench_options& how, bool writes_through)
+        : gaur::exec::work(&on_begin), image_(image), how_(how),
+          writes_through_(writes_through && how.write), left_(how.count),
           offset_(how.offset), memory_(buffers_.take(how.size * how.slots())) {
         if (!memory_.has_value()) { return; }
         std::memset(memory_.data(), how_.pattern, memory_.size());
@@ -51,6 +54,7 @@ class bench_run : gaur::exec::work {
         bench_run& run;
         std::span<std::byte> bytes;
         std::optional<request> asked;
+        std::optional<request> durable; ///< the flush behind a write
     };
 
     static void on_begin(gaur::exec::work& w) noexcept { static_cast<bench_run&>(w).start_more(); }
@@ -75,6 +79,16 @@ class bench_run : gaur::exec::work {
 
     static void on_end(void* context, gaur::result<void> status) noexcept {
         slot& s = *static_cast<slot*>(context);
+        if (s.run.writes_through_ && status) {
+            s.durable.emplace(s.run.image_.engine(), gaur::device::verb::flush,
+                              gaur::guest_offset{}, std::span<std::byte>());
+            s.durable->start(&on_durable, &s);
+            return;
+        }
+        on_durable(context, status);
+    }
+    static void on_durable(void* context, gaur::result<void> status) noexcept {
+        slot& s = *static_cast<slot*>(context);
         s.run.idle_.push_back(&s);
         s.run.ended(status);
     }
@@ -83,6 +97,7 @@ class bench_run : gaur::exec::work {
         const std::uint64_t not_begun = left_ - in_flight_;
         --left_;
         --in_flight_;
+        note_progress(how_.count - left_, how_.count);
         if (!status) { status_ = status; }
         if (how_.flush_interval == 0 || not_begun % how_.flush_interval != 0) {
             return start_more();
@@ -104,6 +119,7 @@ class bench_run : gaur::exec::work {
 
     Image& image_;
     const bench_options& how_;
+    bool writes_through_;
     std::uint64_t left_; ///< requests that have not ended
     std::uint64_t in_flight_ = 0;
     std::uint64_t offset_;
@@ -119,10 +135,11 @@ class bench_run : gaur::exec::work {
 
 /// Runs the bench and closes the image.
 template <class Image>
-gaur::result<bench_figures> bench_on(Image& image, const bench_options& how) {
+gaur::result<bench_figures> bench_on(Image& image, const bench_options& how,
+                                     bool writes_through) {
     bench_figures figures;
     {
-        bench_run<Image> run(image, how);
+        bench_run<Image> run(image, how, writes_through);
         const auto begun = std::chrono::steady_clock::now();
         const gaur::result<void> status = run.run();
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;

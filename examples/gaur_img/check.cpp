@@ -87,7 +87,7 @@ template <class F>
 auto shown_while(const check_command& asked, F run) {
     progress shown(asked.shows_progress && !asked.quiet && asked.output != "json");
     gaur::qcow2::check_options how;
-    how.direct = is_direct(asked.cache, "source cache option");
+    how.direct = parse_cache_mode(asked.cache, "source cache option").direct;
     how.locking = locking_of(asked.force_share);
     how.on_progress = [&shown](std::uint64_t done, std::uint64_t of) { shown.report(done, of); };
     auto report = run(how);

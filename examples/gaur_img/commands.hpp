@@ -83,7 +83,7 @@ struct convert_command : target_options {
     std::string source;
     std::string source_format;
     std::string source_cache = "writeback";
-    std::string target_cache = "writeback";
+    std::string target_cache = "unsafe";
     std::string sparse = "4k";
     std::string in_flight = "16";
     bool no_create = false;

@@ -23,7 +23,7 @@ image_options options(const compare_command& asked, const std::string& path,
     image_options how;
     how.path = path;
     how.format = format;
-    how.direct = is_direct(asked.cache, "source cache option");
+    how.cache = parse_cache_mode(asked.cache, "source cache option", cannot_open);
     set_references(how, asked);
     how.force_share = asked.force_share;
     return how;

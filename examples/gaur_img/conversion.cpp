@@ -34,7 +34,7 @@ conversion::conversion(disk& from, disk& to, std::vector<conversion_step> steps,
 /// Pieces end where a multiple of piece_bytes does, so that two never share a target cluster
 /// unless the source's blocks do. Size 0: there are no more.
 conversion_step conversion::next_piece() noexcept {
-    if (step_ == steps_.size() || !failed_.empty()) { return {}; }
+    if (step_ == steps_.size() || !failed_.empty() || orderly_end::came()) { return {}; }
     const conversion_step& s = steps_[step_];
     const std::uint64_t at = s.at + in_step_;
     const std::uint64_t border = gaur::align_down(at, piece_bytes) + piece_bytes;

@@ -4,8 +4,12 @@
 #include "failure.hpp"
 #include "new_image.hpp"
 #include "size.hpp"
+#include "unfinished_target.hpp"
 
-#include <cerrno>
+#include <memory>
+#include <string>
+#include <sys/stat.h>
+#include <vector>
 
 namespace gaur_img {
 
@@ -41,56 +45,129 @@ std::vector<conversion_step> plan(const std::vector<placed_block>& blocks, bool 
     return steps;
 }
 
-std::unique_ptr<disk> open_target(host& on, const convert_command& asked, const disk& source) {
-    image_options how;
-    how.path = asked.target;
-    how.format = asked.target_format;
-    how.write = true;
-    how.direct = is_direct(asked.target_cache, "cache option");
-    auto target = open_disk(on, how);
-    if (target->size() < source.size()) {
-        throw failure("output file is smaller than input file");
+/// What the command line says, before any file is looked at.
+struct conversion_options {
+    cache_mode source_cache;
+    cache_mode target_cache;
+    std::uint64_t sparse;
+    unsigned in_flight;
+    new_image image;
+};
+
+conversion_options read_options(const convert_command& asked) {
+    if (asked.target_is_zero && !asked.no_create) {
+        throw failure("--target-is-zero requires use of -n flag");
     }
+    if (asked.no_create && !asked.options.empty()) {
+        throw failure("-o has no effect when skipping image creation");
+    }
+    return {parse_cache_mode(asked.source_cache, "source cache option"),
+            parse_cache_mode(asked.target_cache, "cache option"), sparse_bytes(asked.sparse),
+            static_cast<unsigned>(
+                expect_number(asked.in_flight, "number of coroutines", 1, 64)),
+            describe(asked)};
+}
+
+std::unique_ptr<disk> open_source(host& on, const convert_command& asked, cache_mode cache) {
+    image_options how;
+    how.path = asked.source;
+    how.format = asked.source_format;
+    how.cache = cache;
+    set_references(how, asked);
+    how.force_share = asked.force_share;
+    return open_disk(on, how);
+}
+
+std::unique_ptr<disk> open_target(host& on, const new_image& image, cache_mode cache,
+                                  std::uint64_t size) {
+    image_options how;
+    how.path = image.path;
+    how.format = image.format;
+    how.write = true;
+    how.cache = cache;
+    auto target = open_disk(on, how);
+    if (target->size() < size) { throw failure("output file is smaller than input file"); }
     return target;
+}
+
+/// With -n and -B: else what the source's backing file holds would be missing.
+void check_backing_of(disk& target, disk* backing) {
+    if (backing == nullptr) { return; }
+    const std::vector<gaur::io::file_identity> files = target.files();
+    if (files.size() < 2 || !(files[1] == backing->files().front())) {
+        throw failure("'" + target.path(0) + "' does not have the backing file that -B names");
+    }
+}
+
+bool is_block_device(const std::string& path) {
+    struct stat status {};
+    return ::stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode);
+}
+
+/// Whether what nobody writes reads as zeroes in the target.
+bool reads_as_zeroes(const convert_command& asked, const disk& target, const new_image& image) {
+    if (target.has_backing_file()) { return false; }
+    if (asked.no_create) { return asked.target_is_zero; }
+    return image.format != "raw" || !is_block_device(image.path);
+}
+
+/// `unfinished`: what the target is, if this command makes it.
+void copy(host& on, const convert_command& asked, const conversion_options& how, disk& source,
+          disk& target, unfinished_target* unfinished) {
+    const auto blocks = expect(list_blocks(on, source, 0, source.size()),
+                               "error while reading block status");
+    const bool has_backing = !how.image.options.backing_file.empty();
+    const bool is_zero = reads_as_zeroes(asked, target, how.image);
+    progress shown(asked.shows_progress && !asked.quiet);
+    conversion copying(source, target, plan(blocks, has_backing, is_zero, how.sparse == 0),
+                       how.sparse, is_zero, shown);
+    const gaur::result<void> status = on.wait(copying.run(how.in_flight));
+    shown.end();
+    if (unfinished != nullptr && (!status || orderly_end::came())) { unfinished->give_up(); }
+    // In any case: it may have requests of its own at the host.
+    const gaur::result<void> closed = on.wait(target.close());
+    if (!status) { throw failure(copying.failed() + ": " + status.error().message()); }
+    if (orderly_end::came()) { return; }
+    expect(closed, "error while closing '" + asked.target + "'");
 }
 
 } // namespace
 
 int convert(const convert_command& asked) {
-    if (asked.no_create && !asked.options.empty()) {
-        throw failure("-o has no effect when skipping image creation (-n): leave one of them out");
-    }
-    if (asked.target_is_zero && !asked.no_create) {
-        throw failure("--target-is-zero requires use of -n flag");
-    }
-    const auto in_flight = static_cast<unsigned>(
-        expect_number(asked.in_flight, "number of coroutines", 1, 64));
-    const std::uint64_t sparse = sparse_bytes(asked.sparse);
+    // Everything that can be known is looked at before the target is touched. What is read stays
+    // open, and so locked, until the end.
+    conversion_options how = read_options(asked);
+    new_image& image = how.image;
     const auto on = make_host(asked.backend);
-    image_options how;
-    how.path = asked.source;
-    how.format = asked.source_format;
-    how.direct = is_direct(asked.source_cache, "source cache option");
-    set_references(how, asked);
-    how.force_share = asked.force_share;
-    const auto source = open_disk(*on, how);
-    new_image image = describe(asked);
-    image.options.size = image.size ? *image.size : source->size();
-    if (!asked.no_create) { make_image(*on, image); }
-    const auto target = open_target(*on, asked, *source);
-
-    const auto blocks = expect(list_blocks(*on, *source, 0, source->size()),
-                               "error while reading block status");
-    const bool has_backing = !image.options.backing_file.empty();
-    const bool is_zero =
-        !target->has_backing_file() && (!asked.no_create || asked.target_is_zero);
-    progress shown(asked.shows_progress && !asked.quiet);
-    conversion copying(*source, *target, plan(blocks, has_backing, is_zero, sparse == 0), sparse,
-                       is_zero, shown);
-    const gaur::result<void> status = on->wait(copying.run(in_flight));
-    shown.end();
-    if (!status) { throw failure(copying.failed() + ": " + status.error().message()); }
-    expect(on->wait(target->close()), "error while closing '" + asked.target + "'");
+    const auto source = open_source(*on, asked, how.source_cache);
+    image.options.size = image.size.value_or(source->size());
+    if (image.options.size < source->size()) {
+        throw failure("output file is smaller than input file");
+    }
+    const auto backing = open_backing_file(*on, asked, image, asked.force_share);
+    std::vector<gaur::io::file_identity> kept = source->files();
+    if (backing != nullptr) {
+        const auto below = backing->files();
+        kept.insert(kept.end(), below.begin(), below.end());
+    }
+    refuse_to_replace(image.path, kept);
+    if (asked.no_create) {
+        const auto target = open_target(*on, image, how.target_cache, source->size());
+        check_backing_of(*target, backing.get());
+        const orderly_end ending;
+        copy(*on, asked, how, *source, *target, nullptr);
+        if (orderly_end::came()) {
+            throw failure("interrupted: '" + asked.target + "' has a part of the data only");
+        }
+        return 0;
+    }
+    unfinished_target unfinished(image.path);
+    unfinished.make_whole([&] {
+        make_image(*on, image, kept);
+        unfinished.note_made();
+        const auto target = open_target(*on, image, how.target_cache, source->size());
+        copy(*on, asked, how, *source, *target, &unfinished);
+    });
     return 0;
 }
 

@@ -3,10 +3,15 @@
 #include "failure.hpp"
 #include "new_image.hpp"
 #include "size.hpp"
+#include "unfinished_target.hpp"
 
 #include <cinttypes>
 #include <cstdio>
+#include <filesystem>
+#include <memory>
 #include <string>
+#include <system_error>
+#include <vector>
 
 namespace gaur_img {
 
@@ -37,20 +42,15 @@ void print_plan(const new_image& image) {
                 o.refcount_bits);
 }
 
-/// The backing file's size. It has to open, unless a size was given and `-u`.
-std::uint64_t backing_size(host& on, const create_command& asked, const new_image& image) {
-    image_options how;
-    set_references(how, asked);
-    how.references = true;
-    how.path = beside(image.path, image.options.backing_file);
-    how.format = image.options.backing_format;
-    how.force_share = true; // only its size is asked, as qemu-img does
-    const auto opened = on.open(how);
-    if (!opened) {
-        throw failure(image.path + ": Could not open '" + how.path +
-                      "': " + opened.error().message() + "\nCould not open backing image.");
-    }
-    return (*opened)->size();
+/// Also where neither is there yet.
+void refuse_itself_as_backing_file(const new_image& image) {
+    if (image.options.backing_file.empty()) { return; }
+    std::error_code ignored;
+    const auto own = std::filesystem::weakly_canonical(image.path, ignored);
+    const auto other = std::filesystem::weakly_canonical(
+        beside(image.path, image.options.backing_file), ignored);
+    if (own.empty() || own != other) { return; }
+    throw failure(image.path + ": " + gaur::error(gaur::errc::target_is_read).message());
 }
 
 } // namespace
@@ -64,14 +64,26 @@ int create(const create_command& asked) {
         image.size = expect_size(*asked.size, "image size");
     }
     const auto on = make_host(asked.backend);
-    if (!image.options.backing_file.empty() && (!asked.unsafe || !image.size)) {
-        const std::uint64_t size = backing_size(*on, asked, image);
-        if (!image.size) { image.size = size; }
+    // Kept open until the image is there: what is read must not be what is replaced.
+    std::unique_ptr<disk> backing;
+    std::vector<gaur::io::file_identity> kept;
+    if (!asked.unsafe || !image.size) {
+        backing = open_backing_file(*on, asked, image, true); // as qemu-img, which reads only its size
+    }
+    if (backing != nullptr) {
+        kept = backing->files();
+        if (!image.size) { image.size = backing->size(); }
+    } else if (!image.options.backing_file.empty()) {
+        kept = files_of_chain(*on, beside(image.path, image.options.backing_file),
+                              image.options.backing_format);
     }
     if (!image.size) { throw failure(image.path + ": Image creation needs a size parameter"); }
     image.options.size = *image.size;
+    refuse_to_replace(image.path, kept);
+    refuse_itself_as_backing_file(image);
     if (!asked.quiet) { print_plan(image); }
-    make_image(*on, image);
+    unfinished_target target(image.path);
+    target.make_whole([&] { make_image(*on, image, kept); });
     return 0;
 }
 

@@ -4,12 +4,14 @@
 #include "bench.hpp"
 
 #include <gaur/async/task.hpp>
+#include <gaur/io/backend.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace gaur_img {
 
@@ -37,10 +39,13 @@ class disk {
     virtual bool has_backing_file() const noexcept = 0;
     /// The path of a file of the chain.
     virtual const std::string& path(unsigned depth) const noexcept = 0;
+    /// The files of the chain, which it holds open: itself first.
+    virtual std::vector<gaur::io::file_identity> files() = 0;
 
     /// What begins at `at`: at most `n` bytes, at least one.
     virtual gaur::async::task<block> block_at(std::uint64_t at, std::uint64_t n) = 0;
     virtual gaur::async::task<void> read(std::uint64_t at, std::span<std::byte> to) = 0;
+    /// Durable when it ends, if the image was opened so (cache_mode::writes_through).
     virtual gaur::async::task<void> write(std::uint64_t at, std::span<const std::byte> from) = 0;
     virtual gaur::async::task<void> close() = 0;
 

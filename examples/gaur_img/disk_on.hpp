@@ -25,14 +25,23 @@ struct chain_file {
 template <class Image>
 class disk_on final : public disk {
   public:
-    disk_on(Image image, std::vector<chain_file> files)
-        : image_(std::move(image)), files_(std::move(files)),
+    disk_on(Image image, std::vector<chain_file> files, bool writes_through)
+        : image_(std::move(image)), files_(std::move(files)), writes_through_(writes_through),
           cluster_size_(image_.engine().top().cluster_size()) {}
 
     std::uint64_t size() const noexcept override { return image_.size(); }
     std::uint64_t cluster_size() const noexcept override { return cluster_size_; }
     bool has_backing_file() const noexcept override { return files_.size() > 1; }
     const std::string& path(unsigned depth) const noexcept override { return files_[depth].path; }
+
+    std::vector<gaur::io::file_identity> files() override {
+        auto& layers = image_.engine().layers();
+        std::vector<gaur::io::file_identity> all{layers.top().file().identity()};
+        for (unsigned i = 0; i + 1 < layers.depth(); ++i) {
+            all.push_back(layers.lower(i).file().identity());
+        }
+        return all;
+    }
 
     gaur::async::task<block> block_at(std::uint64_t at, std::uint64_t n) override {
         auto& layers = image_.engine().layers();
@@ -58,11 +67,14 @@ class disk_on final : public disk {
     gaur::async::task<void> write(std::uint64_t at, std::span<const std::byte> from) override {
         auto request = image_.write({at}, from);
         gaur::result<void> r = co_await request;
+        if (!r || !writes_through_) { co_return r; }
+        auto flushing = image_.flush();
+        r = co_await flushing;
         co_return r;
     }
     gaur::async::task<void> close() override { return image_.close(); }
     gaur::result<bench_figures> bench(const bench_options& how) override {
-        return bench_on(image_, how);
+        return bench_on(image_, how, writes_through_);
     }
 
   private:
@@ -106,6 +118,7 @@ class disk_on final : public disk {
 
     Image image_;
     std::vector<chain_file> files_;
+    bool writes_through_;
     std::uint64_t cluster_size_;
 };
 

@@ -10,7 +10,13 @@
 
 #include <gaur/qcow2/file_name.hpp>
 
+#include <gaur/io/host_file.hpp>
+#include <gaur/qcow2/layout/parse_header.hpp>
+
+#include <algorithm>
 #include <array>
+#include <optional>
+#include <sys/stat.h>
 
 namespace gaur_img {
 
@@ -70,14 +76,55 @@ void set_references(image_options& how, const common_options& asked) {
     how.backing_format = asked.lower_format;
 }
 
-bool is_direct(const std::string& cache_mode, const std::string& what) {
-    if (cache_mode == "none" || cache_mode == "off") { return true; }
-    if (cache_mode == "writeback" || cache_mode == "unsafe") { return false; }
-    throw failure("Invalid " + what + ": " + cache_mode + " (it is none or writeback)");
-}
-
 std::string beside(const std::string& image, const std::string& name) {
     return gaur::qcow2::full_name(image, name);
+}
+
+std::uint64_t file_size(const std::string& path) {
+    const auto file = gaur::io::host_file::open(path, {});
+    const gaur::result<std::uint64_t> size =
+        file ? file->size() : gaur::result<std::uint64_t>(file.error());
+    return expect(size, "Could not open '" + path + "'");
+}
+
+namespace {
+
+/// What the qcow2 image at `path` says of its backing file; nothing if it is no such image.
+std::optional<gaur::qcow2::layout::header> read_header(host& on, const std::string& path) {
+    namespace layout = gaur::qcow2::layout;
+    constexpr std::size_t largest_cluster = std::size_t{1} << layout::max_cluster_bits;
+    const auto start = on.read_file(path, 0, 512, true);
+    if (!start) { return {}; }
+    const auto needed = layout::bytes_needed(*start);
+    if (!needed) { return {}; }
+    const auto bytes =
+        on.read_file(path, 0, static_cast<std::size_t>(std::min<std::uint64_t>(
+                                  *needed, largest_cluster)), true);
+    if (!bytes) { return {}; }
+    auto parsed = layout::parse(*bytes, ~std::uint64_t{0});
+    if (!parsed) { return {}; }
+    return *std::move(parsed);
+}
+
+} // namespace
+
+std::vector<gaur::io::file_identity> files_of_chain(host& on, std::string path,
+                                                    std::string format) {
+    std::vector<gaur::io::file_identity> files;
+    while (!path.empty()) {
+        struct stat status {};
+        if (::stat(path.c_str(), &status) != 0) { break; }
+        const gaur::io::file_identity file = gaur::io::identity_of(status);
+        if (std::ranges::find(files, file) != files.end()) { break; }
+        files.push_back(file);
+        if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) { break; }
+        if (!format.empty() && format != "qcow2") { break; }
+        const auto header = read_header(on, path);
+        if (!header || header->backing_file.empty()) { break; }
+        path = beside(path, header->backing_file);
+        format = header->backing_format();
+    }
+    return files;
 }
 
 } // namespace gaur_img

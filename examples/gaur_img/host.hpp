@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "cache_mode.hpp"
 #include "disk.hpp"
 
 #include <gaur/qcow2/check_report.hpp>
@@ -22,11 +23,12 @@ struct image_options {
     std::string path;
     std::string format;  ///< "qcow2" or "raw"
     bool write = false;
-    bool direct = false; ///< past the host's page cache
+    cache_mode cache;
     bool references = true;            ///< open the backing files that the image names
     bool force_share = false;          ///< even while somebody writes to it; for reading only
-    bool create = false;               ///< raw: make it, or cut it to nothing
+    bool create = false;               ///< raw: make it, or empty it
     std::uint64_t size = 0;            ///< with `create`
+    std::vector<gaur::io::file_identity> kept; ///< with `create`: files that are not to be emptied
     std::string ordering = "join"; ///< or "serialize": what a write does that meets another
     unsigned max_depth = 64;           ///< files in the chain
     std::string backing_format;        ///< of backing files whose image does not say it
@@ -49,8 +51,10 @@ class host {
 
     virtual std::string_view backend() const noexcept = 0;
     virtual gaur::result<std::unique_ptr<disk>> open(const image_options& how) = 0;
+    /// A qcow2 image; errc::target_is_read if `path` is one of `kept`.
     virtual gaur::result<void> create(const std::string& path,
-                                      const gaur::qcow2::layout::create_options& how) = 0;
+                                      const gaur::qcow2::layout::create_options& how,
+                                      const std::vector<gaur::io::file_identity>& kept) = 0;
     virtual gaur::result<gaur::qcow2::check_report>
     check(const std::string& path, const gaur::qcow2::check_options& how) = 0;
     virtual gaur::result<gaur::qcow2::repair_report>
@@ -73,11 +77,16 @@ std::unique_ptr<host> make_host(const std::string& backend, unsigned depth = usu
 /// The image opened, its format looked at where `how` names none. Throws failure with `exit_code`.
 std::unique_ptr<disk> open_disk(host& on, image_options how, int exit_code = 1);
 
-/// Whether a cache mode of qemu-img goes past the host's page cache. Throws failure where it is
-/// none, or one that gaur does not have.
-bool is_direct(const std::string& cache_mode, const std::string& what);
-
 /// Where a name in the image at `image` leads: see gaur::qcow2::full_name.
 std::string beside(const std::string& image, const std::string& name);
+
+/// The size of a file or of a block device, bytes. Throws failure.
+std::uint64_t file_size(const std::string& path);
+
+/// The files that reading the image at `path` would open, itself first, as far as they are there
+/// and their headers can be read. For a comparison only: nothing is opened for long, or locked.
+/// `format`: empty if unknown.
+std::vector<gaur::io::file_identity> files_of_chain(host& on, std::string path,
+                                                    std::string format);
 
 } // namespace gaur_img

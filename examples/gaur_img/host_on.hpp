@@ -23,7 +23,8 @@ namespace gaur_img {
 inline gaur::qcow2::open_options qcow2_options(const image_options& how) {
     gaur::qcow2::open_options o;
     o.write = how.write;
-    o.direct = how.direct;
+    o.direct = how.cache.direct;
+    o.flush = how.cache.flushes;
     o.references = how.references ? gaur::qcow2::references::follow
                                   : gaur::qcow2::references::refuse;
     o.inflate = &gaur::qcow2::zlib_inflate;
@@ -36,7 +37,9 @@ inline gaur::qcow2::open_options qcow2_options(const image_options& how) {
 }
 
 inline gaur::raw::open_options raw_options(const image_options& how) {
-    return {how.write, how.direct, how.create, how.size, locking_of(how.force_share)};
+    return {.write = how.write, .direct = how.cache.direct, .create = how.create,
+            .size = how.size, .locking = locking_of(how.force_share),
+            .flush = how.cache.flushes, .kept = how.kept};
 }
 
 /// The host over the backend `B`: this is all it takes to run the same engine over another one.
@@ -53,7 +56,7 @@ class host_on final : public host {
     gaur::result<std::unique_ptr<disk>> open(const image_options& how) override {
         if (how.format == "raw") {
             return to_disk(wait_for(gaur::raw::open(*io_, loop_.get_executor(), how.path,
-                                                    raw_options(how))), how.path);
+                                                    raw_options(how))), how);
         }
         // Each ordering is an engine of its own, with nothing of the other in it.
         return how.ordering == gaur::track::join::name ? open_qcow2<gaur::track::join>(how)
@@ -61,8 +64,9 @@ class host_on final : public host {
     }
 
     gaur::result<void> create(const std::string& path,
-                              const gaur::qcow2::create_options& how) override {
-        return wait_for(gaur::qcow2::create(*io_, loop_.get_executor(), path, how));
+                              const gaur::qcow2::create_options& how,
+                              const std::vector<gaur::io::file_identity>& kept) override {
+        return wait_for(gaur::qcow2::create(*io_, loop_.get_executor(), path, how, kept));
     }
 
     gaur::result<gaur::qcow2::check_report>
@@ -103,17 +107,18 @@ class host_on final : public host {
     template <class Ordering>
     gaur::result<std::unique_ptr<disk>> open_qcow2(const image_options& how) {
         return to_disk(wait_for(gaur::qcow2::open<Ordering>(*io_, loop_.get_executor(), how.path,
-                                                            qcow2_options(how))), how.path);
+                                                            qcow2_options(how))), how);
     }
 
     template <class Image>
     static gaur::result<std::unique_ptr<disk>> to_disk(gaur::result<Image> opened,
-                                                       const std::string& path) {
+                                                       const image_options& how) {
         if (!opened) { return opened.error(); }
-        auto files = chain_files(*opened, path);
+        auto files = chain_files(*opened, how.path);
         if (!files) { return files.error(); }
         return std::unique_ptr<disk>(
-            std::make_unique<disk_on<Image>>(*std::move(opened), *std::move(files)));
+            std::make_unique<disk_on<Image>>(*std::move(opened), *std::move(files),
+                                             how.cache.writes_through));
     }
 
     template <class Image>

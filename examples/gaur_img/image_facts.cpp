@@ -68,7 +68,7 @@ image_facts look_at(host& on, const std::string& path, std::string format, bool 
     const auto start = expect(on.read_file(path, 0, 512, force_share), what);
     const std::uint64_t cluster = expect(layout::bytes_needed(start), what);
     const auto bytes = expect(on.read_file(path, 0, cluster, force_share), what);
-    const auto file_size = static_cast<std::uint64_t>(status.st_size);
+    const std::uint64_t file_size = gaur_img::file_size(path);
     found.header = expect(layout::parse(bytes, file_size), what);
     const layout::header& h = *found.header;
     found.virtual_size = h.size;

@@ -5,6 +5,7 @@
 #include "names.hpp"
 #include "option_help.hpp"
 #include "printable.hpp"
+#include "signals.hpp"
 
 #include <gaur/version.hpp>
 
@@ -26,7 +27,8 @@ const auto is_output = CLI::IsMember({"human", "json"});
 constexpr const char* format_help = "format of the image: qcow2 or raw; looked at if not given";
 constexpr const char* share_help =
     "read it even while another process writes to it: what is read may not fit together";
-constexpr const char* cache_help = "cache mode: none (O_DIRECT) or writeback (default)";
+constexpr const char* cache_help =
+    "cache mode: none, directsync (both O_DIRECT), writeback (default), writethrough or unsafe";
 
 void add_options(CLI::App& to, bench_command& c) {
     to.add_option("-c", c.count, "requests (default 75000)");
@@ -95,13 +97,18 @@ void add_options(CLI::App& to, convert_command& c) {
     to.add_option("-S", c.sparse, "zeroes in a row that become a hole (default 4k; 0: write all)");
     to.add_option("-m", c.in_flight, "pieces in flight, 1 to 64 (default 16)");
     to.add_flag("-W", c.out_of_order, "write out of order: always so");
-    to.add_option("-T", c.source_cache, "cache mode of the source: none or writeback (default)");
-    to.add_option("-t", c.target_cache, "cache mode of the target: none or writeback (default); "
-                                        "in either it is durable when the command ends");
+    to.add_option("-T", c.source_cache, cache_help);
+    to.add_option("-t", c.target_cache,
+                  "cache mode of the target: none, directsync, writeback, writethrough or unsafe "
+                  "(default: nothing is flushed, so a power cut soon after may lose it)");
     to.add_flag("-p", c.shows_progress, "show how far it is");
     to.add_flag("-U,--force-share", c.force_share, share_help);
     to.add_option("source", c.source);
     to.add_option("target", c.target);
+    to.footer("If it fails, or SIGINT, SIGTERM or SIGHUP ends it, a target that was not there is "
+              "removed, a file that was there is left empty, and the first 4096 bytes of a block "
+              "device are zeroed. With -n the target keeps what has been written to it. The second "
+              "such signal ends it at once. SIGUSR1 prints how far it is.");
 }
 
 void add_options(CLI::App& to, create_command& c) {
@@ -229,14 +236,18 @@ int parse_and_run(int argc, char** argv) {
 } // namespace
 
 int main(int argc, char** argv) {
+    open_standard_descriptors();
+    handle_signals();
+    int exit_code = 1;
     try {
-        return parse_and_run(argc, argv);
+        exit_code = parse_and_run(argc, argv);
     } catch (const failure& why) {
         std::fflush(stdout);
         std::fprintf(stderr, "gaur-img: %s\n", why.what());
-        return why.exit_code();
+        exit_code = why.exit_code();
     } catch (const std::exception& why) {
         std::fprintf(stderr, "gaur-img: %s\n", why.what());
-        return 1;
     }
+    end_by_signal();
+    return exit_code;
 }

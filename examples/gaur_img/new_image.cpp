@@ -6,9 +6,17 @@
 #include "option_list.hpp"
 #include "size.hpp"
 
+#include <gaur/io/host_file.hpp>
+
 #include <algorithm>
 #include <bit>
-#include <filesystem>
+#include <cstddef>
+#include <cstdint>
+#include <fstream>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <utility>
+#include <vector>
 
 namespace gaur_img {
 
@@ -112,8 +120,58 @@ new_image describe(const target_options& asked) {
     return image;
 }
 
-void make_image(host& on, const new_image& image) {
-    const bool was_there = std::filesystem::exists(image.path);
+std::unique_ptr<disk> open_backing_file(host& on, const common_options& asked, const new_image& image,
+                                        bool force_share) {
+    if (image.options.backing_file.empty()) { return nullptr; }
+    image_options how;
+    how.path = beside(image.path, image.options.backing_file);
+    how.format = image.options.backing_format;
+    how.force_share = force_share;
+    set_references(how, asked);
+    how.references = true;
+    auto opened = on.open(how);
+    if (!opened) {
+        throw failure(image.path + ": Could not open '" + how.path +
+                      "': " + opened.error().message() + "\nCould not open backing image.");
+    }
+    return *std::move(opened);
+}
+
+namespace {
+
+/// The file that a loop device is over: nothing if it is none.
+std::optional<gaur::io::file_identity> file_below(const gaur::io::file_identity& device) {
+    if (device.inode != ~std::uint64_t{0}) { return {}; } // no block device
+    std::ifstream from("/sys/dev/block/" + std::to_string(gnu_dev_major(device.device)) + ':' +
+                       std::to_string(gnu_dev_minor(device.device)) + "/loop/backing_file");
+    std::string path;
+    struct stat status {};
+    if (!std::getline(from, path) || ::stat(path.c_str(), &status) != 0) { return {}; }
+    return gaur::io::identity_of(status);
+}
+
+/// And all files that loop devices among them are over.
+std::vector<gaur::io::file_identity> with_files_below(std::vector<gaur::io::file_identity> files) {
+    for (std::size_t i = 0; i < files.size(); ++i) {
+        const auto below = file_below(files[i]);
+        if (below && std::ranges::find(files, *below) == files.end()) { files.push_back(*below); }
+    }
+    return files;
+}
+
+} // namespace
+
+void refuse_to_replace(const std::string& path, const std::vector<gaur::io::file_identity>& read) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) { return; }
+    const auto all_read = with_files_below(read);
+    const auto replaced = with_files_below({gaur::io::identity_of(status)});
+    if (std::ranges::find_first_of(all_read, replaced) == all_read.end()) { return; }
+    throw failure(path + ": " + gaur::error(gaur::errc::target_is_read).message());
+}
+
+void make_image(host& on, const new_image& image,
+                const std::vector<gaur::io::file_identity>& kept) {
     gaur::result<void> made;
     if (image.format == "raw") {
         image_options how;
@@ -121,14 +179,13 @@ void make_image(host& on, const new_image& image) {
         how.format = "raw";
         how.write = how.create = true;
         how.size = image.options.size;
+        how.kept = kept;
         const auto opened = on.open(how);
         if (!opened) { made = opened.error(); }
     } else {
-        made = on.create(image.path, image.options);
+        made = on.create(image.path, image.options, kept);
     }
     if (made) { return; }
-    std::error_code ignored;
-    if (!was_there) { std::filesystem::remove(image.path, ignored); }
     throw failure(image.path + ": Could not create '" + image.path +
                   "': " + made.error().message());
 }

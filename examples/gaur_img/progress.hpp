@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "signals.hpp"
+
 #include <cstdint>
 #include <cstdio>
 
 namespace gaur_img {
 
-/// qemu-img's `-p`: "    (12.34/100%)", written over itself.
+/// qemu-img's `-p`: "    (12.34/100%)", written over itself; and what SIGUSR1 prints.
 class progress {
   public:
     explicit progress(bool shown) noexcept : shown_(shown) {}
 
     void report(std::uint64_t done, std::uint64_t of) noexcept {
+        note_progress(done, of);
         if (!shown_) { return; }
         const double percent =
             of == 0 ? 100 : 100 * static_cast<double>(done) / static_cast<double>(of);

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <string>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
 
@@ -75,6 +76,25 @@ TEST_F(host_file_test, is_known_by_its_inode) {
     ASSERT_TRUE(first && again && other);
     EXPECT_EQ(first->identity(), again->identity());
     EXPECT_FALSE(first->identity() == other->identity());
+    struct stat status {};
+    ASSERT_EQ(::stat(path_.c_str(), &status), 0);
+    EXPECT_EQ(first->identity(), identity_of(status));
+}
+
+/// Whichever node names it: the node's own inode says nothing of the device.
+TEST_F(host_file_test, a_block_device_is_known_by_its_number) {
+    struct stat status {};
+    status.st_mode = S_IFBLK;
+    status.st_dev = 5;
+    status.st_ino = 600;
+    status.st_rdev = 0x700;
+    struct stat other = status;
+    other.st_ino = 601;
+    EXPECT_EQ(identity_of(status), identity_of(other));
+    other.st_rdev = 0x701;
+    EXPECT_FALSE(identity_of(status) == identity_of(other));
+    status.st_mode = S_IFREG;
+    EXPECT_EQ(identity_of(status), (file_identity{5, 600}));
 }
 
 /// A child that this process forked may have the description open still.

@@ -377,3 +377,39 @@ mutant(38 "a snapshot's L2 table is free when a wrong refcount says so"
 edit(qcow2/refcounts.hpp
     [==[if (count == 1 && m_.table_places.is_kept(c)) {]==]
     [==[if (!MUTANT && count == 1 && m_.table_places.is_kept(c)) {]==])
+
+mutant(60 "an image is made over the file that its caller reads"
+    HISTORY "gaur's own create and convert; qemu-img compares names only"
+    BY "emptied_file.leaves_what_the_caller_reads")
+edit(device/emptied_file.hpp
+    [==[    if (std::ranges::find(kept,]==]
+    [==[    if (!MUTANT && std::ranges::find(kept,]==])
+
+mutant(61 "clusters of a block device are taken for zeroes"
+    HISTORY "a device holds what was written to it before; files past their end do not"
+    BY "image_on_a_block_device.reads_what_was_written_and_else_zeroes")
+edit(qcow2/metadata.hpp
+    [==[return file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : used_end;]==]
+    [==[return MUTANT ? host_offset{0}
+                      : file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : used_end;]==])
+
+mutant(62 "clusters are taken beyond the end of a block device"
+    HISTORY "a commit that has no space, and a close that would have to extend the device"
+    BY "image_on_a_block_device.a_full_one_fails_writes_and_nothing_else")
+edit(qcow2/metadata.hpp
+    [==[host_end{file.limits().fixed_size ?]==]
+    [==[host_end{!MUTANT && file.limits().fixed_size ?]==])
+
+mutant(63 "a block device keeps its old header until the new one is written"
+    HISTORY "a create that is cut off leaves the old image with new tables"
+    BY "create_test.on_a_block_device_full_of_something_else")
+edit(device/emptied_file.hpp
+    [==[        if (bytes == 0) { co_return {}; }]==]
+    [==[        if (MUTANT || bytes == 0) { co_return {}; }]==])
+
+mutant(64 "a file is emptied before it is known that it can have its size"
+    HISTORY "gaur's own create"
+    BY "emptied_file.leaves_a_file_that_cannot_be_so_long")
+edit(device/emptied_file.hpp
+    [==[    if (size > now || file.limits().fixed_size) {]==]
+    [==[    if ((!MUTANT && size > now) || file.limits().fixed_size) {]==])

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -100,6 +101,55 @@ TEST_F(create_test, passes_on_the_hosts_errors) {
         ASSERT_FALSE(r);
         EXPECT_EQ(r.error().host_errno(), ENOSPC);
     }
+}
+
+TEST_F(create_test, leaves_what_the_caller_reads) {
+    ASSERT_TRUE(create({.size = 1 << 20}));
+    const auto before = images.bytes("i");
+    const auto held = images.io.open("i", {});
+    ASSERT_TRUE(held);
+    const result<void> r =
+        images.wait(qcow2::create(images.io, images.get_executor(), "i",
+                                  {.size = 4096, .backing_file = "j", .backing_format = "qcow2"},
+                                  {held->identity()}));
+    EXPECT_TRUE(r.error() == errc::target_is_read);
+    EXPECT_EQ(images.bytes("i"), before);
+}
+
+/// Stale bytes, of another image too, must not be taken for tables, and the old header must be
+/// gone before the first table is written over the old ones.
+TEST_F(create_test, on_a_block_device_full_of_something_else) {
+    memory_images device({.limits = {.fixed_size = true}});
+    const auto make = [&](const qcow2::create_options& how) {
+        return device.wait(qcow2::create(device.io, device.get_executor(), "d", how));
+    };
+    device.set_bytes("d", std::vector<std::byte>(4 << 20, std::byte{0xff}));
+    for (const std::uint32_t bits : {9U, 12U, 16U, 18U}) {
+        ASSERT_TRUE(make({.size = 1 << 20, .cluster_bits = bits})) << bits;
+        EXPECT_EQ(device.bytes("d").size(), 4U << 20);
+        EXPECT_EQ(device.header("d").cluster_bits, bits);
+        const auto v = device.check("d");
+        EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
+    }
+    const std::uint64_t flushes = 3; // the old header is gone, the tables are there, all is there
+    device.reset_counters();
+    device.io.fail({.nth = 2, .code = io::opcode::flush});
+    EXPECT_FALSE(make({.size = 1 << 20, .cluster_bits = 9}));
+    EXPECT_FALSE(qcow2::layout::bytes_needed(device.bytes("d")));
+    device.io.forget_rules();
+    device.reset_counters();
+    EXPECT_TRUE(make({.size = 1 << 20}));
+    EXPECT_EQ(device.counters().requests(io::opcode::flush), flushes);
+}
+
+TEST_F(create_test, a_block_device_that_is_too_small_stays_as_it_was) {
+    memory_images device({.limits = {.fixed_size = true}});
+    const std::vector<std::byte> before(200'000, std::byte{7});
+    device.set_bytes("d", before);
+    const result<void> r =
+        device.wait(qcow2::create(device.io, device.get_executor(), "d", {.size = 1 << 20}));
+    EXPECT_EQ(r.error().host_errno(), ENOSPC);
+    EXPECT_EQ(device.bytes("d"), before);
 }
 
 } // namespace

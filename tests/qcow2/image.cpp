@@ -2,14 +2,18 @@
 #include <gaur/qcow2/image.hpp>
 
 #include "support/crafted_image.hpp"
+#include "support/disk.hpp"
 #include "support/memory_image.hpp"
 
 #include <gaur/qcow2/check.hpp>
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace gaur::test {
@@ -65,6 +69,23 @@ TEST_F(image_test, what_was_written_is_there_after_close) {
     EXPECT_FALSE(disk.is_writable());
     EXPECT_EQ(read(disk, 5000, 10'000), bytes_of(7, 10'000));
     EXPECT_EQ(read(disk, 15'000, 5000), bytes_of(0, 5000));
+    const auto v = images.check("i");
+    EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
+}
+
+TEST_F(image_test, without_flushes_asks_the_host_for_none) {
+    images.reset_counters();
+    {
+        image disk = open({.write = true, .flush = false});
+        ASSERT_TRUE(write(disk, 5000, bytes_of(7, 100'000)));
+        ASSERT_TRUE(flush(disk));
+        ASSERT_TRUE(write(disk, 500'000, bytes_of(8, 100'000)));
+        ASSERT_TRUE(images.wait(disk.close()));
+    }
+    EXPECT_EQ(images.counters().requests(io::opcode::flush), 0U);
+    image disk = open({});
+    EXPECT_EQ(read(disk, 5000, 100'000), bytes_of(7, 100'000));
+    EXPECT_EQ(read(disk, 500'000, 100'000), bytes_of(8, 100'000));
     const auto v = images.check("i");
     EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
 }
@@ -281,6 +302,78 @@ TEST_F(image_test, both_orderings_write_the_same) {
     ASSERT_TRUE(images.wait(joined->close()));
     image disk = open({});
     EXPECT_EQ(read(disk, 777, 39'223), bytes_of(3, 39'223));
+}
+
+/// Clusters of a block device hold old bytes, so what surrounds a write in them must be written.
+TEST(image_on_a_block_device, reads_what_was_written_and_else_zeroes) {
+    constexpr std::uint64_t disk_size = 3 << 20;
+    for (const std::uint32_t bits : {9U, 12U, 16U}) {
+        for (const std::uint32_t alignment : {1U, 512U, 4096U}) {
+            SCOPED_TRACE(std::to_string(bits) + ' ' + std::to_string(alignment));
+            io::memory::backend io(
+                {.limits = {alignment, alignment, 1024, true}, .seed = bits + alignment});
+            io.set_content("d", io::sparse_bytes(std::vector<std::byte>(8 << 20, std::byte{0xff})));
+            driver<io::memory::backend> disks(io);
+            ASSERT_TRUE(disks.create("d", {.size = disk_size, .cluster_bits = bits}));
+            std::vector<std::byte> twin(disk_size);
+            for (unsigned round = 1; round < 4; ++round) {
+                const load some = load::random(round, disk_size, 60, 40'000);
+                const result<void> r = disks.write("d", some, 8);
+                ASSERT_TRUE(r) << r.error().message();
+                some.apply(twin);
+                const auto read = disks.read("d", 8);
+                ASSERT_TRUE(read) << read.error().message();
+                EXPECT_TRUE(*read == twin);
+                const auto report = disks.check("d");
+                ASSERT_TRUE(report);
+                EXPECT_TRUE(report->is_clean());
+                EXPECT_EQ(io.content("d").size(), 8U << 20);
+            }
+        }
+    }
+}
+
+TEST(image_on_a_block_device, a_full_one_fails_writes_and_nothing_else) {
+    // It ends where a refcount block would have to lie behind its end, or in part of a cluster.
+    for (const auto& [bits, device_size] : {std::pair{9U, 1U << 20}, std::pair{9U, 1'053'576U},
+                                            std::pair{12U, 1U << 20}, std::pair{16U, 1'053'576U}}) {
+        SCOPED_TRACE(std::to_string(bits) + ' ' + std::to_string(device_size));
+        io::memory::backend io({.limits = {.fixed_size = true}});
+        io.set_content("d", io::sparse_bytes(std::vector<std::byte>(device_size, std::byte{0xff})));
+        driver<io::memory::backend> disks(io);
+        constexpr std::uint64_t disk_size = 2 << 20;
+        ASSERT_TRUE(disks.create("d", {.size = disk_size, .cluster_bits = bits}));
+        std::vector<std::byte> twin(disk_size);
+        {
+            auto disk = disks.open("d", {.write = true});
+            ASSERT_TRUE(disk);
+            std::uint64_t at = 0;
+            result<void> r;
+            while (r && at < disk_size) {
+                const load one{7, {{at, 32'768}}};
+                r = disks.write(*disk, one, 1);
+                if (!r) { break; }
+                one.apply(twin);
+                at += 32'768;
+            }
+            EXPECT_EQ(r.error().host_errno(), ENOSPC);
+            EXPECT_GE(at, 600'000U) << "nearly all of the device is data";
+            // What is there may be written to, and made durable, all the same.
+            const load again{8, {{0, 70'000}, {}}};
+            r = disks.write(*disk, again, 1);
+            EXPECT_TRUE(r) << r.error().message();
+            again.apply(twin);
+            r = disks.wait(disk->close());
+            EXPECT_TRUE(r) << r.error().message();
+        }
+        const auto read = disks.read("d", 8);
+        ASSERT_TRUE(read);
+        const auto written = static_cast<std::ptrdiff_t>(600'000);
+        EXPECT_TRUE(std::equal(twin.begin(), twin.begin() + written, read->begin()));
+        const auto report = disks.check("d");
+        ASSERT_TRUE(report);
+        EXPECT_TRUE(report->is_clean());
+    }
 }
 
 } // namespace

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <vector>
 
@@ -27,6 +28,19 @@ TEST(metadata, what_lies_behind_the_file_has_never_been_written) {
     EXPECT_EQ(make(images, 12, 4096 * 3 + 1).used_end.value, 4096U * 4);
     EXPECT_EQ(make(images, 12, 4096 * 3).used_end.value, 4096U * 3);
     EXPECT_EQ(make(images, 12, 4096 * 3 + 1).durable_end.value, 4096U * 3 + 1);
+}
+
+TEST(metadata, a_block_device_has_an_end_and_reads_as_zeroes_nowhere) {
+    memory_images files;
+    const metadata of_a_file = make(files, 12, 4096 * 3 + 1);
+    EXPECT_EQ(of_a_file.zeroes_from().value, of_a_file.used_end.value);
+    EXPECT_EQ(of_a_file.host_end.value, qcow2::layout::host_limit);
+    EXPECT_TRUE(of_a_file.no_space() == errc::image_full);
+    memory_images devices({.limits = {.fixed_size = true}});
+    const metadata of_a_device = make(devices, 12, 4096 * 3 + 1);
+    EXPECT_EQ(of_a_device.zeroes_from().value, ~std::uint64_t{0});
+    EXPECT_EQ(of_a_device.host_end.value, 4096U * 3);
+    EXPECT_EQ(of_a_device.no_space().host_errno(), ENOSPC);
 }
 
 TEST(metadata, slices_are_no_larger_than_clusters) {

@@ -40,6 +40,57 @@ class raw_image : public ::testing::Test {
     const std::vector<std::byte> seven = std::vector<std::byte>(100, std::byte{7});
 };
 
+TEST_F(raw_image, without_flushes_asks_the_host_for_none) {
+    for (const bool flushes : {true, false}) {
+        auto disk = open("a", {.write = true, .create = true, .size = 10'000, .flush = flushes});
+        ASSERT_TRUE(disk);
+        EXPECT_TRUE(write(*disk, 9900, seven));
+        EXPECT_TRUE(flush(*disk));
+        EXPECT_TRUE(write(*disk, 100, seven));
+        EXPECT_TRUE(images.wait(disk->close()));
+        EXPECT_EQ(images.counters().requests(io::opcode::flush), flushes ? 2U : 0U);
+        EXPECT_EQ(images.bytes("a")[9900], std::byte{7});
+        EXPECT_EQ(images.bytes("a")[100], std::byte{7});
+        images.reset_counters();
+    }
+}
+
+TEST_F(raw_image, leaves_a_file_that_the_caller_reads) {
+    images.set_bytes("a", seven);
+    const auto held = images.io.open("a", {});
+    ASSERT_TRUE(held);
+    const auto refused = open(
+        "a", {.write = true, .create = true, .size = 50, .kept = {held->identity()}});
+    ASSERT_FALSE(refused);
+    EXPECT_TRUE(refused.error() == errc::target_is_read);
+    EXPECT_EQ(images.bytes("a"), seven);
+}
+
+TEST(raw_image_on_a_block_device, keeps_its_size_and_loses_its_header) {
+    memory_images images({.limits = {.fixed_size = true}});
+    images.set_bytes("d", std::vector<std::byte>(100'000, std::byte{7}));
+    const auto open = [&](const raw::open_options& how) {
+        return images.wait(raw::open(images.io, images.get_executor(), "d", how));
+    };
+    {
+        auto disk = open({.write = true, .create = true, .size = 50'000});
+        ASSERT_TRUE(disk) << disk.error().message();
+        EXPECT_EQ(disk->size(), 50'000U);
+        EXPECT_TRUE(images.wait(disk->close()));
+    }
+    EXPECT_EQ(images.bytes("d").size(), 100'000U);
+    EXPECT_EQ(images.bytes("d")[raw::header_bytes - 1], std::byte{0});
+    EXPECT_EQ(images.bytes("d")[raw::header_bytes], std::byte{7});
+    {
+        const auto whole = open({});
+        ASSERT_TRUE(whole);
+        EXPECT_EQ(whole->size(), 100'000U);
+    }
+    const auto large = open({.write = true, .create = true, .size = 100'001});
+    ASSERT_FALSE(large);
+    EXPECT_EQ(large.error().host_errno(), ENOSPC);
+}
+
 TEST_F(raw_image, made_written_and_opened_again) {
     {
         auto disk = open("a", {.write = true, .create = true, .size = 10'000});

@@ -34,7 +34,8 @@ class memory_images {
     using shard_type = async::shard<backend, executor>;
     using format_type = qcow2::format<shard_type>;
 
-    memory_images() : io(inner_), shard(io, loop.get_executor()) {}
+    explicit memory_images(const io::memory::options& how = {})
+        : inner_(how), io(inner_), shard(io, loop.get_executor()) {}
 
   private:
     io::memory::backend inner_;

@@ -42,6 +42,7 @@ enum class errc : std::uint16_t {
     snapshots_left_out,   ///< open_options::without_snapshots, to write
     too_much_to_check,    ///< bytes that the check would read
     out_of_time,          ///< nothing: the check has taken as long as it may
+    target_is_read,       ///< nothing: the file to be made is one that the caller reads
 
     // The header (specification, "Header"); `where` is the value found unless said.
     not_qcow2 = 4200,
@@ -131,6 +132,9 @@ inline constexpr errc_text errc_texts[] = {
     {errc::format_missing, "the backing file's format is not given in the image and is never "
                            "guessed; say it when opening (open_options::backing_format, "
                            "--backing-format), or put it into the image",
+     errc_text::unit::none},
+    {errc::target_is_read, "it is the file that is read, its backing file, or one further "
+                           "below, and would be destroyed; name another file",
      errc_text::unit::none},
     {errc::backing_loop, "the backing chain comes back to a file that is already in it",
      errc_text::unit::none},

@@ -16,17 +16,21 @@ struct limits {
     std::uint32_t memory_alignment = 1; ///< of buffer addresses, bytes
     std::uint32_t offset_alignment = 1; ///< of offsets and sizes, bytes; a power of two
     std::uint32_t max_vectors = 1024;   ///< buffers in one request
+    /// A block device: it can be neither cut nor grown, and holds what was written to it before.
+    /// `truncate` and `extend` within its size change nothing; what lies beyond ends with ENOSPC.
+    bool fixed_size = false;
 };
 
 struct open_mode {
     bool write = false;    ///< otherwise for reading only
     bool create = false;   ///< make the file where there is none
-    bool truncate = false; ///< cut an existing file to nothing
+    bool truncate = false; ///< cut an existing file to nothing; a block device stays as it is
     bool direct = false;   ///< past the host's page cache (O_DIRECT)
     file_lock lock = {};   ///< held as long as the file is open; none: does not ask
 };
 
-/// Tells files apart, whatever path led to them: finds a backing chain that bites its tail.
+/// Tells files apart, whatever path led to them. A block device is known by its own number, not by
+/// the node that was opened: inode ~0 and the device's number.
 struct file_identity {
     std::uint64_t device = 0;
     std::uint64_t inode = 0;

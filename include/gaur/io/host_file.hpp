@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <fcntl.h>
 #include <string>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -19,6 +20,12 @@
 #endif
 
 namespace gaur::io {
+
+/// The identity of the file that stat(2) has looked at, as host_file::identity gives it.
+inline file_identity identity_of(const struct stat& status) noexcept {
+    if (S_ISBLK(status.st_mode)) { return {status.st_rdev, ~std::uint64_t{0}}; }
+    return {status.st_dev, status.st_ino};
+}
 
 /// An open descriptor of the host, closed by its destructor: what the file types of the backends
 /// that speak to the kernel are made of.
@@ -36,7 +43,8 @@ class host_file {
         if (::fstat(fd, &status) != 0) { return error::from_errno(errno); }
         // A directory opens for reading and fails only at the first read: say so now.
         if (S_ISDIR(status.st_mode)) { return error::from_errno(EISDIR); }
-        file.identity_ = {status.st_dev, status.st_ino};
+        file.limits_.fixed_size = S_ISBLK(status.st_mode);
+        file.identity_ = identity_of(status);
         file.locked_ = !mode.lock.is_empty();
         const result<void> locked = take_lock(fd, mode.lock);
         if (!locked) { return locked.error(); }
@@ -44,7 +52,7 @@ class host_file {
         if (mode.truncate && S_ISREG(status.st_mode) && ::ftruncate(fd, 0) != 0) {
             return error::from_errno(errno);
         }
-        if (mode.direct) { file.limits_ = direct_limits(fd); }
+        if (mode.direct) { file.ask_direct_limits(); }
         return file;
     }
 
@@ -68,9 +76,16 @@ class host_file {
     io::limits limits() const noexcept { return limits_; }
     file_identity identity() const noexcept { return identity_; }
 
-    /// Of a block device too. Not by fstat(2): whoever asks Linux 6.13 or later for a file's times
-    /// makes its next write change the inode, and a write with a flush took half as long again.
+    /// Bytes. Not by fstat(2): whoever asks Linux 6.13 or later for a file's times makes its next
+    /// write change the inode, and a write with a flush took half as long again.
     result<std::uint64_t> size() const noexcept {
+#ifdef BLKGETSIZE64
+        if (limits_.fixed_size) {
+            std::uint64_t bytes = 0;
+            if (::ioctl(fd_, BLKGETSIZE64, &bytes) != 0) { return error::from_errno(errno); }
+            return bytes;
+        }
+#endif
         const off_t end = ::lseek(fd_, 0, SEEK_END);
         if (end < 0) { return error::from_errno(errno); }
         return static_cast<std::uint64_t>(end);
@@ -80,17 +95,17 @@ class host_file {
     explicit host_file(int fd) noexcept : fd_(fd) {}
 
     /// What O_DIRECT asks here. Kernels before 6.1 do not say: then 4096, which every host takes.
-    static io::limits direct_limits(int fd) noexcept {
-        io::limits found{4096, 4096, 1024};
+    void ask_direct_limits() noexcept {
+        limits_.memory_alignment = 4096;
+        limits_.offset_alignment = 4096;
 #ifdef STATX_DIOALIGN
         struct statx status {};
-        if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
+        if (::statx(fd_, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
             (status.stx_mask & STATX_DIOALIGN) != 0 && status.stx_dio_offset_align != 0) {
-            found.memory_alignment = status.stx_dio_mem_align;
-            found.offset_alignment = status.stx_dio_offset_align;
+            limits_.memory_alignment = status.stx_dio_mem_align;
+            limits_.offset_alignment = status.stx_dio_offset_align;
         }
 #endif
-        return found;
     }
 
     int fd_;

@@ -33,7 +33,8 @@ using disk = std::map<std::string, sparse_bytes>;
 
 struct options {
     /// What every file asks of reads and writes, whatever its open mode: 4096 and 4096 imitate
-    /// O_DIRECT. Anything misaligned ends with EINVAL.
+    /// O_DIRECT. Anything misaligned ends with EINVAL. `fixed_size` imitates block devices, whose
+    /// size and former content `set_content` gives.
     io::limits limits{};
     /// Operations end in a later poll() or wait(), never by `done`.
     bool deferred = false;
@@ -131,7 +132,7 @@ class backend {
         const std::shared_ptr<detail::node>& node = found->second;
         auto lock = held_lock::take({node, &node->locks}, mode.lock);
         if (!lock) { return lock.error(); }
-        if (mode.truncate) { node->content.truncate(0); }
+        if (mode.truncate && !options_.limits.fixed_size) { node->content.truncate(0); }
         return file(node, *std::move(lock), options_.limits, mode.write);
     }
 
@@ -220,6 +221,9 @@ class backend {
         }
         if (what.code == opcode::read || what.code == opcode::flush) { return 0; }
         if (!target.writable_) { return EBADF; }
+        if (options_.limits.fixed_size) {
+            return what.offset + what.size > target.node_->content.size() ? ENOSPC : 0;
+        }
         return what.offset + what.size > sparse_bytes::max_size ? EFBIG : 0;
     }
 
@@ -249,10 +253,13 @@ class backend {
         case opcode::zero: content.zero(what.offset, what.size); break;
         case opcode::discard: content.discard(what.offset, what.size); break;
         case opcode::extend:
+            if (options_.limits.fixed_size) { break; }
             if (!has_space(content, what)) { return ENOSPC; }
             content.allocate(what.offset, what.size);
             break;
-        case opcode::truncate: content.truncate(what.offset); break;
+        case opcode::truncate:
+            if (!options_.limits.fixed_size) { content.truncate(what.offset); }
+            break;
         }
         return 0;
     }

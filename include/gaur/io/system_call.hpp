@@ -16,6 +16,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#ifdef __linux__
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#endif
+
 /// What the backends that speak to the kernel share: from a request to system calls, and from what
 /// a system call moved to what is left. Errors are errnos here, 0 is success; nothing throws.
 namespace gaur::io {
@@ -169,12 +174,28 @@ inline int grow_by_rewriting(int fd, const limits& asks, const request& range) n
     return move_data(fd, asks, write);
 }
 
+/// Whether a block device reaches to `end`: 0, or ENOSPC.
+inline int reaches(int fd, std::uint64_t end) noexcept {
+    std::uint64_t size = 0;
+#ifdef BLKGETSIZE64
+    if (const int failed = retried([&] { return ::ioctl(fd, BLKGETSIZE64, &size); }); failed != 0) {
+        return failed;
+    }
+#else
+    const off_t last = ::lseek(fd, 0, SEEK_END);
+    if (last < 0) { return errno; }
+    size = static_cast<std::uint64_t>(last);
+#endif
+    return end <= size ? 0 : ENOSPC;
+}
+
 } // namespace detail
 
 /// Runs one request on one descriptor to its end: whole, or an errno. What the host refuses ends
 /// with EOPNOTSUPP, except that
 ///   - `zero` falls back to a hole, which reads the same (tmpfs and NFS have no ZERO_RANGE), and
 ///   - `extend` falls back to growing the file without taking space.
+/// On a block device `truncate` and `extend` only look whether it is large enough.
 /// The request has passed check_request(), and is changed.
 inline int run_request(int fd, const limits& asks, request& what) noexcept {
     const auto at = static_cast<off_t>(what.offset);
@@ -187,10 +208,14 @@ inline int run_request(int fd, const limits& asks, request& what) noexcept {
     case opcode::read:
     case opcode::write: return detail::move_data(fd, asks, what);
     case opcode::flush: return detail::retried([&] { return ::fdatasync(fd); });
-    case opcode::truncate: return detail::retried([&] { return ::ftruncate(fd, at); });
+    case opcode::truncate:
+        if (asks.fixed_size) { return detail::reaches(fd, what.offset); }
+        return detail::retried([&] { return ::ftruncate(fd, at); });
+    case opcode::extend:
+        if (asks.fixed_size) { return detail::reaches(fd, what.offset + what.size); }
+        break;
     case opcode::zero:
-    case opcode::discard:
-    case opcode::extend: break;
+    case opcode::discard: break;
     }
     if (size == 0) { return 0; } // fallocate(2) would say EINVAL
     const int outcome = fallocate(what.code);

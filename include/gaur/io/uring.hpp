@@ -431,7 +431,9 @@ class backend {
         if (what.moves_data() || what.code == opcode::flush) { return -moved; }
         // What the host refuses may have a way round, of system calls.
         const int failed = refusal(-moved);
-        return failed == EOPNOTSUPP ? run_request(op.fd_, op.asks_, what) : failed;
+        const bool has_other_way =
+            failed == EOPNOTSUPP || (op.asks_.fixed_size && what.code == opcode::extend);
+        return has_other_way ? run_request(op.fd_, op.asks_, what) : failed;
     }
 
     mutable ::io_uring ring_{}; // liburing takes no const ring to register an eventfd

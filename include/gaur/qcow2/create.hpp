@@ -3,12 +3,13 @@
 
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
-#include <gaur/io/file_lock.hpp>
+#include <gaur/device/emptied_file.hpp>
 #include <gaur/qcow2/layout/new_image.hpp>
 
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace gaur::qcow2 {
 
@@ -19,10 +20,12 @@ namespace detail {
 template <class Shard>
 async::task<void> write_new_image(Shard& shard, typename Shard::file& file,
                                   layout::new_image& image) {
-    async::io_group<Shard> writes(shard);
-    writes.add(file, io::request::truncate(image.file_size()));
-    result<void> r = co_await writes;
+    async::task<void> emptying =
+        device::empty_file(shard, file, image.file_size(), image.file_size(),
+                           image.first_cluster.size());
+    result<void> r = co_await emptying;
     if (!r) { co_return r; }
+    async::io_group<Shard> writes(shard);
     for (const layout::piece& p : image.tables) {
         writes.add(file, io::request::write(p.at.value, p.bytes));
     }
@@ -44,17 +47,24 @@ async::task<void> write_new_image(Shard& shard, typename Shard::file& file,
 
 } // namespace detail
 
-/// Makes an empty image at `path`; a file that is there is replaced, unless somebody holds it. The
-/// backing file is only named, not opened. Errors: the host's, those of io::check_lock, and of the
-/// options errc::unsupported_version, cluster_bits, refcount_order, size_too_large, backing_size,
-/// format_missing, header_full, bad_argument.
+/// Makes an empty image at `path`: a new file, in place of one that is there, or on a block device,
+/// unless another open file holds it. The backing file is only named, not opened: `kept` are the
+/// files that must not be replaced, those of its chain and whatever else the caller reads.
+///
+/// A file that is refused stays as it was. Errors before anything is changed: those of
+/// io::check_lock; the host's when it opens the file; errc::target_is_read; ENOSPC if the host has
+/// no space for the tables, or a block device ends before them; and of the options
+/// errc::unsupported_version, cluster_bits, refcount_bits, lazy_refcounts, backing_format,
+/// format_missing, size_too_large, backing_size, header_full. After the host's errors of later
+/// writes the file is no qcow2 image.
 template <io::IoBackend B, exec::Executor Ex>
-async::task<void> create(B& io, Ex executor, std::string path, create_options options) {
+async::task<void> create(B& io, Ex executor, std::string path, create_options options,
+                         std::vector<io::file_identity> kept = {}) {
     using shard_type = async::shard<B, Ex>;
     result<layout::new_image> image = layout::plan(options);
     if (!image) { co_return image.error(); }
     result<typename B::file> opened =
-        io.open(path, {true, true, true, false, io::file_lock::writer()});
+        device::open_target(io, path, {.lock = io::file_lock::writer()}, kept);
     if (!opened) { co_return opened.error(); }
     shard_type shard(io, executor);
     typename shard_type::file file(io, *std::move(opened), shard.buffers());

@@ -126,7 +126,7 @@ class epoch {
     static async::task<void> barrier(Shard& shard, metadata<Shard>& m, commit_figures& figures) {
         async::probe_here here(shard.probe(), async::point::flush_to_disk, figures.barriers);
         result<void> r = co_await here;
-        if (!r) { co_return r; }
+        if (!r || !m.flushes) { co_return r; }
         ++figures.barriers;
         const result<std::uint64_t> end = m.file.size();
         const io::request what = io::request::flush();

@@ -46,7 +46,8 @@ class format {
           refcounts_(*m_, std::move(refcount_table), {count_ahead >> m_->tables.clusters.bits}),
           mappings_(*m_, refcounts_, std::move(l1)), header_sector_(sector),
           inflate_(inflate_with),
-          grower_(shard, m_->file, m_->used_end.value, writable ? grow_step : 0),
+          grower_(shard, m_->file, m_->used_end.value,
+                  writable && !m_->file.limits().fixed_size ? grow_step : 0),
           writable_(writable), mark_(*this), commit_(*this) {
         grower_.on_idle(&on_background_idle, this);
         m_->slices.on_idle(&on_background_idle, this);
@@ -350,7 +351,7 @@ class format {
         } while (!self.released_later_.empty() || self.m_->slices.dirty() > 0);
 
         // The last cluster may have been written in part, and the file may have been grown ahead:
-        // it ends where the last cluster does.
+        // it ends where the last cluster does. A block device ends where it ends.
         typename grow_ahead<Shard>::stopped no_growth(self.grower_);
         co_await no_growth;
         // Nor is a slice being loaded ahead: the file is about to be closed.
@@ -359,7 +360,7 @@ class format {
         const result<std::uint64_t> size = self.m_->file.size();
         if (!size) { co_return size.error(); }
         const std::uint64_t end = self.m_->used_end.value;
-        if (!self.damage_ &&
+        if (!self.damage_ && !self.m_->file.limits().fixed_size &&
             (*size < end || (*size > end && self.grower_.has_grown()))) {
             const io::request what = io::request::truncate(end);
             async::await_io cutting(shard, self.m_->file, what);

@@ -10,6 +10,7 @@
 #include <gaur/qcow2/table_clusters.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -36,6 +37,8 @@ struct metadata {
                  cache_bytes),
           used_end(tables.clusters.offset_of(
               host_cluster{tables.clusters.covering(file_size).value})),
+          host_end{file.limits().fixed_size ? align_down(file_size, tables.cluster_size())
+                                            : layout::host_limit},
           durable_end{file_size} {}
 
     device::want want_slice(host_offset at, cache::slice_kind kind) const noexcept {
@@ -60,11 +63,26 @@ struct metadata {
         return why;
     }
 
+    bool flushes = true; ///< whether a barrier asks the host for anything
+
     /// Where the file ended when it was opened, or the clusters taken since: whichever is later.
-    /// What lies beyond has never been written, so it reads as zeroes.
+    /// What lies beyond has never been written (see zeroes_from).
     host_offset used_end;
+    /// No cluster may end beyond: a block device's end, else what an entry can name.
+    host_offset host_end;
     /// The file reached at least to here when the last barrier began.
     host_offset durable_end;
+
+    /// Clusters from here on read as zeroes. A block device holds what was written to it before
+    /// the image was made, so there no cluster does.
+    host_offset zeroes_from() const noexcept {
+        return file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : used_end;
+    }
+    /// Why no cluster can be taken any more.
+    error no_space() const noexcept {
+        return file.limits().fixed_size ? error::from_errno(ENOSPC, host_end.value)
+                                        : error(errc::image_full);
+    }
 };
 
 } // namespace gaur::qcow2

@@ -26,6 +26,9 @@ namespace gaur::qcow2 {
 struct open_options {
     bool write = false;
     bool direct = false; ///< past the host's page cache (O_DIRECT)
+    /// false: commits are written in their order, but the host is not asked to make them durable.
+    /// A power cut may destroy the image, the end of the process does not. QEMU's mode `unsafe`.
+    bool flush = true;
     qcow2::gate references = {};  ///< which files that the image names are opened: none
     std::string backing_format = {}; ///< "qcow2" or "raw", where the image does not say
     unsigned max_depth = 64;       ///< files in the chain
@@ -161,6 +164,7 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     cache::resident_table count_table({h.refcount_table_offset}, *std::move(counts));
     auto m = std::make_unique<metadata<Shard>>(shard, io, std::move(file), found->header,
                                                found->file_size, options.cache_bytes);
+    m->flushes = options.flush;
     if (options.write) {
         result<void> noted =
             note_active_tables(m->table_places, h, l1_table, count_table, *snapshots);

@@ -110,9 +110,8 @@ class refcounts {
     // For the allocator.
 
     alloc::slice_answer slice_of(host_cluster c) noexcept {
-        if (c.value >= layout::host_limit >> m_.tables.clusters.bits) {
-            return alloc::image_full{};
-        }
+        const host_cluster end{m_.host_end.value >> m_.tables.clusters.bits};
+        if (c >= end) { return m_.no_space(); }
         const std::uint64_t per_block = width_.entries_per_block(m_.tables.cluster_size());
         const std::uint64_t index = c.value / per_block;
         if (index >= table_.entries()) { return alloc::missing_block{index, false, {}}; }
@@ -129,9 +128,11 @@ class refcounts {
             entry.block() + in_block / per_slice * m_.slices.slice_size();
         const cache::slice* s = m_.slices.find(at);
         if (s == nullptr) { return alloc::missing_block{index, true, at}; }
+        const host_cluster first{c.value - in_block % per_slice};
         return alloc::refcount_slice{s->data(),
-                                     {c.value - in_block % per_slice},
-                                     static_cast<std::size_t>(per_slice)};
+                                     first,
+                                     static_cast<std::size_t>(
+                                         std::min(per_slice, (end - first).value))};
     }
 
     void mark_taken(host_range range) noexcept {
@@ -157,7 +158,7 @@ class refcounts {
   private:
     /// False where the run is no part of what is left of the window.
     bool add_to_window(alloc::window& w, host_range run) noexcept {
-        const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.used_end;
+        const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.zeroes_from();
         if (!w.left.empty() && (w.left.end() != run.first || w.pristine != pristine)) {
             return false;
         }
@@ -234,9 +235,7 @@ class refcounts {
         const std::uint64_t per_block = width_.entries_per_block(m_.tables.cluster_size());
         const host_range run{{index * per_block}, {count}};
         const host_offset at = m_.tables.clusters.offset_of(run.first);
-        if (m_.tables.clusters.offset_of(run.end()).value > layout::host_limit) {
-            return errc::image_full;
-        }
+        if (m_.tables.clusters.offset_of(run.end()) > m_.host_end) { return m_.no_space(); }
         if (m_.table_places.meets(run)) { return m_.damaged_at(at); }
         if (!m_.table_places.add(run)) { return error::from_errno(ENOMEM, at.value); }
         return {};

@@ -46,7 +46,9 @@ class format {
     bool is_writable() const noexcept { return writable_; }
     track::quarantine::generation enter() noexcept { return 0; }
     void leave(track::quarantine::generation) noexcept {}
-    void note_write() noexcept { data_written_ = true; }
+    void note_write() noexcept { data_written_ = flushes_; }
+    /// From now on a flush leaves what was written to the host's cache.
+    void leave_flushes_out() noexcept { flushes_ = false; }
     std::optional<host_offset> hit(guest_offset at, std::uint64_t, bool) noexcept {
         return host_offset{at.value};
     }
@@ -91,6 +93,7 @@ class format {
     typename Shard::file file_;
     std::uint64_t size_;
     bool writable_;
+    bool flushes_ = true;
     bool data_written_ = false;
     void (*on_idle_)(void*) noexcept = nullptr;
     void* on_idle_context_ = nullptr;

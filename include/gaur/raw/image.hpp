@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/device/emptied_file.hpp>
 #include <gaur/device/image.hpp>
 #include <gaur/io/file_lock.hpp>
 #include <gaur/raw/format.hpp>
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace gaur::raw {
 
@@ -17,17 +20,31 @@ using image =
     device::image<device::engine<B, Ex, format<async::shard<B, Ex, P>>,
                                  format<async::shard<B, Ex, P>>, track::serialize, P>>;
 
+/// Bytes of a block device that are zeroed when it becomes a raw disk: it no longer begins with the
+/// header of the format that it had.
+inline constexpr std::size_t header_bytes = 4096;
+
 struct open_options {
     bool write = false;
     bool direct = false;      ///< past the host's page cache (O_DIRECT)
-    bool create = false;      ///< make the file, or cut an existing one to nothing
+    /// Make the file, or empty an existing one: `size` bytes that read as zeroes. A block device
+    /// keeps what it holds behind its first 4096 bytes, and its own size when it is opened again.
+    bool create = false;
     std::uint64_t size = 0;   ///< bytes, with `create`
     /// Whom else the file is shared with, QEMU among them. A writer is alone, as a QEMU guest is
     /// with its raw disk; qemu-img and qemu-io let each other write to raw files.
     io::locking locking = io::locking::on;
+    /// false: a flush asks the host for nothing, so a power cut may lose everything. QEMU's cache
+    /// mode `unsafe`.
+    bool flush = true;
+    /// With `create`: files that must not be emptied, those that the caller reads. The open ends
+    /// with errc::target_is_read where `path` leads to one of them.
+    std::vector<io::file_identity> kept = {};
 };
 
-/// Opens the file at `path` as a disk. Errors: the host's.
+/// Opens the file at `path` as a disk. Errors: the host's, those of io::check_lock, and with
+/// `create` errc::target_is_read, or ENOSPC if a block device is smaller than `size`: then the file
+/// is as it was.
 template <io::IoBackend B, exec::Executor Ex, async::Probe P = async::no_probe>
 async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_options options = {},
                                   P* probe = nullptr) {
@@ -38,18 +55,21 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     auto shard = std::make_unique<shard_type>(io, executor, probe);
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
     if (!lock) { co_return lock.error(); }
+    const io::open_mode mode{
+        .write = options.write, .direct = options.direct, .lock = *lock};
     result<typename B::file> opened =
-        io.open(path, {options.write, options.create, options.create, options.direct, *lock});
+        options.create ? device::open_target(io, path, mode, options.kept) : io.open(path, mode);
     if (!opened) { co_return opened.error(); }
     result<std::uint64_t> size = opened->size();
     if (!size) { co_return size.error(); }
     if (options.create) { size = options.size; }
     auto top = std::make_unique<format<shard_type>>(*shard, io, *std::move(opened), *size,
                                                     options.write);
+    if (!options.flush) { top->leave_flushes_out(); }
     if (options.create) {
-        const io::request what = io::request::truncate(options.size);
-        async::await_io growing(*shard, top->file(), what);
-        result<void> r = co_await growing;
+        async::task<void> emptying =
+            device::empty_file(*shard, top->file(), options.size, 0, header_bytes);
+        result<void> r = co_await emptying;
         if (!r) { co_return r.error(); }
     }
     auto whole = std::make_unique<engine>(std::move(shard), std::move(top),
