@@ -112,8 +112,9 @@ bool reads_as_zeroes(const convert_command& asked, const disk& target, const new
     return image.format != "raw" || !is_block_device(image.path);
 }
 
+/// `unfinished`: what the target is, if this command makes it.
 void copy(host& on, const convert_command& asked, const conversion_options& how, disk& source,
-          disk& target) {
+          disk& target, unfinished_target* unfinished) {
     const auto blocks = expect(list_blocks(on, source, 0, source.size()),
                                "error while reading block status");
     const bool has_backing = !how.image.options.backing_file.empty();
@@ -123,6 +124,7 @@ void copy(host& on, const convert_command& asked, const conversion_options& how,
                        how.sparse, is_zero, shown);
     const gaur::result<void> status = on.wait(copying.run(asked.in_flight));
     shown.end();
+    if (unfinished != nullptr && (!status || orderly_end::came())) { unfinished->give_up(); }
     // In any case: it may have requests of its own at the host.
     const gaur::result<void> closed = on.wait(target.close());
     if (!status) { throw failure(copying.failed() + ": " + status.error().message()); }
@@ -154,7 +156,7 @@ int convert(const convert_command& asked) {
         const auto target = open_target(*on, image, how.target_cache, source->size());
         check_backing_of(*target, backing.get());
         const orderly_end ending;
-        copy(*on, asked, how, *source, *target);
+        copy(*on, asked, how, *source, *target, nullptr);
         if (orderly_end::came()) {
             throw failure("interrupted: '" + asked.target + "' has a part of the data only");
         }
@@ -165,7 +167,7 @@ int convert(const convert_command& asked) {
         make_image(*on, image, kept);
         unfinished.note_made();
         const auto target = open_target(*on, image, how.target_cache, source->size());
-        copy(*on, asked, how, *source, *target);
+        copy(*on, asked, how, *source, *target, &unfinished);
     });
     return 0;
 }

@@ -55,10 +55,15 @@ unfinished_target::unfinished_target(std::string path)
     if (before_ && S_ISREG(before_->st_mode)) { start_before_ = first_bytes(path_); }
 }
 
+void unfinished_target::give_up() noexcept {
+    removed_ = removed_ || (!before_ && remove_file(path_));
+}
+
 std::string unfinished_target::discard() const {
+    const std::string it = "\n'" + path_ + "' ";
+    if (removed_) { return it + "was removed"; }
     const std::optional<struct stat> now = look_at(path_);
     if (!now) { return ""; }
-    const std::string it = "\n'" + path_ + "' ";
     if (!before_) {
         return remove_file(path_) ? it + "was removed"
                                   : it + "is incomplete, and could not be removed";

@@ -40,6 +40,9 @@ class unfinished_target {
 
     /// The file has been made: what it held before is gone.
     void note_made() noexcept { made_ = true; }
+    /// It will not become whole. If it was not there before, removes it already, while an image
+    /// over it is still open: closing may take long, and the program may be killed meanwhile.
+    void give_up() noexcept;
 
   private:
     std::string discard() const;
@@ -48,6 +51,7 @@ class unfinished_target {
     std::optional<struct stat> before_; ///< nothing: it was not there
     std::string start_before_; ///< of a file that was there
     bool made_ = false;
+    bool removed_ = false;
 };
 
 } // namespace gaur_img
