@@ -200,7 +200,8 @@ async::task<std::unique_ptr<layer<Shard>>> load_backing_file(Shard& shard,
     if (!file) { co_return file.error(); }
     const result<std::uint64_t> size = file->size();
     if (!size) { co_return size.error(); }
-    auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file), *size, false);
+    auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file),
+                                                   raw::disk_size(*size), false);
     co_return std::make_unique<layer<Shard>>(std::move(raw));
 }
 

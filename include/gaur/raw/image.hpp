@@ -21,13 +21,14 @@ struct open_options {
     bool write = false;
     bool direct = false;      ///< past the host's page cache (O_DIRECT)
     bool create = false;      ///< make the file, or cut an existing one to nothing
-    std::uint64_t size = 0;   ///< bytes, with `create`
+    std::uint64_t size = 0;   ///< bytes, with `create`; rounded up to whole sectors of 512
     /// Whom else the file is shared with, QEMU among them. A writer is alone, as a QEMU guest is
     /// with its raw disk; qemu-img and qemu-io let each other write to raw files.
     io::locking locking = io::locking::on;
 };
 
-/// Opens the file at `path` as a disk. Errors: the host's.
+/// Opens the file at `path` as a disk, its size rounded up to whole sectors of 512 bytes: see
+/// disk_size. Errors: the host's.
 template <io::IoBackend B, exec::Executor Ex, async::Probe P = async::no_probe>
 async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_options options = {},
                                   P* probe = nullptr) {
@@ -41,13 +42,13 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     result<typename B::file> opened =
         io.open(path, {options.write, options.create, options.create, options.direct, *lock});
     if (!opened) { co_return opened.error(); }
-    result<std::uint64_t> size = opened->size();
-    if (!size) { co_return size.error(); }
-    if (options.create) { size = options.size; }
-    auto top = std::make_unique<format<shard_type>>(*shard, io, *std::move(opened), *size,
+    const result<std::uint64_t> file_size = opened->size();
+    if (!file_size) { co_return file_size.error(); }
+    const std::uint64_t size = disk_size(options.create ? options.size : *file_size);
+    auto top = std::make_unique<format<shard_type>>(*shard, io, *std::move(opened), size,
                                                     options.write);
     if (options.create) {
-        const io::request what = io::request::truncate(options.size);
+        const io::request what = io::request::truncate(size);
         async::await_io growing(*shard, top->file(), what);
         result<void> r = co_await growing;
         if (!r) { co_return r.error(); }
