@@ -21,26 +21,6 @@ std::uint64_t sparse_bytes(const std::string& text) {
     return *size;
 }
 
-/// What has to be done with each block of the source.
-std::vector<conversion_step> plan(const std::vector<placed_block>& blocks, bool target_has_backing,
-                                  bool target_is_zero, bool writes_holes) {
-    using what = conversion_step::what;
-    std::vector<conversion_step> steps;
-    for (const placed_block& b : blocks) {
-        // What lies below the source's own layer, the target's backing file holds as well.
-        if (target_has_backing && b.depth > 0) { continue; }
-        if (b.zero && target_is_zero && !writes_holes) { continue; }
-        const what kind = b.zero ? what::write_zeroes : what::copy;
-        if (!steps.empty() && steps.back().kind == kind &&
-            steps.back().at + steps.back().size == b.start) {
-            steps.back().size += b.size;
-        } else {
-            steps.push_back({kind, b.start, b.size});
-        }
-    }
-    return steps;
-}
-
 std::unique_ptr<disk> open_target(host& on, const convert_command& asked, const disk& source) {
     image_options how;
     how.path = asked.target;
@@ -75,14 +55,13 @@ int convert(const convert_command& asked) {
     if (!asked.no_create) { make_image(*on, image); }
     const auto target = open_target(*on, asked, *source);
 
-    const auto blocks = expect(list_blocks(*on, *source, 0, source->size()),
-                               "error while reading block status");
-    const bool has_backing = !image.options.backing_file.empty();
-    const bool is_zero =
+    copy_options copy;
+    copy.sparse = sparse;
+    copy.target_has_backing = !image.options.backing_file.empty();
+    copy.target_is_zero =
         !target->has_backing_file() && (!asked.no_create || asked.target_is_zero);
     progress shown(asked.shows_progress && !asked.quiet);
-    conversion copying(*source, *target, plan(blocks, has_backing, is_zero, sparse == 0), sparse,
-                       is_zero, shown);
+    conversion copying(*source, *target, copy, shown);
     const gaur::result<void> status = on->wait(copying.run(asked.in_flight));
     shown.end();
     if (!status) { throw failure(copying.failed() + ": " + status.error().message()); }
