@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/base/growth.hpp>
 #include <gaur/device/engine.hpp>
 #include <gaur/io/file_lock.hpp>
 #include <gaur/qcow2/format.hpp>
@@ -13,6 +14,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -56,7 +58,8 @@ namespace detail {
 template <class Shard>
 async::task<std::vector<std::byte>> read_bytes(Shard& shard, typename Shard::file& file,
                                                host_offset at, std::size_t size) {
-    std::vector<std::byte> bytes(size);
+    std::vector<std::byte> bytes;
+    if (!try_resize(bytes, size)) { co_return error::from_errno(ENOMEM); }
     const io::request what = io::request::read(at.value, bytes);
     async::await_io reading(shard, file, what);
     result<void> r = co_await reading;
