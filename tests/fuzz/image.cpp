@@ -286,6 +286,29 @@ class run {
         return all;
     }
 
+    /// Runs follow each other, and those that read as zeroes do, in what was read.
+    void look_at_blocks(image& disk, std::uint64_t begin, std::span<const std::byte> content,
+                        bool can_be_read) {
+        device::block_walk walk(disk, {begin}, content.size());
+        for (std::uint64_t at = 0; at < content.size();) {
+            const auto found = wait(walk.next());
+            if (!found) {
+                demand(!can_be_read, "read, but its block status fails");
+                return;
+            }
+            demand(found->at.value == begin + at && found->size != 0 &&
+                       found->size <= content.size() - at,
+                   "no run of the range");
+            if (found->reads_as_zeroes() && can_be_read) {
+                const auto part = content.subspan(static_cast<std::size_t>(at),
+                                                  static_cast<std::size_t>(found->size));
+                demand(std::ranges::all_of(part, [](std::byte b) { return b == std::byte{0}; }),
+                       "told to be zero, but read as data");
+            }
+            at += found->size;
+        }
+    }
+
     /// Whether it opens.
     bool read_only() {
         io_.reset_counters();
@@ -297,9 +320,13 @@ class run {
             std::vector<std::byte> buffer(64 << 10);
             for (const std::uint64_t at : {std::uint64_t{0}, disk->size() / 2}) {
                 const auto n = std::min<std::uint64_t>(buffer.size(), disk->size() - at);
-                auto r = disk->read({at}, std::span(buffer).first(static_cast<std::size_t>(n)));
-                static_cast<void>(async::sync_wait(r));
+                const auto part = std::span(buffer).first(static_cast<std::size_t>(n));
+                auto r = disk->read({at}, part);
+                const bool can_be_read = async::sync_wait(r).has_value();
+                look_at_blocks(*disk, at, part, can_be_read);
             }
+            // Whatever the size of the disk.
+            static_cast<void>(wait(disk->block_status({0}, disk->size())));
             static_cast<void>(wait(disk->close()));
         }
         expect_untouched("reading");

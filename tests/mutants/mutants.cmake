@@ -413,3 +413,17 @@ mutant(64 "a file is emptied before it is known that it can have its size"
 edit(device/emptied_file.hpp
     [==[    if (size > now || file.limits().fixed_size) {]==]
     [==[    if ((!MUTANT && size > now) || file.limits().fixed_size) {]==])
+
+mutant(68 "unmapped space goes on over L1 entries that have a table"
+    HISTORY "what passing over whole L1 entries could bring"
+    BY simulation)
+edit(qcow2/mappings.hpp
+    [==[l1_.get(next) == 0; ++next]==]
+    [==[(MUTANT || l1_.get(next) == 0); ++next]==])
+
+mutant(69 "a hole is told to be as long as the mapped run"
+    HISTORY "what asking two maps of different grain can bring"
+    BY simulation)
+edit(device/block_status.hpp
+    [==[    run.size = std::min(run.size, in_file.size);]==]
+    [==[    if (!MUTANT || !in_file.is_hole) { run.size = std::min(run.size, in_file.size); }]==])

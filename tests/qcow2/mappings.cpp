@@ -74,11 +74,14 @@ TEST_F(mappings_test, a_plan_ends_where_its_slice_does) {
     EXPECT_EQ(plan((2 << 20) - 100, 4096).new_clusters.value, 1U);
 }
 
-TEST_F(mappings_test, without_a_table_nothing_is_allocated_as_far_as_it_reaches) {
+TEST_F(mappings_test, without_a_table_nothing_is_allocated_up_to_the_next_table) {
     const device::extent e = extent_at(5 * kib, 10 << 20);
     EXPECT_EQ(e.kind, mapping::unallocated);
-    EXPECT_EQ(e.size, (2 << 20) - 5 * kib);
+    EXPECT_EQ(e.size, 10U << 20) << "over five tables that are not there";
     EXPECT_EQ(extent_at(5 * kib, 100).size, 100U);
+    map(6 << 20, 1);
+    EXPECT_EQ(extent_at(5 * kib, 10 << 20).size, (6 << 20) - 5 * kib);
+    EXPECT_EQ(extent_at(8 << 20, 1 << 20).size, 1U << 20);
 }
 
 TEST_F(mappings_test, neighbours_make_one_extent) {

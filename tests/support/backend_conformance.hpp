@@ -15,6 +15,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <malloc.h>
 #include <memory>
 #include <poll.h>
@@ -686,8 +687,35 @@ TYPED_TEST_P(backend_conformance, ranges) {
     EXPECT_TRUE(this->all_are(in.subspan(3 * block), 0));
 }
 
+TYPED_TEST_P(backend_conformance, holes) {
+    if constexpr (!io::ReportsHoles<typename TestFixture::file>) {
+        GTEST_SKIP() << "this backend's files do not know their holes";
+    } else {
+        constexpr std::uint64_t last = std::numeric_limits<std::int64_t>::max();
+        ASSERT_EQ(this->run(io::request::write(64 * block, this->pattern(8 * block, 1))), 0);
+        const io::file_run past = this->file_->run_at(80 * block);
+        if (!past.is_hole) { GTEST_SKIP() << "this file system does not know its holes"; }
+        EXPECT_EQ(past.size, last - 80 * block);
+        EXPECT_EQ(this->file_->run_at(72 * block).size, last - 72 * block);
+
+        const io::file_run front = this->file_->run_at(block);
+        EXPECT_TRUE(front.is_hole);
+        EXPECT_EQ(front.size, 63 * block);
+        const io::file_run data = this->file_->run_at(66 * block + 1);
+        EXPECT_FALSE(data.is_hole);
+        EXPECT_EQ(data.size, 6 * block - 1);
+        // What has ended is seen.
+        ASSERT_EQ(this->run(io::request::write(0, this->pattern(block, 2))), 0);
+        EXPECT_FALSE(this->file_->run_at(0).is_hole);
+        EXPECT_TRUE(this->file_->run_at(32 * block).is_hole);
+        if (this->run(io::request::range(io::opcode::discard, 0, block)) == 0) {
+            EXPECT_TRUE(this->file_->run_at(0).is_hole);
+        }
+    }
+}
+
 REGISTER_TYPED_TEST_SUITE_P(backend_conformance, once, not_in_submit, reentrant, borrowed, whole,
                             never_full, past_end, flushed, idle, progress, unordered, refused,
-                            one_thread, locked, opens, ranges);
+                            one_thread, locked, opens, ranges, holes);
 
 } // namespace gaur::test

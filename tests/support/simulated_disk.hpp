@@ -20,6 +20,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -44,7 +45,28 @@ struct drained_at_end {
     }
 };
 
-/// Reads the whole disk through the engine.
+/// Whether the runs of the disk follow each other, and those that read as zeroes do: `content` is
+/// what was read. EILSEQ where not.
+template <class Backend, class Image>
+result<void> check_block_status(Backend& io, Image& disk, std::span<const std::byte> content) {
+    device::block_walk walk(disk, {0}, content.size());
+    for (std::size_t at = 0; at < content.size();) {
+        const result<device::block_run> run = sync_wait(io, disk.executor(), walk.next());
+        if (!run) { return run.error(); }
+        if (run->at.value != at || run->size == 0 || run->size > content.size() - at) {
+            return error::from_errno(EILSEQ, at);
+        }
+        const auto size = static_cast<std::size_t>(run->size);
+        const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
+        if (run->reads_as_zeroes() && !std::ranges::all_of(content.subspan(at, size), is_zero)) {
+            return error::from_errno(EILSEQ, at);
+        }
+        at += size;
+    }
+    return {};
+}
+
+/// Reads the whole disk through the engine, and asks how it is stored.
 template <class Backend, class Image>
 result<std::vector<std::byte>> read_whole(Backend& io, Image& disk) {
     std::vector<std::byte> all(disk.size());
@@ -55,7 +77,8 @@ result<std::vector<std::byte>> read_whole(Backend& io, Image& disk) {
         const result<void> r = sync_wait(reading);
         if (!r) { return r.error(); }
     }
-    static_cast<void>(io);
+    const result<void> told = check_block_status(io, disk, all);
+    if (!told) { return told.error(); }
     return all;
 }
 

@@ -79,6 +79,8 @@ class slice_cache {
         clean_.clear();
         free_.clear();
         for (slice_list& list : dirty_) { list.clear(); }
+        while (slabs_ != nullptr) { delete std::exchange(slabs_, slabs_->next); }
+        while (all_loads_ != nullptr) { delete std::exchange(all_loads_, all_loads_->next_made); }
     }
 
     std::size_t slice_size() const noexcept { return slice_size_; }
@@ -248,6 +250,7 @@ class slice_cache {
         slice* target = nullptr;
         exec::work_queue waiting;
         load_in_flight* next_free = nullptr;
+        load_in_flight* next_made = nullptr;
     };
 
     /// Slices and their bytes are made some at a time and never given back before the end.
@@ -261,6 +264,7 @@ class slice_cache {
         ~slab() { ::operator delete(bytes, std::align_val_t{4096}); }
         std::byte* bytes;
         slice members[slices];
+        slab* next = nullptr;
     };
 
     std::uint32_t all_sectors() const noexcept {
@@ -344,7 +348,8 @@ class slice_cache {
             more->members[i].data_ = more->bytes + i * slice_size_;
             free_.push_back(more->members[i]);
         }
-        slabs_.push_back(std::move(more));
+        more->next = slabs_;
+        slabs_ = more.release();
         return true;
     }
 
@@ -411,11 +416,11 @@ class slice_cache {
 
     load_in_flight* take_load() noexcept {
         if (free_loads_ == nullptr) {
-            auto more = std::unique_ptr<load_in_flight>(new (std::nothrow) load_in_flight(*this));
+            auto* const more = new (std::nothrow) load_in_flight(*this);
             if (more == nullptr) { return nullptr; }
-            load_in_flight* l = more.get();
-            all_loads_.push_back(std::move(more));
-            return l;
+            more->next_made = all_loads_;
+            all_loads_ = more;
+            return more;
         }
         return std::exchange(free_loads_, free_loads_->next_free);
     }
@@ -425,8 +430,8 @@ class slice_cache {
     std::size_t slice_size_;
     std::size_t capacity_; // slices
     std::vector<slice*> buckets_;
-    std::vector<std::unique_ptr<slab>> slabs_;
-    std::vector<std::unique_ptr<load_in_flight>> all_loads_;
+    slab* slabs_ = nullptr;               // linked: where they are made, nothing throws
+    load_in_flight* all_loads_ = nullptr; // all that were made
     load_in_flight* free_loads_ = nullptr;
     std::vector<slice*> writing_;
     slice_list clean_; // the clock, its hand at the front

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gaur/async/sync_wait.hpp>
+#include <gaur/device/block_status.hpp>
 #include <gaur/device/engine.hpp>
 #include <gaur/device/request.hpp>
 
@@ -52,6 +53,20 @@ class image {
     }
     /// All writes that ended before it began survive a power cut once it has succeeded.
     request flush() noexcept { return request(*engine_, verb::flush, {}, {}); }
+
+    /// How the disk is stored from `at` on, in the image and its backing files, or in the first
+    /// `layers` of them: one run, of at least 1 and at most `n` bytes (0 if `n` is 0). What no
+    /// table maps is one run however large it is. Other runs may go on behind the answer, if a
+    /// table that they need is not in memory: `block_walk` puts them together. Data that lies in a
+    /// hole of a layer's file is told to be zero.
+    ///
+    /// The answer holds until the next write to that range ends. Errors: errc::out_of_range,
+    /// errc::closed, the host's, and those of a damaged table. If the image is destroyed while the
+    /// task runs, the task ends, with the answer or errc::cancelled.
+    async::task<block_run> block_status(guest_offset at, std::uint64_t n,
+                                        std::size_t layers = all_layers) {
+        return detail::block_status(engine_, at, n, layers);
+    }
 
     /// Refuses new requests, waits for those in flight, makes everything durable, marks the image
     /// clean and closes its files: others may open them for writing. Where it fails they stay open

@@ -37,6 +37,23 @@ struct file_identity {
     friend bool operator==(const file_identity&, const file_identity&) = default;
 };
 
+/// Bytes of a file, from some offset on, that are stored alike.
+struct file_run {
+    bool is_hole = false;   ///< reads as zeroes, without space on the host
+    std::uint64_t size = 0; ///< bytes, at least 1
+};
+
+/// A file that knows its holes. Optional: every byte of a file that does not is data.
+///
+///   holes   run_at(offset) gives the whole run that begins at `offset`. A hole reads as zeroes and
+///           has no space; past the end of the file there is one that ends at 2^63 - 1. Data may
+///           read as zeroes too. An operation that has ended is seen, one in flight may be. At most
+///           a system call or two in the caller's thread; nothing changes. `offset` < 2^63 - 1
+template <class F>
+concept ReportsHoles = requires(const F& file, std::uint64_t offset) {
+    { file.run_at(offset) } noexcept -> std::same_as<file_run>;
+};
+
 enum class submit_status : std::uint8_t {
     done,    ///< the outcome is in the operation already; its callback will not run
     pending, ///< the callback will run, once, from a later poll() or wait()

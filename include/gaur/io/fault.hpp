@@ -75,6 +75,11 @@ class backend {
         io::limits limits() const noexcept { return inner_.limits(); }
         result<std::uint64_t> size() const noexcept { return inner_.size(); }
         file_identity identity() const noexcept { return inner_.identity(); }
+        file_run run_at(std::uint64_t offset) const noexcept
+            requires ReportsHoles<typename Inner::file>
+        {
+            return inner_.run_at(offset);
+        }
 
       private:
         friend class backend;

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <new>
@@ -88,6 +89,13 @@ class file {
     io::limits limits() const noexcept { return limits_; }
     result<std::uint64_t> size() const noexcept { return node_->content.size(); }
     file_identity identity() const noexcept { return {0, node_->inode}; }
+    /// Pages of 4 KiB that take no space are holes.
+    file_run run_at(std::uint64_t offset) const noexcept {
+        constexpr std::uint64_t last = std::numeric_limits<std::int64_t>::max();
+        const sparse_bytes& content = node_->content;
+        const std::uint64_t end = content.run_end(offset);
+        return {!content.is_allocated(offset), (end > offset ? end : last) - offset};
+    }
 
   private:
     friend class backend;

@@ -54,10 +54,7 @@ class mappings {
         if (ok && table.is_allocated()) { return locate_in(table, at, n); }
         device::located answer;
         answer.status = ok;
-        if (ok) {
-            const std::uint64_t reach = m_.tables.l1_reach();
-            answer.what.size = std::min(n, reach - (at.value & (reach - 1)));
-        }
+        if (ok) { answer.what.size = without_table(at, n); }
         return answer;
     }
 
@@ -171,6 +168,16 @@ class mappings {
         answer.status = read_extent(*s, at, n, answer.what);
         answer.what.in_place = answer.what.in_place && table.copied();
         return answer;
+    }
+    /// Bytes from `at` on, at most `n`, that no L2 table maps; the first L1 entry has been seen.
+    std::uint64_t without_table(guest_offset at, std::uint64_t n) const noexcept {
+        const std::uint64_t reach = m_.tables.l1_reach();
+        std::uint64_t size = reach - (at.value & (reach - 1));
+        for (std::uint64_t next = m_.tables.l1_index(at) + 1;
+             size < n && next < l1_.entries() && l1_.get(next) == 0; ++next) {
+            size += reach;
+        }
+        return std::min(size, n);
     }
     result<void> check(layout::l1_entry table, guest_offset at) const noexcept {
         if (table.raw == 0) { return {}; }

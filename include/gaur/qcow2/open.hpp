@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/base/growth.hpp>
 #include <gaur/device/engine.hpp>
 #include <gaur/io/file_lock.hpp>
 #include <gaur/qcow2/format.hpp>
@@ -13,6 +14,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -59,7 +61,8 @@ namespace detail {
 template <class Shard>
 async::task<std::vector<std::byte>> read_bytes(Shard& shard, typename Shard::file& file,
                                                host_offset at, std::size_t size) {
-    std::vector<std::byte> bytes(size);
+    std::vector<std::byte> bytes;
+    if (!try_resize(bytes, size)) { co_return error::from_errno(ENOMEM); }
     const io::request what = io::request::read(at.value, bytes);
     async::await_io reading(shard, file, what);
     result<void> r = co_await reading;
@@ -204,7 +207,8 @@ async::task<std::unique_ptr<layer<Shard>>> load_backing_file(Shard& shard,
     if (!file) { co_return file.error(); }
     const result<std::uint64_t> size = file->size();
     if (!size) { co_return size.error(); }
-    auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file), *size, false);
+    auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file),
+                                                   raw::disk_size(*size), false);
     co_return std::make_unique<layer<Shard>>(std::move(raw));
 }
 

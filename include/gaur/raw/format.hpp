@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gaur/async/shard.hpp>
+#include <gaur/base/units.hpp>
 #include <gaur/cache/group_commit.hpp>
 #include <gaur/device/format.hpp>
 
@@ -12,11 +13,18 @@
 
 namespace gaur::raw {
 
+/// A disk consists of sectors of 512 bytes: the size of the disk that a file of `file_size` bytes
+/// holds. What is missing of the last sector reads as zeroes, and the file gets it when it is
+/// written, not before.
+constexpr std::uint64_t disk_size(std::uint64_t file_size) noexcept {
+    return align_up(file_size, 512);
+}
+
 /// The trivial format: the file is the disk. The smallest model of device::TopFormat.
 template <class Shard>
 class format {
   public:
-    /// `size` bytes of the file are the disk.
+    /// `size` bytes of the file are the disk; what the file does not reach of them reads as zeroes.
     format(Shard& shard, typename Shard::backend_type& io, typename Shard::backend_type::file file,
            std::uint64_t size, bool writable)
         : shard_(shard), file_(io, std::move(file), shard.buffers()), size_(size),

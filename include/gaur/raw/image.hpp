@@ -30,7 +30,7 @@ struct open_options {
     /// Make the file, or empty an existing one: `size` bytes that read as zeroes. A block device
     /// keeps what it holds behind its first 4096 bytes, and its own size when it is opened again.
     bool create = false;
-    std::uint64_t size = 0;   ///< bytes, with `create`
+    std::uint64_t size = 0;   ///< bytes, with `create`; rounded up to whole sectors of 512
     /// Whom else the file is shared with, QEMU among them. A writer is alone, as a QEMU guest is
     /// with its raw disk; qemu-img and qemu-io let each other write to raw files.
     io::locking locking = io::locking::on;
@@ -42,7 +42,8 @@ struct open_options {
     std::vector<io::file_identity> kept = {};
 };
 
-/// Opens the file at `path` as a disk. Errors: the host's, those of io::check_lock, and with
+/// Opens the file at `path` as a disk, its size rounded up to whole sectors of 512 bytes: see
+/// disk_size. Errors: the host's, those of io::check_lock, and with
 /// `create` errc::target_is_read, or ENOSPC if a block device is smaller than `size`: then the file
 /// is as it was.
 template <io::IoBackend B, exec::Executor Ex, async::Probe P = async::no_probe>
@@ -60,15 +61,15 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     result<typename B::file> opened =
         options.create ? device::open_target(io, path, mode, options.kept) : io.open(path, mode);
     if (!opened) { co_return opened.error(); }
-    result<std::uint64_t> size = opened->size();
-    if (!size) { co_return size.error(); }
-    if (options.create) { size = options.size; }
-    auto top = std::make_unique<format<shard_type>>(*shard, io, *std::move(opened), *size,
+    const result<std::uint64_t> file_size = opened->size();
+    if (!file_size) { co_return file_size.error(); }
+    const std::uint64_t size = disk_size(options.create ? options.size : *file_size);
+    auto top = std::make_unique<format<shard_type>>(*shard, io, *std::move(opened), size,
                                                     options.write);
     if (!options.flush) { top->leave_flushes_out(); }
     if (options.create) {
         async::task<void> emptying =
-            device::empty_file(*shard, top->file(), options.size, 0, header_bytes);
+            device::empty_file(*shard, top->file(), size, 0, header_bytes);
         result<void> r = co_await emptying;
         if (!r) { co_return r.error(); }
     }
