@@ -134,23 +134,20 @@ edit(qcow2/epoch.hpp
     [==[if (MUTANT) { r = result<void>(); }
         if (r && end) { m.durable_end]==])
 
-mutant(12 "a write that fails gives back clusters that a companion's bytes are in"
+mutant(12 "a write that fails gives back clusters that a companion still writes to"
     HISTORY "QEMU 3ede935fdb freed a preallocated cluster in the same way"
     BY simulation)
 edit(device/new_clusters.hpp
-    [==[            self.mine_.set_linked();]==]
-    [==[            if (MUTANT && !written) { engine.top().give_back(self.grant_); }
-            self.mine_.set_linked();]==])
+    [==[bool await_ready() const noexcept { return node_.writing_beside() == 0; }]==]
+    [==[bool await_ready() const noexcept { return MUTANT || node_.writing_beside() == 0; }]==])
 
 mutant(13 "a write that fails gives nothing back"
     HISTORY "the patch of 2009 dropped qcow2_free_any_clusters"
     FOR "abort frees what lies in the data file: there are no data files yet"
     BY simulation)
 edit(device/new_clusters.hpp
-    [==[        } else {
-            engine.top().give_back(self.grant_);]==]
-    [==[        } else if (!MUTANT) {
-            engine.top().give_back(self.grant_);]==])
+    [==[            engine.top().give_back(self.grant_);]==]
+    [==[            if (!MUTANT) { engine.top().give_back(self.grant_); }]==])
 
 mutant(14 "a slice that somebody counts on is evicted"
     HISTORY "QEMU 7242411460"
@@ -377,3 +374,18 @@ mutant(38 "a snapshot's L2 table is free when a wrong refcount says so"
 edit(qcow2/refcounts.hpp
     [==[if (count == 1 && m_.table_places.is_kept(c)) {]==]
     [==[if (!MUTANT && count == 1 && m_.table_places.is_kept(c)) {]==])
+
+mutant(80 "a write that fails links its clusters if a companion has written to one of them"
+    HISTORY "gaur itself: entries to clusters without data, past the end of the file"
+    BY "over/partial_writes.*")
+edit(device/new_clusters.hpp
+    [==[        result<void> r = written;
+        if (r) {]==]
+    [==[        result<void> r = written;
+        const bool beside = self.mine_.node().writing_beside() != 0;
+        if (!r && MUTANT && beside && self.grant_.pristine && self.zero_before_) {
+            alone all_written(engine, self.mine_.node());
+            co_await all_written;
+            r = result<void>();
+        }
+        if (r) {]==])

@@ -120,7 +120,7 @@ async::task<written> write_through(Engine& engine, std::optional<host_offset> ho
         own.reset();
     }
     went.there = co_await writes;
-    if (beside != nullptr) { track::change::wrote_beside(*beside, went.there.has_value()); }
+    if (beside != nullptr) { track::change::wrote_beside(*beside); }
     if (own) {
         async::task<void> settling =
             new_clusters<Engine>::settle(engine, *own, went.there);
@@ -155,8 +155,8 @@ async::task<written> write_along(Engine& engine, track::change& with, guest_offs
     // Its own clusters have retired: nobody waits while he holds others off.
     const bool linked = co_await ride;
     if (went->there && !linked) {
-        // The shared clusters were given up: that is no error of ours. Ours has to find others. It
-        // joins nobody: where everybody fails it would be inside one retry for each who did.
+        // The owner failed and gave the shared clusters back. Write ours again, without joining, to
+        // bound the recursion.
         async::task<void> again = write(engine, at, data.first(shared), false);
         went->there = co_await again;
     }
