@@ -3,15 +3,13 @@
 // were never written, over recycled ones, over what has to be copied. Whatever fails, no entry
 // leads to a cluster without data or past the end of the file, and every byte is an allowed one;
 // also after the process is killed, and after a power cut.
-#include "support/held_points.hpp"
-#include "support/model_disk.hpp"
+#include "support/modelled_stage.hpp"
 
 #include <bit>
 #include <cerrno>
 #include <cstdint>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace gaur::test {
@@ -34,7 +32,8 @@ struct layout {
 
 class partial_writes : public ::testing::TestWithParam<below> {
   protected:
-    using stage_type = stage<track::join, async::no_probe>;
+    using modelled = modelled_stage<track::join>;
+    using stage_type = modelled::stage_type;
     static constexpr std::uint64_t cluster = stage_type::cluster;
     static constexpr std::uint64_t size = 24 * cluster;
     static constexpr std::uint64_t first = 2 * cluster; // of the three that the owner writes to
@@ -89,127 +88,69 @@ class partial_writes : public ::testing::TestWithParam<below> {
         return s.io.inner().snapshot();
     }
 
-    /// What the guest sees of a file at rest.
-    static std::vector<std::byte> at_rest(const io::memory::disk& files, const layout& how) {
-        std::vector<std::byte> seen(size);
-        if (how.old == below::backing_file) {
-            files.at("below").read(0, seen.data(), seen.size());
-        } else if (how.old == below::zeroes_round_data) {
-            reference_image(files.at("below").bytes()).read_over(seen);
+    /// What the guest sees below "top".
+    static modelled::fill_below fill_below(below old) {
+        switch (old) {
+        case below::backing_file:
+            return [](const io::memory::disk& files, std::vector<std::byte>& seen) {
+                files.at("below").read(0, seen.data(), seen.size());
+            };
+        case below::zeroes_round_data:
+            return [](const io::memory::disk& files, std::vector<std::byte>& seen) {
+                reference_image(files.at("below").bytes()).read_over(seen);
+            };
+        default: return nullptr;
         }
-        reference_image(files.at("top").bytes()).read_over(seen);
-        return seen;
     }
 
-    /// One combination.
-    struct round {
-        round(const layout& asked, const io::memory::disk& files,
-              const std::vector<std::byte>& content)
-            : how(asked), s({.deferred = true}, {.order = asked.order, .record = true}),
-              model(content) {
-            s.io.inner().restore(files);
+    static void load(modelled& r, unsigned joiners, unsigned failing) {
+        for (unsigned nth = 0; nth < failing_writes; ++nth) {
+            if ((failing >> nth & 1) == 0) { continue; }
+            r.s.io.fail({.nth = nth + 1, .code = io::opcode::write, .host_errno = ENOSPC});
         }
+        r.begin_write(first + 100, 3 * cluster - 200);
+        if ((joiners & at_head) != 0) { r.begin_write(first, 50); }
+        if ((joiners & in_middle) != 0) { r.begin_write(first + cluster + 900, 700); }
+        if ((joiners & at_tail) != 0) { r.begin_write(first + 3 * cluster - 60, 60); }
+        if ((joiners & behind) != 0) { r.begin_write(first + 3 * cluster - 30, 2 * cluster); }
+        r.wait();
+        r.s.io.forget_rules();
+    }
 
-        void open() {
-            const result<void> opened = s.open();
-            ASSERT_TRUE(opened) << opened.error().message();
-            EXPECT_EQ(s.value(size - cluster + 1, 8), 0) << "its L2 slice is in memory now";
-        }
-        void begin(std::uint64_t at, std::uint64_t n) {
-            std::vector<std::byte> data(n);
-            const std::uint32_t id = model.begin_write(at, data, false);
-            todo.emplace_back(&s.begin(device::verb::write, at, std::move(data)), id);
-        }
-        void wait() {
-            s.drain();
-            for (const auto& [asked, id] : todo) {
-                ASSERT_TRUE(asked->ended) << "it hangs";
-                model.end_write(id, asked->status.has_value());
-            }
-            todo.clear();
-        }
-        void flush() {
-            const std::uint32_t began = model.begin_flush();
-            const auto& asked = s.flush();
-            s.drain();
-            ASSERT_TRUE(asked.ended);
-            EXPECT_TRUE(asked.status) << asked.status.error().message();
-            model.end_flush(began, asked.status.has_value());
-        }
-
-        void load(unsigned joiners, unsigned failing) {
-            for (unsigned nth = 0; nth < failing_writes; ++nth) {
-                if ((failing >> nth & 1) == 0) { continue; }
-                s.io.fail({.nth = nth + 1, .code = io::opcode::write, .host_errno = ENOSPC});
-            }
-            begin(first + 100, 3 * cluster - 200);
-            if ((joiners & at_head) != 0) { begin(first, 50); }
-            if ((joiners & in_middle) != 0) { begin(first + cluster + 900, 700); }
-            if ((joiners & at_tail) != 0) { begin(first + 3 * cluster - 60, 60); }
-            if ((joiners & behind) != 0) { begin(first + 3 * cluster - 30, 2 * cluster); }
-            wait();
-            s.io.forget_rules();
-        }
-
-        void check_structure(const io::memory::disk& files, const char* when) {
-            reference_image file(files.at("top").bytes());
-            const auto v = file.check(file.is_dirty());
-            EXPECT_EQ(v.corruptions, 0U) << when << ": " << v.first;
-        }
-        void check_cuts(const char* when) {
-            for (std::uint64_t seed = 0; seed < 4; ++seed) {
-                const io::memory::disk left = s.io.survivors(seed);
-                check_structure(left, when);
-                EXPECT_EQ(model.after_power_cut(at_rest(left, how)), "") << when;
-            }
-        }
-        /// Another process goes on after this one was killed.
-        void reopen() {
-            s.disk.reset();
-            s.drain();
-            check_structure(s.io.inner().snapshot(), "killed");
-            const std::vector<std::byte> left = at_rest(s.io.inner().snapshot(), how);
-            EXPECT_EQ(model.after_power_cut(left), "");
-            if (reference_image(s.io.inner().content("top").bytes()).is_dirty()) { return; }
-            model.restart(left);
-            ASSERT_TRUE(s.open());
-            for (std::uint64_t c = 0; c < 6; ++c) { begin(first + c * cluster + 500, 1000); }
-            wait();
-            EXPECT_TRUE(s.disk->is_writable());
-            read_all();
-            EXPECT_TRUE(s.close());
-            check_structure(s.io.inner().snapshot(), "closed");
-        }
-        void read_all() {
-            auto& all = s.read(0, size);
-            s.drain();
-            ASSERT_TRUE(all.ended && all.status) << all.status.error().message();
-            EXPECT_EQ(model.settle(all.data), "");
-        }
-
-        layout how;
-        stage_type s;
-        model_disk model;
-        std::vector<std::pair<stage_type::pending*, std::uint32_t>> todo;
-    };
+    /// Another process goes on after this one was killed.
+    static void reopen(modelled& r) {
+        r.s.disk.reset();
+        r.s.drain();
+        const io::memory::disk left = r.s.io.inner().snapshot();
+        if (reference_image(left.at("top").bytes()).is_dirty()) { return; }
+        r.model.restart(r.content(left));
+        ASSERT_TRUE(r.s.open());
+        for (std::uint64_t c = 0; c < 6; ++c) { r.begin_write(first + c * cluster + 500, 1000); }
+        EXPECT_EQ(r.wait(), 0U);
+        EXPECT_TRUE(r.s.disk->is_writable());
+        r.read_all();
+        EXPECT_TRUE(r.close());
+        r.check_killed("closed");
+    }
 
     static void run_round(const layout& how, const io::memory::disk& files,
                           const std::vector<std::byte>& content, unsigned joiners,
                           unsigned failing) {
-        round r(how, files, content);
-        r.open();
-        r.load(joiners, failing);
+        modelled r(files, content, how.order, fill_below(how.old));
+        ASSERT_TRUE(r.s.open());
+        EXPECT_EQ(r.s.value(size - cluster + 1, 8), 0) << "its L2 slice is in memory now";
+        load(r, joiners, failing);
         EXPECT_TRUE(r.s.disk->engine().changes().empty());
-        r.check_cuts("not flushed");
-        r.flush();
-        r.check_cuts("flushed");
+        r.check_cuts("not flushed", 4);
+        EXPECT_TRUE(r.flush());
+        r.check_cuts("flushed", 4);
+        r.check_killed("killed");
         if (std::popcount(failing ^ joiners) % 2 == 0) {
-            r.reopen();
+            reopen(r);
         } else {
             r.read_all();
-            EXPECT_TRUE(r.s.close());
-            reference_image file(r.s.io.inner().content("top").bytes());
-            EXPECT_EQ(file.check().corruptions + file.check().leaks, 0U) << file.check().first;
+            EXPECT_TRUE(r.close());
+            r.expect_no_leaks();
         }
     }
 
