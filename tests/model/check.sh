@@ -57,6 +57,9 @@ epochs  IN_PLACE_NOT_NOTED           wrong_content
 epochs  DATA_WRITTEN_FORGOTTEN_LATE  wrong_content
 epochs  FLUSH_SHARES_RUNNING_EPOCH   wrong_content
 epochs  FAILED_BARRIER_FORGIVEN      wrong_content
+epochs  FAILED_WRITES_FORGOTTEN      refcount_too_low
+epochs  DURABLE_TABLE_FRESH_AGAIN    entry_past_end
+epochs  FAILED_COMMIT_RELEASES       refcount_too_low
 END
 }
 
