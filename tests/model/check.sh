@@ -43,7 +43,7 @@ epochs  -                            clean
 epochs  NO_QUARANTINE                refcount_too_low
 epochs  AHEAD_IN_MEMORY_ALONE        refcount_too_low
 epochs  WINDOW_KEPT_AFTER_END        refcount_too_low
-epochs  FREE_BEFORE_DURABLE          wrong_content backwards
+epochs  FREE_BEFORE_DURABLE          refcount_too_low backwards
 epochs  REFCOUNT_AFTER_MAPPING       refcount_too_low
 epochs  ONE_BARRIER                  refcount_too_low
 epochs  MAPPINGS_NOT_FROZEN          refcount_too_low

@@ -389,6 +389,10 @@ edit(device/new_clusters.hpp
             r = result<void>();
         }
         if (r) {]==])
+edit(device/new_clusters.hpp
+    [==[            engine.top().note_write();]==]
+    [==[            engine.top().note_write();
+            if (MUTANT && !written) { co_return written; }]==])
 
 mutant(81 "a new table that a failed commit has made durable is taken for unreachable still"
     HISTORY "what a commit that can be repeated gets wrong first: its pointer may be on disk"

@@ -204,6 +204,24 @@ class faulty_run {
         }
     }
 
+    /// What a process leaves that is killed after a flush. Only the host's flush that has failed is
+    /// not to be made good.
+    template <class Image>
+    void flush_and_kill(simulated_device& io, Image& disk) {
+        const std::uint32_t began = image_.model().begin_flush();
+        auto flushing = disk.flush();
+        const result<void> flushed = sync_wait(flushing);
+        image_.model().end_flush(began, flushed.has_value());
+        if (!flushed && io.injected(io::opcode::flush) == 0) {
+            return image_.note("flush: " + flushed.error().message());
+        }
+        image_.set_files(io.inner().snapshot());
+        image_.check_structure(true);
+        if (!image_.good()) { return; }
+        const std::string bad = image_.model().after_power_cut(image_.content_at_rest());
+        if (!bad.empty()) { image_.note("killed: " + bad); }
+    }
+
     void faulty_session(unsigned number) {
         const scenario& s = image_.decided();
         io::seeded random(s.seed * 99 + number);
@@ -231,13 +249,14 @@ class faulty_run {
         if (!disk.engine().changes().empty()) { return image_.note("the tracker is not empty"); }
         auto all = read_whole(io, disk);
         if (!all) { return image_.note("reading all: " + all.error().message()); }
+        flush_and_kill(io, disk);
+        if (!image_.good()) { return; }
         const result<void> closed = sync_wait(io, loop.get_executor(), disk.close());
         if (closed) {
             if (std::string bad = image_.model().settle(*all); !bad.empty()) {
                 return image_.note("at the end: " + bad);
             }
         } else if (io.injected(io::opcode::flush) == 0) {
-            // Only the host's flush that has failed is not to be made good.
             return image_.note("close: " + closed.error().message());
         }
         image_.set_files(io.inner().snapshot());
