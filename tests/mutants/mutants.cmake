@@ -134,23 +134,20 @@ edit(qcow2/epoch.hpp
     [==[if (MUTANT) { r = result<void>(); }
         if (r && end) { m.durable_end]==])
 
-mutant(12 "a write that fails gives back clusters that a companion's bytes are in"
+mutant(12 "a write that fails gives back clusters that a companion still writes to"
     HISTORY "QEMU 3ede935fdb freed a preallocated cluster in the same way"
     BY simulation)
 edit(device/new_clusters.hpp
-    [==[            self.mine_.set_linked();]==]
-    [==[            if (MUTANT && !written) { engine.top().give_back(self.grant_); }
-            self.mine_.set_linked();]==])
+    [==[bool await_ready() const noexcept { return node_.writing_beside() == 0; }]==]
+    [==[bool await_ready() const noexcept { return MUTANT || node_.writing_beside() == 0; }]==])
 
 mutant(13 "a write that fails gives nothing back"
     HISTORY "the patch of 2009 dropped qcow2_free_any_clusters"
     FOR "abort frees what lies in the data file: there are no data files yet"
     BY simulation)
 edit(device/new_clusters.hpp
-    [==[        } else {
-            engine.top().give_back(self.grant_);]==]
-    [==[        } else if (!MUTANT) {
-            engine.top().give_back(self.grant_);]==])
+    [==[            engine.top().give_back(self.grant_);]==]
+    [==[            if (!MUTANT) { engine.top().give_back(self.grant_); }]==])
 
 mutant(14 "a slice that somebody counts on is evicted"
     HISTORY "QEMU 7242411460"
@@ -301,22 +298,22 @@ mutant(30 "what changes while an epoch is written is taken for written"
     HISTORY "what each cache with one dirty bit gets wrong first"
     BY "endings/*.a_flush_while_entries_are_about_to_be_linked")
 edit(cache/slice_cache.hpp
-    [==[for (slice* s : writing_) { s->pins_ -= well ? 1 : 0; }]==]
-    [==[for (slice* s : writing_) {
-            s->pins_ -= well ? 1 : 0;
+    [==[            --s->pins_;
+            if (s->phase_ < durable)]==]
+    [==[            --s->pins_;
             if (MUTANT && s->is_dirty()) {
                 remove_from_list(*s);
                 s->dirty_ = 0;
                 clean_.push_back(*s);
             }
-        }]==])
+            if (s->phase_ < durable)]==])
 
 mutant(31 "a flush succeeds after one that failed"
     HISTORY "fsyncgate"
     BY "endings/*.a_flush_that_fails_while_another_waits")
-edit(cache/group_commit.hpp
-    [==[if (!r) { self.failure_ = r.error(); }]==]
-    [==[if (!r && !MUTANT) { self.failure_ = r.error(); }]==])
+edit(qcow2/format.hpp
+    [==[if (epoch_.is_lost()) {]==]
+    [==[if (epoch_.is_lost() && !MUTANT) {]==])
 
 mutant(32 "a close waits for nobody"
     HISTORY "cloud-hypervisor b68e7f3d9"
@@ -427,3 +424,62 @@ mutant(69 "a hole is told to be as long as the mapped run"
 edit(device/block_status.hpp
     [==[    run.size = std::min(run.size, in_file.size);]==]
     [==[    if (!MUTANT || !in_file.is_hole) { run.size = std::min(run.size, in_file.size); }]==])
+
+mutant(80 "a write that fails links its clusters if a companion has written to one of them"
+    HISTORY "gaur itself: entries to clusters without data, past the end of the file"
+    BY "over/partial_writes.*")
+edit(device/new_clusters.hpp
+    [==[        result<void> r = written;
+        if (r) {]==]
+    [==[        result<void> r = written;
+        const bool beside = self.mine_.node().writing_beside() != 0;
+        if (!r && MUTANT && beside && self.grant_.pristine && self.zero_before_) {
+            alone all_written(engine, self.mine_.node());
+            co_await all_written;
+            r = result<void>();
+        }
+        if (r) {]==])
+edit(device/new_clusters.hpp
+    [==[            engine.top().note_write();]==]
+    [==[            engine.top().note_write();
+            if (MUTANT && !written) { co_return written; }]==])
+
+mutant(81 "a new table that a failed commit has made durable is taken for unreachable still"
+    HISTORY "what a commit that can be repeated gets wrong first: its pointer may be on disk"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(cache/slice_cache.hpp
+    [==[if (s->phase_ < durable) {]==]
+    [==[if (s->phase_ < durable && !(MUTANT && durable == 2 && s->taken_fresh_)) {]==])
+
+mutant(82 "what a failed commit dropped is free"
+    HISTORY "the quarantine's rule: the entry that dropped it is not durable"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(qcow2/format.hpp
+    [==[        if (written) {
+            if (!dropped.runs.empty())]==]
+    [==[        if (written || MUTANT) {
+            if (!dropped.runs.empty())]==])
+
+mutant(83 "the header that a failed commit took is not written by the next"
+    HISTORY "what a commit that can be repeated must put back"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(qcow2/epoch.hpp
+    [==[if (durable_ < 2 && header_taken_) {]==]
+    [==[if (!MUTANT && durable_ < 2 && header_taken_) {]==])
+
+mutant(84 "a refcount table that moved in a failed commit is taken for the one that the header has"
+    HISTORY "what a commit that can be repeated must put back"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(qcow2/epoch.hpp
+    [==[if (moved_from_ && durable_ == 0) {]==]
+    [==[if (!MUTANT && moved_from_ && durable_ == 0) {]==])
+
+mutant(85 "a commit that failed keeps nothing dirty, and the next flush reports success"
+    HISTORY "fsyncgate; errors of write-back that were reported once"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(cache/slice_cache.hpp
+    [==[        for (slice* s : writing_) {
+            --s->pins_;]==]
+    [==[        if (MUTANT) { durable = 3; }
+        for (slice* s : writing_) {
+            --s->pins_;]==])

@@ -200,9 +200,8 @@ class simulated_image {
 
     /// By the specification alone: what the file says of itself.
     void check_structure(bool leaks_allowed) {
-        // With stale refcounts nothing can be said of them.
-        if (is_dirty()) { return; }
-        const reference_image::verdict v = top().check();
+        // Of stale refcounts nothing can be said; of the references all the same as ever.
+        const reference_image::verdict v = top().check(is_dirty());
         if (v.corruptions != 0) { return note("corruption: " + v.first); }
         if (v.leaks != 0 && !leaks_allowed) {
             note(std::to_string(v.leaks) + " clusters leak");

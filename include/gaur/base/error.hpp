@@ -23,7 +23,7 @@ enum class errc : std::uint16_t {
     read_only,            ///< guest offset of the request, or nothing
     cancelled,            ///< the image went away, or the request was cancelled
     closed,               ///< the image has been closed
-    poisoned,             ///< an earlier flush failed: nothing more can be made durable
+    poisoned,             ///< the host failed a flush earlier: nothing more can be made durable
     image_full,           ///< no host cluster can be addressed any more
     not_supported,        ///< the backend or the host file cannot do this
     bad_argument,         ///< the value refused
@@ -114,7 +114,8 @@ inline constexpr errc_text errc_texts[] = {
      errc_text::unit::none},
     {errc::cancelled, "the request was cancelled before it was done", errc_text::unit::none},
     {errc::closed, "the image is closed", errc_text::unit::none},
-    {errc::poisoned, "an earlier flush failed, so no later one can promise anything; reopen the "
+    {errc::poisoned, "an earlier flush of the host file failed, and the host may have dropped what "
+                     "was written before it, so no later flush can promise anything; reopen the "
                      "image and write again what was not flushed",
      errc_text::unit::none},
     {errc::image_full, "no more host clusters can be addressed by this image",

@@ -52,6 +52,11 @@ class image {
                        {const_cast<std::byte*>(from.data()), from.size()});
     }
     /// All writes that ended before it began survive a power cut once it has succeeded.
+    ///
+    /// If the host refuses a write of a table (ENOSPC, EDQUOT, EIO, …) the flush ends with that
+    /// error and nothing is lost: reads and writes go on, and the next flush tries again. If the
+    /// host's own flush fails it may have dropped data: every later flush ends with errc::poisoned
+    /// until the image has been opened again.
     request flush() noexcept { return request(*engine_, verb::flush, {}, {}); }
 
     /// How the disk is stored from `at` on, in the image and its backing files, or in the first
@@ -69,8 +74,8 @@ class image {
     }
 
     /// Refuses new requests, waits for those in flight, makes everything durable, marks the image
-    /// clean and closes its files: others may open them for writing. Where it fails they stay open
-    /// as long as the image, which is to be destroyed after it.
+    /// clean and closes its files: others may open them for writing. If it fails they stay open as
+    /// long as the image; close again (there may be space by then), or destroy it.
     async::task<void> close() { return close_engine(engine_); }
 
     /// What the changes in flight have met so far.

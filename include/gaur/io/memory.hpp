@@ -182,6 +182,9 @@ class backend {
 
     // The disk, from outside: for tests.
 
+    /// The disk has so many bytes of space from here on; see options::capacity.
+    void set_capacity(std::uint64_t bytes) noexcept { options_.capacity = bytes; }
+
     bool contains(const std::string& path) const { return files_.contains(path); }
     /// The file must be there. The reference holds as long as the name or a handle does.
     sparse_bytes& content(const std::string& path) {

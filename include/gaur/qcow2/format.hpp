@@ -35,7 +35,8 @@ using damage_function = std::function<void(error why)>;
 /// A commit lowers what earlier epochs let go, cuts an epoch out of memory and writes it
 /// (`qcow2::epoch`). Only when that is durable may what its entries referred to before lose its
 /// references: in memory, to ride with a later epoch, and only once no request can still use it. So
-/// clusters may leak in a crash, and nothing can be lost.
+/// clusters may leak in a crash, and nothing can be lost. A commit that fails before its barrier,
+/// for want of space say, loses nothing: all of it stays in memory for the next one.
 template <class Shard>
 class format {
   public:
@@ -274,20 +275,36 @@ class format {
         if (!r) { co_return r; }
 
         // Nothing suspends while the epoch is cut out of what is in memory.
-        self.cut_epoch();
+        const bool data_written = self.cut_epoch();
         std::vector<dropped_run> dropped = std::exchange(self.m_->dropped, {});
-        const track::quarantine::generation last =
-            dropped.empty() ? 0 : self.quarantine_.close();
+        const bool drops = !dropped.empty() || self.epoch_.moved_from();
+        const track::quarantine::generation last = drops ? self.quarantine_.close() : 0;
 
         async::task<void> writing =
             epoch<Shard>::write(shard, self.epoch_, *self.m_, self.figures_);
         r = co_await writing;
-        self.m_->slices.writes_ended(r.has_value());
-        if (r && !dropped.empty()) { self.released_later_.push_back({last, std::move(dropped)}); }
+        self.end_epoch(r, data_written, {last, std::move(dropped)});
         co_return r;
     }
 
-    void cut_epoch() {
+    /// An epoch has been written, or has failed: then everything that it has not made durable waits
+    /// for the next one, and what it dropped keeps its references until that is durable.
+    void end_epoch(result<void> written, bool data_written, batch dropped) {
+        epoch_.ended(*m_, refcounts_, mappings_, header_sector_);
+        if (const std::optional<host_range>& old = epoch_.moved_from()) {
+            dropped.runs.push_back({old->first, old->count});
+        }
+        if (written) {
+            if (!dropped.runs.empty()) { released_later_.push_back(std::move(dropped)); }
+            return;
+        }
+        if (epoch_.is_lost()) { commit_.fail(written.error()); }
+        data_written_ = data_written_ || data_written;
+        m_->dropped.insert(m_->dropped.end(), dropped.runs.begin(), dropped.runs.end());
+    }
+
+    /// Whether guest data waits for it.
+    bool cut_epoch() {
         layout::header& h = m_->header;
         const bool maps = mappings_.l1().is_dirty() ||
                           m_->slices.has_dirty(cache::slice_kind::mapping);
@@ -298,8 +315,9 @@ class format {
         // With lazy refcounts the dirty bit says that they are stale, so they may wait for the
         // close.
         const bool with_counts = !h.is_dirty() || closing_ || must_commit();
-        epoch_.cut(*m_, refcounts_, mappings_, header_sector_,
-                   std::exchange(data_written_, false), with_counts);
+        const bool data_written = std::exchange(data_written_, false);
+        epoch_.cut(*m_, refcounts_, mappings_, header_sector_, data_written, with_counts);
+        return data_written;
     }
 
     /// Lowers the refcounts of what was dropped in epochs that are durable, and that no request can

@@ -27,6 +27,8 @@ class mappings {
 
     /// Data has to be durable before a mapping that was linked since the last call.
     bool take_data_first() noexcept { return std::exchange(data_first_, false); }
+    /// The commit that took `data_first` has failed.
+    void put_back_data_first(bool data_first) noexcept { data_first_ = data_first_ || data_first; }
 
     /// Where all of it lies, as most of what is asked does: one run of data, its entries in memory
     /// and nothing wrong about them; `ours`: and no snapshot's too. Else nothing: `locate` and

@@ -35,6 +35,12 @@ class refcounts {
     /// The table has moved since the last commit: the header must follow once it is durable.
     bool has_moved() const noexcept { return old_table_.has_value(); }
     std::optional<host_range> take_old_table() noexcept { return std::exchange(old_table_, {}); }
+    /// The commit that took `old` failed before its header: on disk the table is still there. If
+    /// it has moved again meanwhile, no header ever pointed to where it was in between.
+    void put_back_old_table(host_range old) {
+        if (old_table_) { m_.dropped.push_back({old_table_->first, old_table_->count}); }
+        old_table_ = old;
+    }
 
     /// From 1 to `count` neighbouring clusters, refcount 1, for the guest's from `at` on, or for a
     /// table. They come out of a window, a run whose refcounts were raised when its first cluster

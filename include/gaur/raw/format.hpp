@@ -85,10 +85,15 @@ class format {
         if (!std::exchange(self.data_written_, false)) { co_return {}; }
         async::probe_here here(shard.probe(), async::point::flush_to_disk, 0);
         result<void> r = co_await here;
-        if (!r) { co_return r; }
+        if (!r) {
+            self.data_written_ = true;
+            co_return r;
+        }
         const io::request what = io::request::flush();
         async::await_io flushing(shard, self.file_, what);
         r = co_await flushing;
+        // The host may have dropped what it could not write.
+        if (!r) { self.commit_.fail(r.error()); }
         co_return r;
     }
     static async::task<void> flush(Shard&, format& self) {

@@ -107,9 +107,8 @@ class change
         for (companion& c : companions_) { use(c); }
     }
 
-    /// Companions beside it whose own writes are in flight, and whether one of them has succeeded.
+    /// Companions beside it whose own writes are in flight.
     std::uint32_t writing_beside() const noexcept { return writing_beside_; }
-    bool was_written_beside() const noexcept { return written_beside_; }
 
     /// Runs, once, when the last companion's own write has ended. Must only post.
     void on_alone(void (*call)(void*) noexcept, void* context) noexcept {
@@ -117,11 +116,10 @@ class change
         on_alone_context_ = context;
     }
 
-    /// A companion's own write has ended; it may come after the change has retired.
-    static void wrote_beside(companion& c, bool well) noexcept {
+    /// A companion's own write has ended, well or not; it may come after the change has retired.
+    static void wrote_beside(companion& c) noexcept {
         change* self = std::exchange(c.with_, nullptr);
         if (self == nullptr) { return; }
-        self->written_beside_ = self->written_beside_ || well;
         if (--self->writing_beside_ == 0 && self->on_alone_ != nullptr) {
             std::exchange(self->on_alone_, nullptr)(self->on_alone_context_);
         }
@@ -140,7 +138,6 @@ class change
     std::uint32_t queue_length_ = 0;
     std::uint32_t writing_beside_ = 0;
     track::door door_ = track::door::closed;
-    bool written_beside_ = false;
 };
 
 /// The index of the 2009 patch: none. A conflict is found by walking the list.
