@@ -377,3 +377,71 @@ mutant(38 "a snapshot's L2 table is free when a wrong refcount says so"
 edit(qcow2/refcounts.hpp
     [==[if (count == 1 && m_.table_places.is_kept(c)) {]==]
     [==[if (!MUTANT && count == 1 && m_.table_places.is_kept(c)) {]==])
+
+# Of kinds that an outside review found the tests blind to.
+
+mutant(39 "a short table inside a long one ends the long one"
+    HISTORY "what merging of intervals gets wrong first"
+    BY "checked_tables_test.a_long_table_lies_over_each_short_one"
+       "table_clusters.short_runs_inside_a_long_one_leave_it_whole"
+       "snapshot_l1_tables.are_in_the_files_order_and_each_byte_once")
+edit(qcow2/checked_tables.hpp
+    [==[end = std::max(end, range.end());]==]
+    [==[end = MUTANT ? range.end() : std::max(end, range.end());]==])
+edit(qcow2/table_clusters.hpp
+    [==[const host_cluster end = std::max(at->end(), run.end());]==]
+    [==[const host_cluster end = MUTANT ? run.end() : std::max(at->end(), run.end());]==])
+edit(qcow2/table_clusters.hpp
+    [==[before.count = std::max(before.end(), run.end()) - before.first;]==]
+    [==[before.count =
+                    (MUTANT ? run.end() : std::max(before.end(), run.end())) - before.first;]==])
+edit(qcow2/note_tables.hpp
+    [==[tables[kept - 1].end = std::max(tables[kept - 1].end, t.end);]==]
+    [==[tables[kept - 1].end = MUTANT ? t.end : std::max(tables[kept - 1].end, t.end);]==])
+
+mutant(40 "an entry of the bitmap directory is taken for read when its first byte is"
+    HISTORY "what each reader in steps gets wrong first"
+    BY "note_tables.an_entry_of_a_bitmap_across_a_step_of_the_reader")
+edit(qcow2/note_tables.hpp
+    [==[if (at + bitmap::fixed_bytes > read_to) {]==]
+    [==[if (at + (MUTANT ? 1 : bitmap::fixed_bytes) > read_to) {]==])
+
+mutant(41 "a mapping may be durable before the data that hides a backing file's"
+    HISTORY "what A3.2 forbids; found by the simulation after 700 seeds only"
+    BY "mapping_and_data/*.over_a_backing_file_with_growth_ahead")
+edit(device/new_clusters.hpp
+    [==[zero_before_ = zero_round_ && detail::is_known_zero(layers, at, data.size());]==]
+    [==[zero_before_ = zero_round_ && (MUTANT || detail::is_known_zero(layers, at, data.size()));]==])
+
+mutant(42 "a mapping may be durable before the data in a cluster that was used before"
+    HISTORY "what A3.2 forbids: the data of a deleted file comes back"
+    BY "mapping_and_data/*.in_clusters_that_were_used_before")
+edit(qcow2/mappings.hpp
+    [==[!g.pristine || end > m_.durable_end;]==]
+    [==[(!MUTANT && !g.pristine) || end > m_.durable_end;]==])
+
+mutant(43 "a mapping may be durable before the file reaches its cluster"
+    HISTORY "QEMU's raw-posix preallocation had to learn it"
+    BY "mapping_and_data/*.at_the_end_of_the_file")
+edit(qcow2/mappings.hpp
+    [==[const host_offset end = m_.tables.clusters.offset_of(g.first + g.count);]==]
+    [==[const host_offset end = MUTANT ? host_offset{0}
+                                       : m_.tables.clusters.offset_of(g.first + g.count);]==])
+
+mutant(44 "a write that fails is linked for one that joined it, over what was not zero"
+    HISTORY "gaur itself, in another form: entries without data became durable"
+    BY "failure_with_a_joined_write.what_is_not_zero_stays")
+edit(device/new_clusters.hpp
+    [==[self.grant_.pristine && self.zero_before_;]==]
+    [==[self.grant_.pristine && (MUTANT || self.zero_before_);]==])
+
+mutant(45 "a refcount table that was never written is lost when the next one takes its place"
+    HISTORY "QEMU b106ad9185 and qcow2_grow_refcount_table: a table freed too early, or never"
+    BY "growing_tables.a_refcount_table_that_moves_twice_in_one_epoch")
+edit(qcow2/refcounts.hpp
+    [==[        if (!old_table_) {
+            old_table_ = old;
+        } else {]==]
+    [==[        if (!old_table_) {
+            old_table_ = old;
+        } else if (!MUTANT) {]==])
