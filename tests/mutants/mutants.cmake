@@ -445,3 +445,26 @@ edit(qcow2/refcounts.hpp
     [==[        if (!old_table_) {
             old_table_ = old;
         } else if (!MUTANT) {]==])
+
+mutant(46 "of a change that goes over a sector's border only the first sector is written"
+    HISTORY "cloud-hypervisor's dirty ranges; QEMU writes whole clusters of tables"
+    BY "geometry.finds_it")
+edit(cache/slice_cache.hpp
+    [==[s.dirty_ |= (std::uint32_t{2} << last) - (std::uint32_t{1} << first);]==]
+    [==[s.dirty_ |=
+            (std::uint32_t{2} << (MUTANT ? first : last)) - (std::uint32_t{1} << first);]==])
+
+mutant(47 "each slice of a copied L2 table gets the entries of the first one"
+    HISTORY "what a change from whole tables to slices gets wrong first"
+    BY "geometry.finds_it")
+edit(qcow2/mappings.hpp
+    [==[std::memcpy(s->data(), content.data() + o, slice_size);]==]
+    [==[std::memcpy(s->data(), content.data() + (MUTANT ? 0 : o), slice_size);]==])
+
+mutant(48 "behind the disk's end its last cluster gets what the buffer held before"
+    HISTORY "what each copy in a buffer that is used again gets wrong first"
+    BY "last_cluster.finds_it")
+edit(device/new_clusters.hpp
+    [==[std::memset(tail_.data() + around_.tail, 0, static_cast<std::size_t>(around_.padding));]==]
+    [==[std::memset(tail_.data() + around_.tail, 0,
+                        MUTANT ? 0 : static_cast<std::size_t>(around_.padding));]==])

@@ -62,7 +62,7 @@ TEST(table_clusters, runs_that_touch_or_overlap_become_one) {
     EXPECT_FALSE(all.meets({{35}, {10}}));
 }
 
-/// A long run and two short ones inside it, added or kept, in each order: none shortens the long one.
+/// A long run and two short ones inside it, added or kept, in each order: none shortens it.
 TEST(table_clusters, short_runs_inside_a_long_one_leave_it_whole) {
     std::vector<host_range> runs{{{10}, {20}}, {{11}, {2}}, {{20}, {3}}};
     const auto by_first = [](const host_range& a, const host_range& b) {

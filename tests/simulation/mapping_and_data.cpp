@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// The order of data and mapping, step by step, where something other than zeroes would be read if it
-// were wrong: over a backing file, in clusters that were used before, at the end of the file. What a
-// write that fails leaves of it, with another write joined. And refcount tables that move more than
-// once before a commit.
+// The order of data and mapping, step by step, where something other than zeroes would be read if
+// it were wrong: over a backing file, in clusters that were used before, at the end of the file.
+// What a write that fails leaves of it, with another write joined. And refcount tables that move
+// more than once before a commit.
 #include "support/held_points.hpp"
 #include "support/orderings.hpp"
 
