@@ -468,3 +468,21 @@ edit(device/new_clusters.hpp
     [==[std::memset(tail_.data() + around_.tail, 0, static_cast<std::size_t>(around_.padding));]==]
     [==[std::memset(tail_.data() + around_.tail, 0,
                         MUTANT ? 0 : static_cast<std::size_t>(around_.padding));]==])
+
+mutant(49 "new clusters run over a malformed entry beside good ones"
+    HISTORY "gaur's own check, taken away: another guest cluster loses its reference"
+    BY "span_of_entries.is_not_run_over_whatever_is_bad_in_it")
+edit(qcow2/mappings.hpp
+    [==[if (!ok) { return ok.error(); }
+            if (count > 0 && e.kind()]==]
+    [==[if (!ok && !MUTANT) { return ok.error(); }
+            if (count > 0 && e.kind()]==])
+
+mutant(50 "new clusters run over an entry that points past the end of the file"
+    HISTORY "gaur itself, until this test came"
+    BY "span_of_entries.is_not_run_over_whatever_is_bad_in_it")
+edit(qcow2/mappings.hpp
+    [==[        const result<void> ok = describe(e, at, 0, unused);
+        if (!ok) { return ok; }]==]
+    [==[        const result<void> ok = describe(e, at, 0, unused);
+        if (!ok && !(MUTANT && ok.error() == errc::l2_past_end)) { return ok; }]==])
