@@ -486,3 +486,83 @@ edit(qcow2/mappings.hpp
         if (!ok) { return ok; }]==]
     [==[        const result<void> ok = describe(e, at, 0, unused);
         if (!ok && !(MUTANT && ok.error() == errc::l2_past_end)) { return ok; }]==])
+
+# Rare answers of the host.
+
+mutant(51 "what a signal interrupts has failed"
+    HISTORY "each program that first met a profiler's timer"
+    BY "rare_answers/*.what_a_signal_interrupts_is_done_again")
+edit(io/system_call.hpp
+    [==[            if (errno == EINTR) { continue; }]==]
+    [==[            if (errno == EINTR && !MUTANT) { continue; }]==])
+edit(io/posix_aio.hpp
+    [==[failed == unfinished || failed == EINTR || failed == EAGAIN) {]==]
+    [==[failed == unfinished || (failed == EINTR && !MUTANT) || failed == EAGAIN) {]==])
+
+mutant(52 "a transfer that ended short is taken for whole"
+    HISTORY "the contract's line *whole*"
+    BY "rare_answers/*.short_transfers_go_on_where_they_ended")
+edit(io/system_call.hpp
+    [==[return moved != 0 ? unfinished : EIO; }]==]
+    [==[return moved != 0 ? (MUTANT ? 0 : unfinished) : EIO; }]==])
+
+mutant(53 "the rest of a vector goes on at the start of the part that ended short"
+    HISTORY "what each such loop over vectors gets wrong first"
+    BY "rare_answers/*.short_transfers_go_on_where_they_ended")
+edit(io/system_call.hpp
+    [==[part.iov_base = static_cast<std::byte*>(part.iov_base) + step;]==]
+    [==[part.iov_base = static_cast<std::byte*>(part.iov_base) + (MUTANT ? 0 : step);]==])
+
+mutant(54 "a transfer that goes past the end of a registered region is one of the region"
+    HISTORY "the kernel answers EFAULT"
+    BY "registered_regions.of_which_a_transfer_has_a_part_only")
+edit(io/uring.hpp
+    [==[!std::less<>()(region.data() + region.size(), first + size);]==]
+    [==[!std::less<>()(region.data() + region.size(), MUTANT ? first : first + size);]==])
+
+mutant(55 "a worker's signal is read after the lock that it was given under"
+    HISTORY "each eventfd that is read beside what it stands for"
+    BY "wakes/threads.of_what_ends_while_a_signal_is_read")
+edit(io/threads.hpp
+    [==[            if (watched_) {
+                eventfd_t signals = 0;]==]
+    [==[            if (MUTANT) { lock.unlock(); }
+            if (watched_) {
+                eventfd_t signals = 0;]==])
+
+mutant(56 "the ring's signal is read after what it stands for"
+    HISTORY "the same, over the kernel's queue"
+    BY "wakes/uring.of_what_ends_while_a_signal_is_read")
+edit(io/uring.hpp
+    [==[        if (event_ >= 0) {
+            eventfd_t signals = 0;]==]
+    [==[        if (event_ >= 0 && !MUTANT) {
+            eventfd_t signals = 0;]==])
+edit(io/uring.hpp
+    [==[        return ended;
+    }
+
+    unsigned wait() noexcept {]==]
+    [==[        if (event_ >= 0 && MUTANT) {
+            eventfd_t signals = 0;
+            ::eventfd_read(event_, &signals);
+        }
+        return ended;
+    }
+
+    unsigned wait() noexcept {]==])
+
+mutant(57 "what the kernel does not take now is forgotten by a foreign loop"
+    HISTORY "gaur itself, until this test came"
+    BY "wakes/uring.are_not_lost_with_what_the_host_refuses_at_first")
+edit(io/uring.hpp
+    [==[if (event_ >= 0 && (has_entries() || kernel_has_work())) {]==]
+    [==[if (!MUTANT && event_ >= 0 && (has_entries() || kernel_has_work())) {]==])
+
+mutant(58 "memory for requests is counted in clusters of the image, not of its backing files"
+    HISTORY "what a bound that knows one layer only gets wrong"
+    BY "hostile_memory.of_requests_over_larger_clusters")
+edit(device/engine.hpp
+    [==[return 2 * layers_.largest_cluster() + (std::uint64_t{96} << 10);]==]
+    [==[return 2 * (MUTANT ? top().cluster_size() : layers_.largest_cluster()) +
+               (std::uint64_t{96} << 10);]==])
