@@ -483,3 +483,185 @@ edit(cache/slice_cache.hpp
     [==[        if (MUTANT) { durable = 3; }
         for (slice* s : writing_) {
             --s->pins_;]==])
+
+# Of kinds that an outside review found the tests blind to.
+
+mutant(39 "a short table inside a long one ends the long one"
+    HISTORY "what merging of intervals gets wrong first"
+    BY "checked_tables_test.a_long_table_lies_over_each_short_one"
+       "table_clusters.short_runs_inside_a_long_one_leave_it_whole"
+       "snapshot_l1_tables.are_in_the_files_order_and_each_byte_once")
+edit(qcow2/checked_tables.hpp
+    [==[end = std::max(end, range.end());]==]
+    [==[end = MUTANT ? range.end() : std::max(end, range.end());]==])
+edit(qcow2/table_clusters.hpp
+    [==[const host_cluster end = std::max(at->end(), run.end());]==]
+    [==[const host_cluster end = MUTANT ? run.end() : std::max(at->end(), run.end());]==])
+edit(qcow2/table_clusters.hpp
+    [==[before.count = std::max(before.end(), run.end()) - before.first;]==]
+    [==[before.count =
+                    (MUTANT ? run.end() : std::max(before.end(), run.end())) - before.first;]==])
+edit(qcow2/note_tables.hpp
+    [==[tables[kept - 1].end = std::max(tables[kept - 1].end, t.end);]==]
+    [==[tables[kept - 1].end = MUTANT ? t.end : std::max(tables[kept - 1].end, t.end);]==])
+
+mutant(40 "an entry of the bitmap directory is taken for read when its first byte is"
+    HISTORY "what each reader in steps gets wrong first"
+    BY "note_tables.an_entry_of_a_bitmap_across_a_step_of_the_reader")
+edit(qcow2/note_tables.hpp
+    [==[if (at + bitmap::fixed_bytes > read_to) {]==]
+    [==[if (at + (MUTANT ? 1 : bitmap::fixed_bytes) > read_to) {]==])
+
+mutant(41 "a mapping may be durable before the data that hides a backing file's"
+    HISTORY "what A3.2 forbids; found by the simulation after 700 seeds only"
+    BY "mapping_and_data/*.over_a_backing_file_with_growth_ahead")
+edit(device/new_clusters.hpp
+    [==[zero_before_ = zero_round_ && detail::is_known_zero(layers, at, data.size());]==]
+    [==[zero_before_ = zero_round_ && (MUTANT || detail::is_known_zero(layers, at, data.size()));]==])
+
+mutant(42 "a mapping may be durable before the data in a cluster that was used before"
+    HISTORY "what A3.2 forbids: the data of a deleted file comes back"
+    BY "mapping_and_data/*.in_clusters_that_were_used_before")
+edit(qcow2/mappings.hpp
+    [==[!g.pristine || end > m_.durable_end;]==]
+    [==[(!MUTANT && !g.pristine) || end > m_.durable_end;]==])
+
+mutant(43 "a mapping may be durable before the file reaches its cluster"
+    HISTORY "QEMU's raw-posix preallocation had to learn it"
+    BY "mapping_and_data/*.at_the_end_of_the_file")
+edit(qcow2/mappings.hpp
+    [==[const host_offset end = m_.tables.clusters.offset_of(g.first + g.count);]==]
+    [==[const host_offset end = MUTANT ? host_offset{0}
+                                       : m_.tables.clusters.offset_of(g.first + g.count);]==])
+
+mutant(45 "a refcount table that was never written is lost when the next one takes its place"
+    HISTORY "QEMU b106ad9185 and qcow2_grow_refcount_table: a table freed too early, or never"
+    BY "growing_tables.a_refcount_table_that_moves_twice_in_one_epoch")
+edit(qcow2/refcounts.hpp
+    [==[        if (!old_table_) {
+            old_table_ = old;
+        } else {]==]
+    [==[        if (!old_table_) {
+            old_table_ = old;
+        } else if (!MUTANT) {]==])
+
+mutant(46 "of a change that goes over a sector's border only the first sector is written"
+    HISTORY "cloud-hypervisor's dirty ranges; QEMU writes whole clusters of tables"
+    BY "geometry.finds_it")
+edit(cache/slice_cache.hpp
+    [==[s.dirty_ |= (std::uint32_t{2} << last) - (std::uint32_t{1} << first);]==]
+    [==[s.dirty_ |=
+            (std::uint32_t{2} << (MUTANT ? first : last)) - (std::uint32_t{1} << first);]==])
+
+mutant(47 "each slice of a copied L2 table gets the entries of the first one"
+    HISTORY "what a change from whole tables to slices gets wrong first"
+    BY "geometry.finds_it")
+edit(qcow2/mappings.hpp
+    [==[std::memcpy(s->data(), content.data() + o, slice_size);]==]
+    [==[std::memcpy(s->data(), content.data() + (MUTANT ? 0 : o), slice_size);]==])
+
+mutant(48 "behind the disk's end its last cluster gets what the buffer held before"
+    HISTORY "what each copy in a buffer that is used again gets wrong first"
+    BY "last_cluster.finds_it")
+edit(device/new_clusters.hpp
+    [==[std::memset(tail_.data() + around_.tail, 0, static_cast<std::size_t>(around_.padding));]==]
+    [==[std::memset(tail_.data() + around_.tail, 0,
+                        MUTANT ? 0 : static_cast<std::size_t>(around_.padding));]==])
+
+mutant(49 "new clusters run over a malformed entry beside good ones"
+    HISTORY "gaur's own check, taken away: another guest cluster loses its reference"
+    BY "span_of_entries.is_not_run_over_whatever_is_bad_in_it")
+edit(qcow2/mappings.hpp
+    [==[if (!ok) { return ok.error(); }
+            if (count > 0 && e.kind()]==]
+    [==[if (!ok && !MUTANT) { return ok.error(); }
+            if (count > 0 && e.kind()]==])
+
+mutant(50 "new clusters run over an entry that points past the end of the file"
+    HISTORY "gaur itself, until this test came"
+    BY "span_of_entries.is_not_run_over_whatever_is_bad_in_it")
+edit(qcow2/mappings.hpp
+    [==[        const result<void> ok = describe(e, at, 0, unused);
+        if (!ok) { return ok; }]==]
+    [==[        const result<void> ok = describe(e, at, 0, unused);
+        if (!ok && !(MUTANT && ok.error() == errc::l2_past_end)) { return ok; }]==])
+
+# Rare answers of the host.
+
+mutant(51 "what a signal interrupts has failed"
+    HISTORY "each program that first met a profiler's timer"
+    BY "rare_answers/*.what_a_signal_interrupts_is_done_again")
+edit(io/system_call.hpp
+    [==[            if (errno == EINTR) { continue; }]==]
+    [==[            if (errno == EINTR && !MUTANT) { continue; }]==])
+edit(io/posix_aio.hpp
+    [==[failed == unfinished || failed == EINTR || failed == EAGAIN) {]==]
+    [==[failed == unfinished || (failed == EINTR && !MUTANT) || failed == EAGAIN) {]==])
+
+mutant(52 "a transfer that ended short is taken for whole"
+    HISTORY "the contract's line *whole*"
+    BY "rare_answers/*.short_transfers_go_on_where_they_ended")
+edit(io/system_call.hpp
+    [==[return moved != 0 ? unfinished : EIO; }]==]
+    [==[return moved != 0 ? (MUTANT ? 0 : unfinished) : EIO; }]==])
+
+mutant(53 "the rest of a vector goes on at the start of the part that ended short"
+    HISTORY "what each such loop over vectors gets wrong first"
+    BY "rare_answers/*.short_transfers_go_on_where_they_ended")
+edit(io/system_call.hpp
+    [==[part.iov_base = static_cast<std::byte*>(part.iov_base) + step;]==]
+    [==[part.iov_base = static_cast<std::byte*>(part.iov_base) + (MUTANT ? 0 : step);]==])
+
+mutant(54 "a transfer that goes past the end of a registered region is one of the region"
+    HISTORY "the kernel answers EFAULT"
+    BY "registered_regions.of_which_a_transfer_has_a_part_only")
+edit(io/uring.hpp
+    [==[!std::less<>()(region.data() + region.size(), first + size);]==]
+    [==[!std::less<>()(region.data() + region.size(), MUTANT ? first : first + size);]==])
+
+mutant(55 "a worker's signal is read after the lock that it was given under"
+    HISTORY "each eventfd that is read beside what it stands for"
+    BY "wakes/threads.of_what_ends_while_a_signal_is_read")
+edit(io/threads.hpp
+    [==[            if (watched_) {
+                eventfd_t signals = 0;]==]
+    [==[            if (MUTANT) { lock.unlock(); }
+            if (watched_) {
+                eventfd_t signals = 0;]==])
+
+mutant(56 "the ring's signal is read after what it stands for"
+    HISTORY "the same, over the kernel's queue"
+    BY "wakes/uring.of_what_ends_while_a_signal_is_read")
+edit(io/uring.hpp
+    [==[        if (event_ >= 0) {
+            eventfd_t signals = 0;]==]
+    [==[        if (event_ >= 0 && !MUTANT) {
+            eventfd_t signals = 0;]==])
+edit(io/uring.hpp
+    [==[        return ended;
+    }
+
+    unsigned wait() noexcept {]==]
+    [==[        if (event_ >= 0 && MUTANT) {
+            eventfd_t signals = 0;
+            ::eventfd_read(event_, &signals);
+        }
+        return ended;
+    }
+
+    unsigned wait() noexcept {]==])
+
+mutant(57 "what the kernel does not take now is forgotten by a foreign loop"
+    HISTORY "gaur itself, until this test came"
+    BY "wakes/uring.are_not_lost_with_what_the_host_refuses_at_first")
+edit(io/uring.hpp
+    [==[if (event_ >= 0 && (has_entries() || kernel_has_work())) {]==]
+    [==[if (!MUTANT && event_ >= 0 && (has_entries() || kernel_has_work())) {]==])
+
+mutant(58 "memory for requests is counted in clusters of the image, not of its backing files"
+    HISTORY "what a bound that knows one layer only gets wrong"
+    BY "hostile_memory.of_requests_over_larger_clusters")
+edit(device/engine.hpp
+    [==[return 2 * layers_.largest_cluster() + (std::uint64_t{96} << 10);]==]
+    [==[return 2 * (MUTANT ? top().cluster_size() : layers_.largest_cluster()) +
+               (std::uint64_t{96} << 10);]==])

@@ -236,6 +236,21 @@ TEST_F(mappings_test, refuses_entries_that_cannot_be) {
     }
 }
 
+/// Before a cluster is taken for those beside it: it may lie where the damaged entry points.
+TEST_F(mappings_test, refuses_a_run_with_an_entry_that_cannot_be) {
+    constexpr std::uint64_t far = std::uint64_t{1} << 40;
+    for (const std::uint64_t bad :
+         {std::uint64_t{0x10200}, std::uint64_t{0x10002}, copied, far, far | 1, far | copied,
+          0x10200 | copied, std::uint64_t{1} << 62 | 0x100, std::uint64_t{1} << 62 | far}) {
+        SCOPED_TRACE(bad);
+        reopen_with({0, 0, bad});
+        const device::write_plan p = plan(100, 4 * 4096);
+        ASSERT_FALSE(p.status);
+        EXPECT_TRUE(p.status.error() == errc::l2_entry || p.status.error() == errc::l2_past_end);
+        EXPECT_EQ(p.status.error().where(), 2 * 4096U);
+    }
+}
+
 TEST_F(mappings_test, a_write_without_a_table_wants_one) {
     const device::write_plan p = f->plan_write({0}, 4096);
     EXPECT_EQ(p.first.kind, device::want::what::own_table);

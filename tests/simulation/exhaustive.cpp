@@ -287,16 +287,14 @@ class session {
             task.start({[](void* flag) noexcept { *static_cast<bool*>(flag) = true; }, &ended});
         ended = ended || at_once;
         wait_for(ended);
+        io_.dog().progress();
         return task.take();
     }
 
     void wait_for(const bool& ended) {
         while (!ended) {
             if (looking_ && io_.log().is_flushing()) { look_at_all(); }
-            if (io_.wait() == 0 && !ended) {
-                std::fprintf(stderr, "nothing moves any more\n");
-                std::abort();
-            }
+            io_.wait();
         }
     }
 

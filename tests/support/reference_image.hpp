@@ -70,6 +70,24 @@ class reference_image {
     }
     std::size_t snapshot_count() const { return snapshots().size(); }
 
+    /// The first byte of the file that lies behind the virtual disk's end, in the host cluster of
+    /// the disk's last one, and is not zero; 0: there is none.
+    std::uint64_t first_byte_past_disk() const {
+        const std::uint64_t held = size_ % cluster_;
+        if (held == 0) { return 0; }
+        const std::uint64_t last = size_ / cluster_;
+        std::vector<snapshot_place> all = snapshots();
+        all.push_back({l1_, l1_size_});
+        for (const snapshot_place& s : all) {
+            const std::uint64_t host = host_of(last, s.l1, s.l1_size);
+            const std::uint64_t end = std::min<std::uint64_t>(host + cluster_, bytes_.size());
+            for (std::uint64_t at = host + held; host != 0 && at < end; ++at) {
+                if (bytes_[at] != std::byte{0}) { return at; }
+            }
+        }
+        return 0;
+    }
+
     /// Adds an internal snapshot of the disk as it is, and writes all refcounts and COPIED flags
     /// anew, at the end of the file. False where the refcounts are too narrow for it.
     bool add_snapshot() {
@@ -363,6 +381,14 @@ class reference_image {
             at = next_snapshot(at);
         }
         return all;
+    }
+
+    /// Where a guest cluster's data lies as it is, or 0.
+    std::uint64_t host_of(std::uint64_t c, std::uint64_t l1, std::uint64_t l1_size) const {
+        const std::uint64_t i = c / (cluster_ / 8);
+        const std::uint64_t table = i < l1_size ? get64(l1 + i * 8) & offset_bits : 0;
+        const std::uint64_t entry = table != 0 ? get64(table + c % (cluster_ / 8) * 8) : 0;
+        return (entry & (compressed | 1)) != 0 ? 0 : entry & offset_bits;
     }
 
     void read_over(std::span<std::byte> to, std::uint64_t l1, std::uint64_t l1_size) const {

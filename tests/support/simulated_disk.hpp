@@ -4,6 +4,7 @@
 #include "support/guest.hpp"
 #include "support/model_disk.hpp"
 #include "support/orderings.hpp"
+#include "support/poison.hpp"
 #include "support/reference_image.hpp"
 #include "support/same_bytes.hpp"
 #include "support/scenario.hpp"
@@ -73,10 +74,12 @@ result<std::vector<std::byte>> read_whole(Backend& io, Image& disk) {
     for (std::size_t at = 0; at < all.size(); at += 1 << 18) {
         const auto part = std::span(all).subspan(at, std::min<std::size_t>(1 << 18,
                                                                            all.size() - at));
+        io.dog().progress();
         auto reading = disk.read({at}, part);
         const result<void> r = sync_wait(reading);
         if (!r) { return r.error(); }
     }
+    io.dog().progress();
     const result<void> told = check_block_status(io, disk, all);
     if (!told) { return told.error(); }
     return all;
@@ -200,11 +203,23 @@ class simulated_image {
 
     /// By the specification alone: what the file says of itself.
     void check_structure(bool leaks_allowed) {
+        check_raw_bytes();
         // Of stale refcounts nothing can be said; of the references all the same as ever.
         const reference_image::verdict v = top().check(is_dirty());
         if (v.corruptions != 0) { return note("corruption: " + v.first); }
         if (v.leaks != 0 && !leaks_allowed) {
             note(std::to_string(v.leaks) + " clusters leak");
+        }
+    }
+    /// Bytes that no guest can ask for: nothing of the process's memory is in the file, and behind
+    /// the disk's end there are zeroes.
+    void check_raw_bytes() {
+        const std::size_t poisoned = find_poison(top().bytes());
+        if (poisoned != top().bytes().size()) {
+            note("memory that was never filled is in the file at " + std::to_string(poisoned));
+        }
+        if (const std::uint64_t at = top().first_byte_past_disk(); at != 0) {
+            note("behind the disk's end, at " + std::to_string(at) + " of the file, no zeroes");
         }
     }
     bool is_dirty() { return top().is_dirty(); }
@@ -279,8 +294,10 @@ inline constexpr std::uint64_t fewer_seeds = 4;
 inline constexpr std::uint64_t fewer_seeds = 1;
 #endif
 
-/// Each run makes and drops disks of some 100 KiB; not each time with new pages of the host's.
+/// Each run makes and drops disks of some 100 KiB; not each time with new pages of the host's. What
+/// the heap gives out can be recognised where it reaches a file.
 inline void keep_memory() {
+    poison_heap();
 #if defined(__GLIBC__)
     ::mallopt(M_MMAP_THRESHOLD, 64 << 20);
     ::mallopt(M_TRIM_THRESHOLD, 512 << 20);

@@ -255,6 +255,21 @@ TYPED_TEST(tracker, counts) {
     EXPECT_EQ(this->in_flight.figures().waited + this->in_flight.figures().joined, 0U);
 }
 
+TYPED_TEST(tracker, shows_its_changes_and_who_waits_for_them) {
+    typename TestFixture::tracked late(this->in_flight, clusters(9, 1), {1});
+    typename TestFixture::tracked early(this->in_flight, clusters(0, 1), {2});
+    sleeper one(this->woken, 1);
+    sleeper two(this->woken, 2);
+    this->in_flight.wait_for(early.node(), one);
+    this->in_flight.wait_for(early.node(), two);
+    std::string seen;
+    this->in_flight.for_each([&](const change& c) {
+        seen += std::to_string(c.guest().first.value) + ": " + std::to_string(c.waiting()) +
+                " wait, " + std::to_string(c.joined()) + " joined; ";
+    });
+    EXPECT_EQ(seen, "9: 0 wait, 0 joined; 0: 2 wait, 0 joined; ") << "in the order of admission";
+}
+
 TYPED_TEST(tracker, companions_are_told_before_waiters_wake) {
     sleeper waiting(this->woken, 9);
     rider first(this->woken, 1);

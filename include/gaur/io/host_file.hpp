@@ -50,8 +50,10 @@ class host_file {
         const result<void> locked = take_lock(fd, mode.lock);
         if (!locked) { return locked.error(); }
         // Not by O_TRUNC: what somebody else holds stays as it is.
-        if (mode.truncate && S_ISREG(status.st_mode) && ::ftruncate(fd, 0) != 0) {
-            return error::from_errno(errno);
+        if (mode.truncate && S_ISREG(status.st_mode)) {
+            int failed = 0;
+            do { failed = ::ftruncate(fd, 0); } while (failed != 0 && errno == EINTR);
+            if (failed != 0) { return error::from_errno(errno); }
         }
         if (mode.direct) { file.ask_direct_limits(); }
         return file;

@@ -174,7 +174,10 @@ class backend {
         return count;
     }
 
-    void signal() const noexcept { ::eventfd_write(event_, 1); }
+    /// Any other failure leaves the descriptor readable: its counter is full.
+    void signal() const noexcept {
+        while (::eventfd_write(event_, 1) != 0 && errno == EINTR) {}
+    }
 
     /// A worker's life.
     void work() noexcept {

@@ -202,6 +202,8 @@ class backend {
         const unsigned ended = reap();
         // Else descriptor() would wait for what never started.
         if (has_entries()) { enter(0); }
+        // What the kernel has not taken or not done now signals nothing: have poll() called again.
+        if (event_ >= 0 && (has_entries() || kernel_has_work())) { ::eventfd_write(event_, 1); }
         return ended;
     }
 

@@ -97,6 +97,9 @@ class change
             boost::intrusive::tag<by_admission>>::is_linked();
     }
     bool has_waiters() const noexcept { return !waiters_.empty(); }
+    /// Requests that wait for it, and those that joined it. O(n): for tools.
+    std::size_t waiting() const noexcept { return waiters_.size(); }
+    std::size_t joined() const noexcept { return companions_.size(); }
 
     track::door door() const noexcept { return door_; }
     void set_door(track::door d) noexcept { door_ = d; }
@@ -296,6 +299,11 @@ class in_flight {
 
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
+    /// Calls `use(const change&)` for each tracked change, in the order of admission. For tools.
+    template <class F>
+    void for_each(F use) const {
+        for (const change& c : admitted_) { use(c); }
+    }
     const track::figures& figures() const noexcept { return figures_; }
 
   private:
