@@ -377,3 +377,20 @@ mutant(38 "a snapshot's L2 table is free when a wrong refcount says so"
 edit(qcow2/refcounts.hpp
     [==[if (count == 1 && m_.table_places.is_kept(c)) {]==]
     [==[if (!MUTANT && count == 1 && m_.table_places.is_kept(c)) {]==])
+
+mutant(86 "clusters that were in use before are taken for ones that were never written"
+    HISTORY "what a placement that raises runs in advance gets wrong first"
+    BY simulation)
+edit(qcow2/refcounts.hpp
+    [==[const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.used_end;]==]
+    [==[const bool pristine =
+            MUTANT || m_.tables.clusters.offset_of(run.first) >= m_.used_end;]==])
+
+mutant(87 "a run that was raised in advance is granted twice"
+    HISTORY "what a placement of one's own gets wrong first"
+    BY simulation)
+edit(qcow2/alloc/stream_windows.hpp
+    [==[w.left = {w.left.first + count, w.left.count - count};]==]
+    [==[if (!MUTANT || now_ % 8 != 0) {
+            w.left = {w.left.first + count, w.left.count - count};
+        }]==])
