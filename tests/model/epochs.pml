@@ -35,7 +35,7 @@
 byte map[2];
 byte count[HOSTS + 1];
 byte used_end;     /* clusters past it have never been written */
-byte ahead;        /* counted already, for the next one who asks (alloc/windows.hpp); 0: none */
+byte ahead;        /* counted already, for the next one who asks (alloc/stream_windows.hpp); 0: none */
 byte table;        /* guest 1's L2 table, once it has its own; 0: the shared one */
 byte dirty_maps;   /* a set of guests */
 byte dirty_counts; /* a set of clusters */

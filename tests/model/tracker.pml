@@ -173,7 +173,7 @@ inline retire(g, linked) {
     each = 0
 }
 
-/* refcounts::take() and cluster_allocator::take(): the first free cluster. 0: none. */
+/* refcounts::take() with alloc::first_fit: the first free cluster. 0: none. */
 inline take(h) {
     h = 1;
     do

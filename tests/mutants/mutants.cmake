@@ -665,3 +665,20 @@ edit(device/engine.hpp
     [==[return 2 * layers_.largest_cluster() + (std::uint64_t{96} << 10);]==]
     [==[return 2 * (MUTANT ? top().cluster_size() : layers_.largest_cluster()) +
                (std::uint64_t{96} << 10);]==])
+
+mutant(86 "clusters that were in use before are taken for ones that were never written"
+    HISTORY "what a placement that raises runs in advance gets wrong first"
+    BY simulation)
+edit(qcow2/refcounts.hpp
+    [==[const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.zeroes_from();]==]
+    [==[const bool pristine =
+            MUTANT || m_.tables.clusters.offset_of(run.first) >= m_.used_end;]==])
+
+mutant(87 "a run that was raised in advance is granted twice"
+    HISTORY "what a placement of one's own gets wrong first"
+    BY simulation)
+edit(qcow2/alloc/stream_windows.hpp
+    [==[w.left = {w.left.first + count, w.left.count - count};]==]
+    [==[if (!MUTANT || now_ % 8 != 0) {
+            w.left = {w.left.first + count, w.left.count - count};
+        }]==])

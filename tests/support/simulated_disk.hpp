@@ -4,6 +4,7 @@
 #include "support/guest.hpp"
 #include "support/model_disk.hpp"
 #include "support/orderings.hpp"
+#include "support/placements.hpp"
 #include "support/poison.hpp"
 #include "support/reference_image.hpp"
 #include "support/same_bytes.hpp"
@@ -95,7 +96,7 @@ inline io::fault::options order_of(std::uint64_t seed, bool record = false) {
     return {.order = chosen, .seed = seed, .record = record};
 }
 
-/// Opens "top" for writing, with its backing files.
+/// Opens "top" for writing, with its backing files and the ordering's placement.
 template <track::Ordering Order, class Backend>
 auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool write = true) {
     const auto executor = loop.get_executor();
@@ -107,7 +108,8 @@ auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool writ
                                          .request_bytes = s.request_bytes,
                                          .grow_ahead = s.grow_ahead,
                                          .count_ahead = s.count_ahead,
-                                         .inflate = &reference_image::inflate_stored}));
+                                         .inflate = &reference_image::inflate_stored},
+                                        static_cast<probe_of<Order>::type*>(nullptr)));
 }
 
 /// Guests write words that say of themselves whose they are, or zeroes; no table looks like that.

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <iterator>
 #include <span>
+#include <string_view>
 #include <utility>
 
 namespace gaur::track {
@@ -147,6 +148,7 @@ class change
 template <class Change>
 class list_index {
   public:
+    static constexpr std::string_view name = "list_index";
     void insert(Change&) noexcept {}
     void erase(Change&) noexcept {}
     template <class List>
@@ -167,6 +169,7 @@ class list_index {
 template <class Change>
 class ordered_index {
   public:
+    static constexpr std::string_view name = "ordered_index";
     void insert(Change& c) noexcept { set_.insert(c); }
     void erase(Change& c) noexcept { set_.erase(set_.iterator_to(c)); }
     template <class List>
