@@ -38,7 +38,7 @@ class host_file {
         if (S_ISDIR(status.st_mode)) { return error::from_errno(EISDIR); }
         file.identity_ = {status.st_dev, status.st_ino};
         file.locked_ = !mode.lock.is_empty();
-        const result<void> locked = take_lock(fd, mode.lock);
+        const result<void> locked = take_lock(fd, mode.lock, mode.lock_wait);
         if (!locked) { return locked.error(); }
         // Not by O_TRUNC: what somebody else holds stays as it is.
         if (mode.truncate && S_ISREG(status.st_mode) && ::ftruncate(fd, 0) != 0) {

@@ -5,6 +5,7 @@
 #include <gaur/io/file_lock.hpp>
 #include <gaur/raw/format.hpp>
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -25,6 +26,9 @@ struct open_options {
     /// Whom else the file is shared with, QEMU among them. A writer is alone, as a QEMU guest is
     /// with its raw disk; qemu-img and qemu-io let each other write to raw files.
     io::locking locking = io::locking::on;
+    /// For so long it is tried again while another process holds the file; the thread that opens is
+    /// blocked meanwhile, and with it its loop. 0: once.
+    std::chrono::milliseconds lock_wait = io::usual_lock_wait;
 };
 
 /// Opens the file at `path` as a disk. Errors: the host's.
@@ -39,7 +43,8 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
     if (!lock) { co_return lock.error(); }
     result<typename B::file> opened =
-        io.open(path, {options.write, options.create, options.create, options.direct, *lock});
+        io.open(path, {options.write, options.create, options.create, options.direct, *lock,
+                       options.lock_wait});
     if (!opened) { co_return opened.error(); }
     result<std::uint64_t> size = opened->size();
     if (!size) { co_return size.error(); }
