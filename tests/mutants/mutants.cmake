@@ -377,3 +377,33 @@ mutant(38 "a snapshot's L2 table is free when a wrong refcount says so"
 edit(qcow2/refcounts.hpp
     [==[if (count == 1 && m_.table_places.is_kept(c)) {]==]
     [==[if (!MUTANT && count == 1 && m_.table_places.is_kept(c)) {]==])
+
+mutant(76 "a loop's end leaves I/O in flight"
+    HISTORY "gaur until issue 9, 2: a program that left its scope after a damaged entry was aborted"
+    BY "device_image.its_loop_ends_what_it_leaves")
+edit(exec/inline.hpp
+    [==[drain(attached_, [] {});]==]
+    [==[if (!MUTANT) { drain(attached_, [] {}); }]==])
+
+mutant(77 "an image that closes is taken apart when it goes"
+    HISTORY "gaur until issue 9, 2"
+    BY "device_image.may_go_while_it_closes")
+edit(device/engine.hpp
+    [==[if (in_flight_ == 0 && !closing_ && !top().is_busy()) { take_apart(); }]==]
+    [==[if (in_flight_ == 0 && (MUTANT || !closing_) && !top().is_busy()) { take_apart(); }]==])
+
+mutant(78 "the program is told of damage when its image has gone"
+    HISTORY "gaur until issue 9, 2"
+    BY "damaged_image.tells_nobody_when_it_has_gone")
+edit(device/engine.hpp
+    [==[top().forget_callbacks();]==]
+    [==[if (!MUTANT) { top().forget_callbacks(); }]==])
+
+mutant(79 "a lock that is held is asked for once"
+    HISTORY "gaur until issue 9, 11: what a killed writer had in flight holds it a little longer"
+    BY "host_lock.tries_again_for_a_while")
+edit(io/file_lock.hpp
+    [==[taken.error().is_host() || patience.count() <= 0) { return taken; }]==]
+    [==[taken.error().is_host() || MUTANT || patience.count() <= 0) {
+        return taken;
+    }]==])
