@@ -5,7 +5,7 @@
 #   _target   what that package gives    _install  what to tell somebody who lacks it
 set(gaur_components uring posix_aio threads asio zlib conformance benchmark)
 
-set(gaur_uring_headers io/uring.hpp)
+set(gaur_uring_headers io/uring.hpp io/uring_ring.hpp)
 set(gaur_uring_package Liburing)
 set(gaur_uring_target Liburing::Liburing)
 set(gaur_uring_install "Debian: apt-get install liburing-dev")

@@ -5,7 +5,7 @@
 #include <gaur/base/error.hpp>
 #include <gaur/cache/slice_cache.hpp>
 #include <gaur/device/format.hpp>
-#include <gaur/qcow2/alloc/cluster_allocator.hpp>
+#include <gaur/qcow2/alloc/placement.hpp>
 
 #include <algorithm>
 #include <cstdint>

@@ -259,6 +259,7 @@ class run {
         const bool was_sound = check();
         expect_untouched("checking");
         write(was_sound);
+        leave();
         restore();
         repair(opens);
     }
@@ -444,6 +445,25 @@ class run {
             demand(active_tables(now).has(e), "a malformed entry was replaced:",
                    std::to_string(e.l1_index) + ", " + std::to_string(e.l2_index));
         }
+    }
+    /// Image, loop and backend go in this order, with requests and I/O of the image in flight.
+    void leave() {
+        qcow2::open_options how = options_;
+        how.write = true;
+        std::vector<flying> slots(most_in_flight);
+        {
+            io::memory::backend io(io::memory::options{.deferred = true});
+            io.restore(made_);
+            exec::inline_loop loop;
+            auto disk = async::sync_wait(
+                io, loop.get_executor(), qcow2::open(io, loop.get_executor(), "image", how));
+            if (!disk) { return; }
+            for (unsigned n = 0; n < operations_ % (most_in_flight + 1); ++n) {
+                begin(slots[n], *disk);
+            }
+            for (unsigned steps = c_.byte() % 16; steps != 0; --steps) { io.wait(); }
+        }
+        for (const flying& slot : slots) { demand(slot.ended, "left without its end"); }
     }
     void drain(flying& slot) {
         // Bounded work each, so bounded steps.

@@ -615,7 +615,7 @@ edit(io/system_call.hpp
 mutant(54 "a transfer that goes past the end of a registered region is one of the region"
     HISTORY "the kernel answers EFAULT"
     BY "registered_regions.of_which_a_transfer_has_a_part_only")
-edit(io/uring.hpp
+edit(io/uring_ring.hpp
     [==[!std::less<>()(region.data() + region.size(), first + size);]==]
     [==[!std::less<>()(region.data() + region.size(), MUTANT ? first : first + size);]==])
 
@@ -633,19 +633,14 @@ mutant(56 "the ring's signal is read after what it stands for"
     HISTORY "the same, over the kernel's queue"
     BY "wakes/uring.of_what_ends_while_a_signal_is_read")
 edit(io/uring.hpp
-    [==[        if (event_ >= 0) {
-            eventfd_t signals = 0;]==]
-    [==[        if (event_ >= 0 && !MUTANT) {
-            eventfd_t signals = 0;]==])
+    [==[        ring_.take_signals(); //]==]
+    [==[        if (!MUTANT) { ring_.take_signals(); } //]==])
 edit(io/uring.hpp
     [==[        return ended;
     }
 
     unsigned wait() noexcept {]==]
-    [==[        if (event_ >= 0 && MUTANT) {
-            eventfd_t signals = 0;
-            ::eventfd_read(event_, &signals);
-        }
+    [==[        if (MUTANT) { ring_.take_signals(); }
         return ended;
     }
 
@@ -655,8 +650,8 @@ mutant(57 "what the kernel does not take now is forgotten by a foreign loop"
     HISTORY "gaur itself, until this test came"
     BY "wakes/uring.are_not_lost_with_what_the_host_refuses_at_first")
 edit(io/uring.hpp
-    [==[if (event_ >= 0 && (has_entries() || kernel_has_work())) {]==]
-    [==[if (!MUTANT && event_ >= 0 && (has_entries() || kernel_has_work())) {]==])
+    [==[if (has_entries() || kernel_has_work()) { ring_.signal(); }]==]
+    [==[if (!MUTANT && (has_entries() || kernel_has_work())) { ring_.signal(); }]==])
 
 mutant(58 "memory for requests is counted in clusters of the image, not of its backing files"
     HISTORY "what a bound that knows one layer only gets wrong"
@@ -682,3 +677,33 @@ edit(qcow2/alloc/stream_windows.hpp
     [==[if (!MUTANT || now_ % 8 != 0) {
             w.left = {w.left.first + count, w.left.count - count};
         }]==])
+
+mutant(76 "a loop's end leaves I/O in flight"
+    HISTORY "gaur until issue 9, 2: a program that left its scope after a damaged entry was aborted"
+    BY "device_image.its_loop_ends_what_it_leaves")
+edit(exec/inline.hpp
+    [==[drain(attached_, [] {});]==]
+    [==[if (!MUTANT) { drain(attached_, [] {}); }]==])
+
+mutant(77 "an image that closes is taken apart when it goes"
+    HISTORY "gaur until issue 9, 2"
+    BY "device_image.may_go_while_it_closes")
+edit(device/engine.hpp
+    [==[if (in_flight_ == 0 && !closing_ && !top().is_busy()) { take_apart(); }]==]
+    [==[if (in_flight_ == 0 && (MUTANT || !closing_) && !top().is_busy()) { take_apart(); }]==])
+
+mutant(78 "the program is told of damage when its image has gone"
+    HISTORY "gaur until issue 9, 2"
+    BY "damaged_image.tells_nobody_when_it_has_gone")
+edit(device/engine.hpp
+    [==[top().forget_callbacks();]==]
+    [==[if (!MUTANT) { top().forget_callbacks(); }]==])
+
+mutant(79 "a lock that is held is asked for once"
+    HISTORY "gaur until issue 9, 11: what a killed writer had in flight holds it a little longer"
+    BY "host_lock.tries_again_for_a_while")
+edit(io/file_lock.hpp
+    [==[taken.error().is_host() || patience.count() <= 0) { return taken; }]==]
+    [==[taken.error().is_host() || MUTANT || patience.count() <= 0) {
+        return taken;
+    }]==])

@@ -41,6 +41,7 @@ enum class errc : std::uint16_t {
     too_much_to_check,    ///< bytes that the check would read
     out_of_time,          ///< nothing: the check has taken as long as it may
     target_is_read,       ///< nothing: the file to be made is one that the caller reads
+    ring_of_another_thread, ///< nothing: see io::uring::options::single_thread
 
     // The header (specification, "Header"); `where` is the value found unless said.
     not_qcow2 = 4200,
@@ -161,6 +162,10 @@ inline constexpr errc_text errc_texts[] = {
      errc_text::unit::number},
     {errc::out_of_time, "the check has not ended within check_options::max_time, and nothing was "
                         "changed; allow it more time if the image is trusted",
+     errc_text::unit::none},
+    {errc::ring_of_another_thread,
+     "the io_uring backend has operations of another thread in flight and was made for one thread; "
+     "make it with single_thread = false",
      errc_text::unit::none},
     {errc::not_qcow2, "not a qcow2 image (magic is not 51 46 49 fb)", errc_text::unit::number},
     {errc::unsupported_version, "unsupported qcow2 version (2 and 3 are known)",

@@ -17,10 +17,15 @@ namespace gaur::device {
 ///
 /// `close()` makes everything durable and marks the image clean; it is what reports errors. An
 /// image that is destroyed without it leaves its file as a power cut would: what was flushed is
-/// there, at most clusters leak. Requests in flight then end by themselves, with errc::cancelled
-/// where they had not begun their last I/O; they must still be given their end, so the backend and
-/// the executor have to outlive them. Destroying is a call like the others: from the image's
-/// executor, or, once it is closed, from anywhere.
+/// there, at most clusters leak. Destroying it is safe whatever is in flight. Requests in flight
+/// and a close() end by themselves, requests with errc::cancelled if they had not begun their last
+/// I/O; they are still the caller's, to be kept until they have ended. I/O of the image's own
+/// (growing the file ahead, loading tables, marking a damaged image) ends beside. The file stays
+/// open and locked until then.
+///
+/// Loop and backend may be destroyed next, in this order: the loop's destructor drives what is left
+/// to its end. With an exec::ThreadAwareExecutor the image may be destroyed from any thread; with
+/// another executor from that, or, once the image is closed, from anywhere.
 template <class Engine>
 class image {
   public:
@@ -74,8 +79,9 @@ class image {
     }
 
     /// Refuses new requests, waits for those in flight, makes everything durable, marks the image
-    /// clean and closes its files: others may open them for writing. If it fails they stay open as
-    /// long as the image; close again (there may be space by then), or destroy it.
+    /// clean, waits for I/O of the image's own and closes its files: others may open them for
+    /// writing. If it fails they stay open as long as the image; close again (there may be space by
+    /// then), or destroy it. Errors: the host's; errc::closed if another close() is at work.
     async::task<void> close() { return close_engine(engine_); }
 
     /// What the changes in flight have met so far.
@@ -93,14 +99,19 @@ class image {
     /// By pointer: this frame is the caller's and may outlive the engine, so it comes from the
     /// heap.
     static async::task<void> close_engine(Engine* engine) {
-        if (!engine->top().file().is_open()) { co_return {}; } // it is closed
-        engine->refuse_requests();
+        if (engine->is_closed()) { co_return {}; }
+        if (!engine->begin_close()) { co_return errc::closed; }
         typename Engine::drained quiet(*engine);
         co_await quiet;
         async::task<void> closing = engine->top().close();
         result<void> r = co_await closing;
         closing.destroy();
-        if (r) { engine->layers().close_files(); }
+        while (engine->top().is_busy()) {
+            typename Engine::io_ended rest(*engine);
+            co_await rest;
+        }
+        // The engine goes with this if the image has gone.
+        engine->end_close(r.has_value());
         co_return r;
     }
 

@@ -124,7 +124,7 @@ class backend {
         : owned_(std::move(inner)), inner_(*owned_), options_(how), random_(how.seed) {}
     backend(const backend&) = delete;
     backend& operator=(const backend&) = delete;
-    ~backend() { GAUR_ASSERT(in_flight_ == 0); }
+    ~backend() { drain(*this); }
 
     Inner& inner() noexcept { return inner_; }
 

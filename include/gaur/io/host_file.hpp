@@ -47,7 +47,7 @@ class host_file {
         file.limits_.fixed_size = S_ISBLK(status.st_mode);
         file.identity_ = identity_of(status);
         file.locked_ = !mode.lock.is_empty();
-        const result<void> locked = take_lock(fd, mode.lock);
+        const result<void> locked = take_lock(fd, mode.lock, mode.lock_wait);
         if (!locked) { return locked.error(); }
         // Not by O_TRUNC: what somebody else holds stays as it is.
         if (mode.truncate && S_ISREG(status.st_mode)) {

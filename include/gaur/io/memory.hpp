@@ -129,7 +129,7 @@ class backend {
           at_once_(!how.deferred && how.latency == 0 && how.seed == 0), servers_(how.depth) {}
     backend(const backend&) = delete;
     backend& operator=(const backend&) = delete;
-    ~backend() { GAUR_ASSERT(in_flight_ == 0); }
+    ~backend() { drain(*this); }
 
     result<file> open(const std::string& path, open_mode mode) {
         auto found = files_.find(path);

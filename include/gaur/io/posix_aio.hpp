@@ -126,7 +126,7 @@ class backend {
 
     backend(const backend&) = delete;
     backend& operator=(const backend&) = delete;
-    ~backend() { GAUR_ASSERT(in_flight_ == 0); }
+    ~backend() { drain(*this); }
 
     /// Errors are open(2)'s; EISDIR for a directory.
     result<file> open(const std::string& path, open_mode mode) {

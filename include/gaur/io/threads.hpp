@@ -83,7 +83,7 @@ class backend {
     backend(const backend&) = delete;
     backend& operator=(const backend&) = delete;
     ~backend() {
-        GAUR_ASSERT(in_flight_ == 0);
+        drain(*this);
         {
             const std::lock_guard lock(mutex_);
             stopping_ = true;

@@ -3,6 +3,7 @@
 
 #include <gaur/cache/group_commit.hpp>
 #include <gaur/device/format.hpp>
+#include <gaur/qcow2/corrupt_mark.hpp>
 #include <gaur/qcow2/epoch.hpp>
 #include <gaur/qcow2/grow_ahead.hpp>
 #include <gaur/qcow2/header_sector.hpp>
@@ -155,7 +156,7 @@ class format {
     /// Whether I/O is in flight that belongs to no request.
     bool is_busy() const noexcept {
         return commit_.is_running() || grower_.is_running() || m_->slices.is_loading() ||
-               mark_.running;
+               mark_.is_running();
     }
 
     /// A writer must clear the autoclear bits of what it does not keep up to date, before it writes
@@ -165,8 +166,10 @@ class format {
         return commit_once(shard_, *this);
     }
 
-    /// `call` runs on the executor, once, when the image turns out to be damaged.
+    /// `call` runs on the executor, once, when the image turns out to be damaged, if the image is
+    /// still there then. It may destroy the image.
     void on_damage(damage_function call) noexcept { on_damage_ = std::move(call); }
+    void forget_callbacks() noexcept { on_damage_ = nullptr; }
 
     /// Called when such I/O has ended; for whoever waits to take the format apart.
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
@@ -174,10 +177,15 @@ class format {
         on_idle_context_ = context;
     }
 
-    // For group_commit.
+    // For group_commit and corrupt_mark.
 
     const typename Shard::executor_type& executor() const noexcept { return shard_.executor(); }
     async::task<void> write_epoch() { return commit_epoch(shard_, *this); }
+    void tell_damage() noexcept {
+        const damage_function call = std::exchange(on_damage_, nullptr);
+        if (call) { call(*damage_); }
+    }
+    async::task<void> write_mark() { return commit_once(shard_, *this); }
     async::frame_pool& frames() noexcept { return shard_.frames(); }
     void epochs_idle() noexcept {
         if (on_idle_ != nullptr) { on_idle_(on_idle_context_); }
@@ -192,27 +200,6 @@ class format {
         std::vector<dropped_run> runs;
     };
 
-    /// Writes down that the image is damaged, from the executor's floor.
-    struct mark : exec::work {
-        explicit mark(format& f) noexcept : exec::work(&on_run), of(f) {}
-        static void on_run(exec::work& w) noexcept {
-            auto& self = static_cast<mark&>(w);
-            format& f = self.of;
-            if (f.on_damage_) { f.on_damage_(*f.damage_); }
-            self.writing = commit_once(f.shard_, f);
-            if (self.writing.start({&on_end, &self})) { on_end(&self); }
-        }
-        static void on_end(void* self) noexcept {
-            auto& m = *static_cast<mark*>(self);
-            static_cast<void>(m.writing.take());
-            m.running = false;
-            m.of.epochs_idle();
-        }
-        format& of;
-        async::task<void> writing;
-        bool running = false;
-    };
-
     /// A table entry that cannot be, or would have the image harm itself: no guest writes to the
     /// image any more, and it is marked as corrupt, on disk (specification, "Header",
     /// incompatible_features; version 2 has no such mark) and to the program.
@@ -225,8 +212,7 @@ class format {
             f.header_sector_.set_incompatible(h, h.incompatible_features |
                                                      layout::incompatible::corrupt);
         }
-        f.mark_.running = true;
-        f.shard_.executor().post(f.mark_);
+        f.mark_.start();
     }
 
     static void on_background_idle(void* self) noexcept {
@@ -412,7 +398,7 @@ class format {
     bool writable_;
     std::optional<error> damage_;
     damage_function on_damage_;
-    mark mark_;
+    corrupt_mark<format> mark_;
     bool closing_ = false;
     bool data_written_ = false;
     cache::group_commit<format> commit_;

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -51,6 +52,9 @@ struct open_options {
     inflate_function inflate = nullptr; ///< for compressed clusters: &qcow2::zlib_inflate
     /// Whom else the image and its backing files are shared with, QEMU among them; see io::locking.
     io::locking locking = io::locking::on;
+    /// For so long each file is tried again while another process holds it; the thread that opens
+    /// is blocked meanwhile, and with it its loop. 0: once.
+    std::chrono::milliseconds lock_wait = io::usual_lock_wait;
     /// Where it is not null and the open fails: the file of the chain that was the matter.
     std::string* failed_path = nullptr;
 };
@@ -123,7 +127,7 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
     if (!lock) { co_return lock.error(); }
     result<backend_file> opened =
-        io.open(path, {options.write, false, false, options.direct, *lock});
+        io.open(path, {options.write, false, false, options.direct, *lock, options.lock_wait});
     if (!opened) { co_return opened.error(); }
 
     // The tables are read through a file of their own, since the metadata that will hold the file
@@ -203,7 +207,7 @@ async::task<std::unique_ptr<layer<Shard>>> load_backing_file(Shard& shard,
     const result<io::file_lock> lock = io::lock_for(options.locking, false);
     if (!lock) { co_return lock.error(); }
     result<typename Shard::backend_type::file> file =
-        io.open(path, {false, false, false, options.direct, *lock});
+        io.open(path, {false, false, false, options.direct, *lock, options.lock_wait});
     if (!file) { co_return file.error(); }
     const result<std::uint64_t> size = file->size();
     if (!size) { co_return size.error(); }

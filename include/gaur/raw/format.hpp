@@ -65,6 +65,7 @@ class format {
     }
     async::task<void> close() { return flush(shard_, *this); }
     bool is_busy() const noexcept { return commit_.is_running(); }
+    void forget_callbacks() noexcept {} // it has none
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
         on_idle_ = call;
         on_idle_context_ = context;

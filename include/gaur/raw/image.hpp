@@ -7,6 +7,7 @@
 #include <gaur/raw/format.hpp>
 
 #include <cstddef>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -40,6 +41,9 @@ struct open_options {
     /// With `create`: files that must not be emptied, those that the caller reads. The open ends
     /// with errc::target_is_read where `path` leads to one of them.
     std::vector<io::file_identity> kept = {};
+    /// For so long it is tried again while another process holds the file; the thread that opens is
+    /// blocked meanwhile, and with it its loop. 0: once.
+    std::chrono::milliseconds lock_wait = io::usual_lock_wait;
 };
 
 /// Opens the file at `path` as a disk, its size rounded up to whole sectors of 512 bytes: see
@@ -57,7 +61,8 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
     if (!lock) { co_return lock.error(); }
     const io::open_mode mode{
-        .write = options.write, .direct = options.direct, .lock = *lock};
+        .write = options.write, .direct = options.direct, .lock = *lock,
+        .lock_wait = options.lock_wait};
     result<typename B::file> opened =
         options.create ? device::open_target(io, path, mode, options.kept) : io.open(path, mode);
     if (!opened) { co_return opened.error(); }
