@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSL-1.0
-# find_package(gaur [COMPONENTS uring posix_aio threads asio zlib])
+# find_package(gaur [COMPONENTS uring posix_aio threads asio zlib
+#     conformance benchmark])
 # gives gaur::gaur, and gaur::<component> for each component asked for.
 include("${CMAKE_CURRENT_LIST_DIR}/gaur-components.cmake")
 include(CMakeFindDependencyMacro)

@@ -30,6 +30,11 @@ class ram_disk {
   public:
     static constexpr std::string_view name = "ram_disk";
 
+    ram_disk() = default;
+    ram_disk(const ram_disk&) = delete;
+    ram_disk& operator=(const ram_disk&) = delete;
+    ~ram_disk() { drain(*this); } // what an image has left in flight (*drained*)
+
     /// The handle of an open file. It holds what a request needs, and is cheap to move.
     class file {
       public:

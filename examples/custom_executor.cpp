@@ -19,6 +19,13 @@ class ticker {
         void post(gaur::exec::work& w) const noexcept { loop_->ready_.push_back(w); }
         friend bool operator==(const executor&, const executor&) = default;
 
+        /// Who has I/O in flight: the loop knows no backend, and so drives it in its destructor
+        /// (*drained*).
+        void attach(gaur::exec::teardown& t) const noexcept { loop_->attached_.push_back(t); }
+        void detach(gaur::exec::teardown& t) const noexcept {
+            loop_->attached_.erase(loop_->attached_.iterator_to(t));
+        }
+
         /// For gaur::sync_wait only: a program that never blocks needs no block_on.
         template <class Io, class Done>
         void block_on(Io& io, Done done) const {
@@ -31,6 +38,15 @@ class ticker {
         ticker* loop_;
     };
 
+    ticker() = default;
+    ticker(const ticker&) = delete;
+    ticker& operator=(const ticker&) = delete;
+    ~ticker() {
+        gaur::exec::drain(attached_, [this] {
+            while (!ready_.empty()) { run_ready(); }
+        });
+    }
+
     executor get_executor() { return executor(*this); }
 
     /// One round of the program.
@@ -38,6 +54,13 @@ class ticker {
     void tick(Io& io) {
         ++rounds_; // the program's own work would stand here
         io.poll(); // ends I/O that is ready; never blocks
+        run_ready();
+    }
+
+    unsigned rounds() const { return rounds_; }
+
+  private:
+    void run_ready() {
         gaur::exec::work_queue now;
         now.swap(ready_); // what this work posts waits for the next round
         while (!now.empty()) {
@@ -47,9 +70,7 @@ class ticker {
         }
     }
 
-    unsigned rounds() const { return rounds_; }
-
-  private:
+    gaur::exec::teardown_list attached_;
     gaur::exec::work_queue ready_; // intrusive: posting neither allocates nor fails
     unsigned rounds_ = 0;
 };

@@ -4,8 +4,10 @@
 #include <gaur/async/when_all.hpp>
 
 #include <array>
+#include <cerrno>
+#include <cstddef>
 #include <cstring>
-#include <vector>
+#include <span>
 
 namespace gaur_img {
 
@@ -26,15 +28,18 @@ std::uint64_t first_difference(const gaur::buffer& a, const gaur::buffer& b) noe
 gaur::async::task<void> comparison::run_all(comparison& self) {
     while (!self.differs_at_ && !self.otherwise_at_ && self.at_ < self.size_) {
         std::array<piece, most_pieces> pieces;
-        std::vector<gaur::async::task<void>> running;
-        for (piece& next : pieces) {
-            gaur::async::task<void> finding = next_piece(self, next);
+        std::array<gaur::async::task<void>, most_pieces> tasks;
+        std::size_t count = 0;
+        while (count < most_pieces) {
+            gaur::async::task<void> finding = next_piece(self, pieces[count]);
             gaur::result<void> r = co_await finding;
             if (!r) { co_return r; }
-            if (next.size == 0) { break; }
-            running.push_back(compare(self, next));
+            if (pieces[count].size == 0) { break; }
+            tasks[count] = compare(self, pieces[count]);
+            ++count;
         }
-        gaur::async::when_all all(std::span{running});
+        const std::span running = std::span(tasks).first(count);
+        gaur::async::when_all all(running);
         co_await all;
         for (gaur::async::task<void>& one : running) {
             const gaur::result<void> r = one.take();
@@ -47,49 +52,70 @@ gaur::async::task<void> comparison::run_all(comparison& self) {
 
 /// Finds what has to be read next. Size 0: nothing is left, or the rest does not matter.
 gaur::async::task<void> comparison::next_piece(comparison& self, piece& next) {
-    while (self.at_ < self.size_ && !self.otherwise_at_) {
-        block in_a;
-        block in_b;
-        gaur::async::task<void> looking = look(self, self.a_, self.at_, in_a);
+    while (self.at_ < self.size_ && !self.otherwise_at_ && next.size < piece_bytes) {
+        gaur::async::task<void> looking = look(self, self.a_);
         gaur::result<void> r = co_await looking;
         if (!r) { co_return r; }
-        looking = look(self, self.b_, self.at_, in_b);
+        looking = look(self, self.b_);
         r = co_await looking;
         if (!r) { co_return r; }
-        if (self.strict_ && (in_a.present != in_b.present || in_a.zero != in_b.zero ||
-                             in_a.data != in_b.data)) {
+        if (self.strict_ && !self.a_.entry.is_same_kind(self.b_.entry)) {
             self.otherwise_at_ = self.at_;
             break;
         }
-        const std::uint64_t size = std::min({in_a.size, in_b.size, piece_bytes});
-        const std::uint64_t at = self.at_;
-        self.at_ += size;
-        if (in_a.data || in_b.data) {
-            next.at = at;
-            next.size = size;
-            next.read_a = in_a.data;
-            next.read_b = in_b.data;
-            break;
+        const std::uint64_t common =
+            std::min(self.a_.left(self.at_), self.b_.left(self.at_));
+        const bool read_a = !self.a_.run.reads_as_zeroes();
+        const bool read_b = !self.b_.run.reads_as_zeroes();
+        if (!read_a && !read_b) {
+            if (next.size != 0) { break; }
+            self.at_ += common; // however large it is
+            continue;
         }
+        if (next.size == 0) {
+            next.at = self.at_;
+            next.read_a = read_a;
+            next.read_b = read_b;
+        }
+        if (read_a != next.read_a || read_b != next.read_b) { break; }
+        const std::uint64_t size = std::min(common, piece_bytes - next.size);
+        next.size += size;
+        self.at_ += size;
     }
     co_return {};
 }
 
-gaur::async::task<void> comparison::look(comparison& self, disk& of, std::uint64_t at,
-                                         block& found) {
-    const std::uint64_t left = self.size_ - at;
-    if (at >= of.size()) {
-        found.size = left;
-        found.zero = true;
+/// Has the run of one of the two that `at_` lies in.
+gaur::async::task<void> comparison::look(comparison& self, side& which) {
+    const std::uint64_t at = self.at_;
+    if (at < which.run.at.value + which.run.size) { co_return {}; }
+    if (at >= which.of.size()) {
+        which.run = {};
+        which.run.at = {at};
+        which.run.size = self.size_ - at;
+        which.entry = {};
+        which.entry.zero = true;
         co_return {};
     }
-    gaur::async::task<block> looking = of.block_at(at, left);
-    gaur::result<block> b = co_await looking;
-    if (!b) {
-        self.failed_ = "error while reading block status of '" + of.path(0) + "'";
-        co_return b.error();
+    gaur::async::task<gaur::device::block_run> looking =
+        which.of.block_status(at, which.of.size() - at);
+    const gaur::result<gaur::device::block_run> found = co_await looking;
+    gaur::result<void> status;
+    if (!found) { status = found.error(); }
+    if (found && self.strict_) {
+        gaur::async::task<map_entry> naming = entry_of(which.of, *found);
+        const gaur::result<map_entry> entry = co_await naming;
+        if (entry) {
+            which.entry = *entry;
+        } else {
+            status = entry.error();
+        }
     }
-    found = *b;
+    if (!status) {
+        self.failed_ = "error while reading block status of '" + which.of.path(0) + "'";
+        co_return status;
+    }
+    which.run = *found;
     co_return {};
 }
 
@@ -97,8 +123,8 @@ gaur::async::task<void> comparison::compare(comparison& self, const piece& where
     gaur::buffer a = self.buffers_.take(where.size);
     gaur::buffer b = self.buffers_.take(where.size);
     if (!a.has_value() || !b.has_value()) { co_return gaur::error::from_errno(ENOMEM); }
-    std::array<gaur::async::task<void>, 2> both{fetch(self, self.a_, where.read_a, where, a),
-                                                fetch(self, self.b_, where.read_b, where, b)};
+    std::array<gaur::async::task<void>, 2> both{fetch(self, self.a_.of, where.read_a, where, a),
+                                                fetch(self, self.b_.of, where.read_b, where, b)};
     gaur::async::when_all reads(std::span<gaur::async::task<void>>{both});
     co_await reads;
     const gaur::result<void> read_a = both[0].take();

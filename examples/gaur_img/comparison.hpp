@@ -2,6 +2,7 @@
 #pragma once
 
 #include "disk.hpp"
+#include "map_entry.hpp"
 #include "progress.hpp"
 
 #include <gaur/base/buffer.hpp>
@@ -19,7 +20,8 @@ class comparison {
   public:
     /// `strict`: what is stored how counts as well.
     comparison(disk& a, disk& b, bool strict, progress& shown) noexcept
-        : a_(a), b_(b), strict_(strict), shown_(shown), size_(std::max(a.size(), b.size())) {}
+        : a_{a, {}, {}}, b_{b, {}, {}}, strict_(strict), shown_(shown),
+          size_(std::max(a.size(), b.size())) {}
 
     gaur::async::task<void> run() { return run_all(*this); }
 
@@ -40,16 +42,25 @@ class comparison {
         bool read_a = false;
         bool read_b = false;
     };
+    /// One of the two, and the run of it that was found last.
+    struct side {
+        disk& of;
+        gaur::device::block_run run;
+        map_entry entry; ///< the same, with `strict`
+        std::uint64_t left(std::uint64_t at) const noexcept {
+            return run.at.value + run.size - at;
+        }
+    };
 
     static gaur::async::task<void> run_all(comparison& self);
     static gaur::async::task<void> next_piece(comparison& self, piece& next);
-    static gaur::async::task<void> look(comparison& self, disk& of, std::uint64_t at, block& found);
+    static gaur::async::task<void> look(comparison& self, side& which);
     static gaur::async::task<void> compare(comparison& self, const piece& where);
     static gaur::async::task<void> fetch(comparison& self, disk& from, bool reads,
                                          const piece& where, gaur::buffer& to);
 
-    disk& a_;
-    disk& b_;
+    side a_;
+    side b_;
     bool strict_;
     progress& shown_;
     std::uint64_t size_;

@@ -5,9 +5,10 @@
 #include <gaur/base/units.hpp>
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cerrno>
 #include <cstring>
-#include <utility>
 
 namespace gaur_img {
 
@@ -21,30 +22,75 @@ bool is_zero(std::span<const std::byte> bytes) noexcept {
 
 } // namespace
 
-conversion::conversion(disk& from, disk& to, std::vector<conversion_step> steps,
-                       std::uint64_t sparse, bool target_is_zero, progress& shown)
-    : from_(from), to_(to), steps_(std::move(steps)), unit_(0), shown_(shown) {
+conversion::conversion(disk& from, disk& to, const copy_options& how,
+                       progress& shown) noexcept
+    : from_(from), to_(to), how_(how), shown_(shown) {
     // A hole smaller than a cluster saves nothing in the target, and would cost a second write.
-    if (target_is_zero && sparse != 0) {
-        unit_ = std::max(std::bit_floor(sparse), to.cluster_size());
+    if (how.target_is_zero && how.sparse != 0) {
+        unit_ = std::max(std::bit_floor(how.sparse), to.cluster_size());
     }
-    for (const conversion_step& s : steps_) { total_ += s.size; }
+}
+
+conversion_step::what
+conversion::kind_of(const gaur::device::block_run& run) const noexcept {
+    // What lies below the source's own layer, the target's backing file holds as well.
+    if (how_.target_has_backing && run.layer > 0) { return conversion_step::what::skip; }
+    if (!run.reads_as_zeroes()) { return conversion_step::what::copy; }
+    return how_.target_is_zero && how_.sparse != 0 ? conversion_step::what::skip
+                                                   : conversion_step::what::write_zeroes;
+}
+
+/// The next piece, of size 0 if there is none.
+gaur::async::task<void> conversion::next_piece(conversion& self, conversion_step& piece) {
+    turns::turn mine(self.looking_);
+    co_await mine;
+    gaur::async::task<void> finding = find_piece(self, piece);
+    gaur::result<void> r = co_await finding;
+    self.looking_.end();
+    co_return r;
 }
 
 /// Pieces end where a multiple of piece_bytes does, so that two never share a target cluster
-/// unless the source's blocks do. Size 0: there are no more.
-conversion_step conversion::next_piece() noexcept {
-    if (step_ == steps_.size() || !failed_.empty() || orderly_end::came()) { return {}; }
-    const conversion_step& s = steps_[step_];
-    const std::uint64_t at = s.at + in_step_;
-    const std::uint64_t border = gaur::align_down(at, piece_bytes) + piece_bytes;
-    const std::uint64_t size = std::min(border - at, s.size - in_step_);
-    in_step_ += size;
-    if (in_step_ == s.size) {
-        in_step_ = 0;
-        ++step_;
+/// unless the source's runs do.
+gaur::async::task<void> conversion::find_piece(conversion& self, conversion_step& piece) {
+    using what = conversion_step::what;
+    const std::uint64_t size = self.from_.size();
+    piece = {};
+    while (self.at_ < size && self.failed_.empty() && !orderly_end::came()) {
+        if (self.at_ >= self.run_.at.value + self.run_.size) {
+            gaur::async::task<gaur::device::block_run> looking =
+                self.from_.block_status(self.at_, size - self.at_);
+            const gaur::result<gaur::device::block_run> next = co_await looking;
+            if (!next && piece.size != 0) { break; } // first what there is
+            if (!next) {
+                self.fail("reading block status", self.at_);
+                co_return next.error();
+            }
+            self.run_ = *next;
+        }
+        const std::uint64_t left = self.run_.at.value + self.run_.size - self.at_;
+        what kind = self.kind_of(self.run_);
+        const bool is_small_hole =
+            left < small_hole && self.run_.reads_as_zeroes() &&
+            !(self.how_.target_has_backing && self.run_.layer > 0);
+        if (piece.size != 0 && piece.kind == what::copy && is_small_hole) { kind = what::copy; }
+        if (piece.size != 0 && piece.kind != kind) { break; }
+        if (kind == what::skip) {
+            self.at_ += left;
+            self.done_ += left;
+            continue;
+        }
+        if (piece.size == 0) {
+            piece.kind = kind;
+            piece.at = self.at_;
+        }
+        const std::uint64_t border = gaur::align_down(self.at_, piece_bytes) + piece_bytes;
+        const std::uint64_t part = std::min(border - self.at_, left);
+        piece.size += part;
+        self.at_ += part;
+        if (self.at_ == border) { break; }
     }
-    return {s.kind, at, size};
+    co_return {};
 }
 
 /// How many bytes in front are units that are all zero, or that are all not; `at` is where they lie
@@ -68,16 +114,18 @@ void conversion::fail(const char* doing, std::uint64_t at) {
 }
 
 gaur::async::task<void> conversion::run_all(conversion& self, unsigned workers) {
-    std::vector<gaur::async::task<void>> running;
-    for (unsigned i = 0; i < workers; ++i) { running.push_back(work(self)); }
-    gaur::async::when_all all(std::span{running});
-    self.shown_.report(0, self.total_);
+    std::array<gaur::async::task<void>, most_workers> running;
+    const std::span used = std::span(running).first(workers);
+    for (gaur::async::task<void>& one : used) { one = work(self); }
+    gaur::async::when_all all(used);
+    self.shown_.report(0, self.from_.size());
     co_await all;
     gaur::result<void> status;
-    for (gaur::async::task<void>& one : running) {
+    for (gaur::async::task<void>& one : used) {
         const gaur::result<void> r = one.take();
         if (!r && status) { status = r; }
     }
+    self.shown_.report(self.done_, self.from_.size());
     co_return status;
 }
 
@@ -85,10 +133,11 @@ gaur::async::task<void> conversion::work(conversion& self) {
     gaur::buffer memory = self.buffers_.take(piece_bytes);
     if (!memory.has_value()) { co_return gaur::error::from_errno(ENOMEM); }
     for (;;) {
-        const conversion_step piece = self.next_piece();
-        if (piece.size == 0) { co_return {}; }
+        conversion_step piece;
+        gaur::async::task<void> finding = next_piece(self, piece);
+        gaur::result<void> r = co_await finding;
+        if (!r || piece.size == 0) { co_return r; }
         const std::span<std::byte> bytes = memory.bytes().first(piece.size);
-        gaur::result<void> r;
         if (piece.kind == conversion_step::what::copy) {
             gaur::async::task<void> reading = self.from_.read(piece.at, bytes);
             r = co_await reading;
@@ -104,7 +153,7 @@ gaur::async::task<void> conversion::work(conversion& self) {
         r = co_await writing;
         if (!r) { co_return r; }
         self.done_ += piece.size;
-        self.shown_.report(self.done_, self.total_);
+        self.shown_.report(self.done_, self.from_.size());
     }
 }
 

@@ -25,26 +25,6 @@ std::uint64_t sparse_bytes(const std::string& text) {
     return *size;
 }
 
-/// What has to be done with each block of the source.
-std::vector<conversion_step> plan(const std::vector<placed_block>& blocks, bool target_has_backing,
-                                  bool target_is_zero, bool writes_holes) {
-    using what = conversion_step::what;
-    std::vector<conversion_step> steps;
-    for (const placed_block& b : blocks) {
-        // What lies below the source's own layer, the target's backing file holds as well.
-        if (target_has_backing && b.depth > 0) { continue; }
-        if (b.zero && target_is_zero && !writes_holes) { continue; }
-        const what kind = b.zero ? what::write_zeroes : what::copy;
-        if (!steps.empty() && steps.back().kind == kind &&
-            steps.back().at + steps.back().size == b.start) {
-            steps.back().size += b.size;
-        } else {
-            steps.push_back({kind, b.start, b.size});
-        }
-    }
-    return steps;
-}
-
 /// What the command line says, before any file is looked at.
 struct conversion_options {
     cache_mode source_cache;
@@ -114,13 +94,12 @@ bool reads_as_zeroes(const convert_command& asked, const disk& target, const new
 /// `unfinished`: what the target is, if this command makes it.
 void copy(host& on, const convert_command& asked, const conversion_options& how, disk& source,
           disk& target, unfinished_target* unfinished) {
-    const auto blocks = expect(list_blocks(on, source, 0, source.size()),
-                               "error while reading block status");
-    const bool has_backing = !how.image.options.backing_file.empty();
-    const bool is_zero = reads_as_zeroes(asked, target, how.image);
+    copy_options what;
+    what.sparse = how.sparse;
+    what.target_has_backing = !how.image.options.backing_file.empty();
+    what.target_is_zero = reads_as_zeroes(asked, target, how.image);
     progress shown(asked.shows_progress && !asked.quiet);
-    conversion copying(source, target, plan(blocks, has_backing, is_zero, how.sparse == 0),
-                       how.sparse, is_zero, shown);
+    conversion copying(source, target, what, shown);
     const gaur::result<void> status = on.wait(copying.run(how.in_flight));
     shown.end();
     if (unfinished != nullptr && (!status || orderly_end::came())) { unfinished->give_up(); }

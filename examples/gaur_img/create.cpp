@@ -68,7 +68,8 @@ int create(const create_command& asked) {
     std::unique_ptr<disk> backing;
     std::vector<gaur::io::file_identity> kept;
     if (!asked.unsafe || !image.size) {
-        backing = open_backing_file(*on, asked, image, true); // as qemu-img, which reads only its size
+        // As qemu-img, which reads only its size: even beside a writer.
+        backing = open_backing_file(*on, asked, image, true);
     }
     if (backing != nullptr) {
         kept = backing->files();

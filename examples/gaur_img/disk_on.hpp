@@ -3,13 +3,13 @@
 
 #include "bench_on.hpp"
 #include "disk.hpp"
-#include "hole_map.hpp"
+#include "space_rule.hpp"
 
-#include <gaur/device/format.hpp>
-
-#include <algorithm>
+#include <cerrno>
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <sys/stat.h>
 #include <utility>
 #include <vector>
 
@@ -18,13 +18,15 @@ namespace gaur_img {
 /// A file of an image's chain.
 struct chain_file {
     std::string path;
-    std::optional<hole_map> holes; ///< of a raw file
+    bool is_raw = false;
+    std::optional<bool> lacks_space = {}; ///< once it was asked
 };
 
 /// A gaur image behind the interface of the commands.
 template <class Image>
 class disk_on final : public disk {
   public:
+    /// `files`: from the image down.
     disk_on(Image image, std::vector<chain_file> files, bool writes_through)
         : image_(std::move(image)), files_(std::move(files)), writes_through_(writes_through),
           cluster_size_(image_.engine().top().cluster_size()) {}
@@ -32,7 +34,10 @@ class disk_on final : public disk {
     std::uint64_t size() const noexcept override { return image_.size(); }
     std::uint64_t cluster_size() const noexcept override { return cluster_size_; }
     bool has_backing_file() const noexcept override { return files_.size() > 1; }
-    const std::string& path(unsigned depth) const noexcept override { return files_[depth].path; }
+    const std::string& path(std::size_t layer) const noexcept override {
+        return files_[layer].path;
+    }
+    bool is_raw(std::size_t layer) const noexcept override { return files_[layer].is_raw; }
 
     std::vector<gaur::io::file_identity> files() override {
         auto& layers = image_.engine().layers();
@@ -43,21 +48,12 @@ class disk_on final : public disk {
         return all;
     }
 
-    gaur::async::task<block> block_at(std::uint64_t at, std::uint64_t n) override {
-        auto& layers = image_.engine().layers();
-        for (;;) {
-            const look found = look_at(at, std::min(n, size() - at));
-            if (!found.where.status) { co_return found.where.status.error(); }
-            if (!found.where.first) { co_return describe(found, at); }
-            gaur::async::task<void> resolving;
-            if (found.depth == 0) {
-                resolving = layers.top().resolve(found.where.first);
-            } else {
-                resolving = layers.lower(found.depth - 1).resolve(found.where.first);
-            }
-            gaur::result<void> r = co_await resolving;
-            if (!r) { co_return r.error(); }
-        }
+    gaur::async::task<bool> lacks_space(std::size_t layer) override {
+        return find_out_space(*this, layer);
+    }
+    gaur::async::task<gaur::device::block_run> block_status(std::uint64_t at,
+                                                            std::uint64_t n) override {
+        return image_.block_status({at}, n);
     }
     gaur::async::task<void> read(std::uint64_t at, std::span<std::byte> to) override {
         auto request = image_.read({at}, to);
@@ -78,42 +74,27 @@ class disk_on final : public disk {
     }
 
   private:
-    struct look {
-        gaur::device::located where;
-        unsigned depth;
-    };
-
-    /// As the engine's own lookup, but says where it ended when no layer has anything.
-    look look_at(std::uint64_t at, std::uint64_t n) noexcept {
-        auto& layers = image_.engine().layers();
-        look found{layers.top().locate({at}, n), 0};
-        while (found.where.status && !found.where.first &&
-               found.where.what.kind == gaur::device::mapping::unallocated &&
-               found.depth + 1 < layers.depth()) {
-            auto& below = layers.lower(found.depth);
-            if (at >= below.size()) { break; }
-            n = std::min(found.where.what.size, below.size() - at);
-            found = {below.locate({at}, n), found.depth + 1};
+    static gaur::async::task<bool> find_out_space(disk_on& self, std::size_t layer) {
+        chain_file& file = self.files_[layer];
+        if (file.is_raw) { co_return false; }
+        if (file.lacks_space) { co_return *file.lacks_space; }
+        struct stat status {};
+        if (::stat(file.path.c_str(), &status) != 0) { co_return gaur::error::from_errno(errno); }
+        const std::uint64_t space = static_cast<std::uint64_t>(status.st_blocks) * 512;
+        auto& layers = self.image_.engine().layers();
+        gaur::async::task<bool> counting;
+        if constexpr (requires { layers.top().header(); }) {
+            if (layer == 0) {
+                counting = has_clusters_without_space(layers.top(), space);
+            } else {
+                counting =
+                    has_clusters_without_space(*layers.lower(layer - 1).as_qcow2(), space);
+            }
         }
-        return found;
-    }
-
-    block describe(const look& found, std::uint64_t at) const noexcept {
-        using gaur::device::mapping;
-        const gaur::device::extent& e = found.where.what;
-        block b;
-        b.size = e.size;
-        b.depth = found.depth;
-        b.present = e.kind != mapping::unallocated;
-        b.data = e.kind == mapping::data || e.kind == mapping::compressed;
-        if (e.has_host) { b.offset = e.host.value; }
-        if (const auto& holes = files_[found.depth].holes; holes) {
-            const hole_map::run run = holes->at(at, e.size);
-            b.size = run.size;
-            b.data = !run.hole;
-        }
-        b.zero = !b.data;
-        return b;
+        const gaur::result<bool> lacks = co_await counting;
+        if (!lacks) { co_return lacks.error(); }
+        file.lacks_space = *lacks;
+        co_return *lacks;
     }
 
     Image image_;

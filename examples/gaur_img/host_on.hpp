@@ -115,33 +115,27 @@ class host_on final : public host {
                                                        const image_options& how) {
         if (!opened) { return opened.error(); }
         auto files = chain_files(*opened, how.path);
-        if (!files) { return files.error(); }
         return std::unique_ptr<disk>(
-            std::make_unique<disk_on<Image>>(*std::move(opened), *std::move(files),
+            std::make_unique<disk_on<Image>>(*std::move(opened), std::move(files),
                                              how.cache.writes_through));
     }
 
     template <class Image>
-    static gaur::result<std::vector<chain_file>> chain_files(Image& image, std::string path) {
+    static std::vector<chain_file> chain_files(Image& image, std::string path) {
         auto& layers = image.engine().layers();
         std::vector<chain_file> files;
         if constexpr (requires { layers.top().header(); }) {
+            files.push_back({path, false});
             const gaur::qcow2::layout::header* names = &layers.top().header();
-            files.push_back({path, {}});
             for (std::size_t i = 0; names != nullptr && i + 1 < layers.depth(); ++i) {
                 path = beside(path, names->backing_file);
                 auto* const next = layers.lower(i).as_qcow2();
                 names = next != nullptr ? &next->header() : nullptr;
-                files.push_back({path, {}});
+                files.push_back({path, next == nullptr});
             }
-            if (names != nullptr) { return files; }
         } else {
-            files.push_back({path, {}});
+            files.push_back({path, true});
         }
-        // The lowest one is raw.
-        gaur::result<hole_map> holes = hole_map::open(path);
-        if (!holes) { return holes.error(); }
-        files.back().holes = *std::move(holes);
         return files;
     }
 

@@ -120,8 +120,8 @@ new_image describe(const target_options& asked) {
     return image;
 }
 
-std::unique_ptr<disk> open_backing_file(host& on, const common_options& asked, const new_image& image,
-                                        bool force_share) {
+std::unique_ptr<disk> open_backing_file(host& on, const common_options& asked,
+                                        const new_image& image, bool force_share) {
     if (image.options.backing_file.empty()) { return nullptr; }
     image_options how;
     how.path = beside(image.path, image.options.backing_file);

@@ -40,8 +40,8 @@ class unfinished_target {
 
     /// The file has been made: what it held before is gone.
     void note_made() noexcept { made_ = true; }
-    /// It will not become whole. If it was not there before, removes it already, while an image over
-    /// it is still open: closing that may take long, and the program may be killed meanwhile.
+    /// It will not become whole. If it was not there before, removes it already, while an image
+    /// over it is still open: closing may take long, and the program may be killed meanwhile.
     void give_up() noexcept;
 
   private:

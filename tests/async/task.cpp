@@ -223,6 +223,47 @@ TEST(task, without_memory_for_the_frame_the_result_is_an_error) {
     EXPECT_EQ(none.take().error().host_errno(), ENOMEM);
 }
 
+task<int> fill_a_container(gate& g, std::size_t size) {
+    co_await g;
+    std::vector<int> numbers(size);
+    co_return static_cast<int>(numbers.size());
+}
+task<int> pass_on(gate& g, std::size_t size) {
+    task<int> filling = fill_a_container(g, size);
+    result<int> filled = co_await filling;
+    co_return filled;
+}
+
+TEST(task, without_memory_for_something_in_the_body_the_result_is_an_error) {
+    for (const bool enough : {true, false}) {
+        gate g;
+        task<int> t = pass_on(g, 1000);
+        int ends = 0;
+        ASSERT_FALSE(t.start({&count_up, &ends}));
+        if (enough) {
+            g.open();
+        } else {
+            const no_memory_in_scope refuse;
+            g.open();
+        }
+        ASSERT_EQ(ends, 1) << "whoever waits hears of it";
+        const result<int> filled = t.take();
+        EXPECT_EQ(filled.has_value(), enough);
+        if (!enough) { EXPECT_EQ(filled.error().host_errno(), ENOMEM); }
+    }
+}
+
+task<int> throw_something() {
+    throw 5;
+    co_return 1;
+}
+
+TEST(task_death, another_exception_ends_the_program) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    task<int> t = throw_something();
+    EXPECT_DEATH(t.start({}), "");
+}
+
 TEST(task_death, no_result_before_the_end) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     gate g;

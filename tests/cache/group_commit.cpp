@@ -35,9 +35,10 @@ class owner {
     async::task<void> write_epoch() { return epoch(*this); }
     void epochs_idle() noexcept { ++idle; }
 
-    /// The epoch in flight ends.
-    void end_epoch(result<void> status = {}) {
+    /// The epoch in flight ends; `is_lost`: so that no later one can succeed.
+    void end_epoch(result<void> status = {}, bool is_lost = false) {
         outcome = status;
+        if (is_lost) { commit.fail(status.error()); }
         std::exchange(epoch_, nullptr).resume();
     }
     bool is_writing() const noexcept { return epoch_ != nullptr; }
@@ -124,10 +125,30 @@ TEST_F(group_commit, late_ones_share_the_next) {
     EXPECT_FALSE(o.commit.is_running());
 }
 
-TEST_F(group_commit, a_failure_poisons_all_that_follow) {
+TEST_F(group_commit, an_epoch_that_failed_is_tried_again) {
     ask();
     ask();
-    o.end_epoch(error::from_errno(EIO));
+    ASSERT_TRUE(o.is_writing());
+    o.end_epoch(error::from_errno(ENOSPC));
+    EXPECT_TRUE(askers[0].ended);
+    EXPECT_EQ(askers[0].status.error().host_errno(), ENOSPC);
+    EXPECT_FALSE(askers[1].ended) << "it came later, and may succeed";
+    EXPECT_FALSE(o.commit.failure());
+    ASSERT_TRUE(o.is_writing());
+    o.end_epoch(error::from_errno(EDQUOT));
+    EXPECT_EQ(askers[1].status.error().host_errno(), EDQUOT);
+    EXPECT_FALSE(o.commit.is_running());
+    ask();
+    o.end_epoch();
+    EXPECT_TRUE(askers[2].status);
+    EXPECT_EQ(o.written, 3);
+    EXPECT_EQ(o.idle, 2);
+}
+
+TEST_F(group_commit, a_failure_of_the_hosts_flush_poisons_all_that_follow) {
+    ask();
+    ask();
+    o.end_epoch(error::from_errno(EIO), true);
     EXPECT_EQ(askers[0].status.error().host_errno(), EIO) << "who shared it is told why";
     EXPECT_TRUE(askers[1].ended);
     EXPECT_TRUE(askers[1].status.error() == errc::poisoned);

@@ -80,6 +80,36 @@ TEST(resident_table, moves_and_grows) {
     EXPECT_EQ(all.rbegin()->first, 0x20000U + 1024);
 }
 
+TEST(resident_table, what_a_failed_commit_took_is_dirty_again) {
+    resident_table t = make(200);
+    t.set(1, 1);
+    t.set(199, 5);
+    EXPECT_EQ(written(t).size(), 2U);
+    t.set(64, 2); // while it is written
+    t.set(2, 2);
+    t.writes_ended(false);
+    EXPECT_TRUE(t.is_dirty());
+    auto all = written(t);
+    ASSERT_EQ(all.size(), 3U) << "each once";
+    EXPECT_EQ(load_be<std::uint64_t>(all.at(0x10000).data() + 16), 2U) << "as it is now";
+    t.writes_ended(true);
+    EXPECT_FALSE(t.is_dirty());
+    EXPECT_TRUE(written(t).empty());
+}
+
+TEST(resident_table, moves_while_a_commit_writes_it_and_fails) {
+    resident_table t = make(64);
+    t.set(0, 1);
+    EXPECT_EQ(written(t).size(), 1U);
+    t.move_to({0x20000}, 130);
+    t.writes_ended(false);
+    auto all = written(t);
+    ASSERT_EQ(all.size(), 3U);
+    EXPECT_EQ(all.begin()->first, 0x20000U) << "where it is now";
+    t.writes_ended(false);
+    EXPECT_EQ(written(t).size(), 3U);
+}
+
 TEST(resident_table, empty) {
     resident_table t;
     EXPECT_EQ(t.entries(), 0U);

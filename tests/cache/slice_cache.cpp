@@ -228,7 +228,8 @@ TEST_F(slice_cache_test, knows_which_sectors_changed) {
     EXPECT_EQ(s->dirty_sectors(), 0b11U);
     large.mark_dirty(*s, 4088, 8);
     EXPECT_EQ(s->dirty_sectors(), 0b1000'0011U);
-    large.writes_ended(true);
+    large.writes_ended(1);
+    EXPECT_EQ(s->dirty_sectors(), 0b1000'0011U) << "it changed while it was written";
 }
 
 TEST_F(slice_cache_test, holds_more_than_it_may_only_while_it_must) {
@@ -240,7 +241,7 @@ TEST_F(slice_cache_test, holds_more_than_it_may_only_while_it_must) {
     EXPECT_EQ(slices.dirty(), 0U);
     have(30);
     EXPECT_EQ(slices.resident(), 21U);
-    slices.writes_ended(true);
+    slices.writes_ended(1);
     have(31);
     EXPECT_EQ(slices.resident(), 8U);
 }
@@ -252,18 +253,68 @@ TEST_F(slice_cache_test, stays_in_memory_until_it_is_in_the_file) {
     EXPECT_FALSE(s->is_dirty());
     for (std::uint64_t i = 10; i < 50; ++i) { have(i); }
     ASSERT_EQ(slices.find(at(3)), s) << "the file holds it as it was before";
-    slices.writes_ended(true);
+    slices.writes_ended(1);
     for (std::uint64_t i = 50; i < 90; ++i) { have(i); }
     EXPECT_EQ(slices.find(at(3)), nullptr);
 }
 
-TEST_F(slice_cache_test, what_a_failed_commit_took_stays_for_good) {
+TEST_F(slice_cache_test, what_a_failed_commit_took_is_dirty_until_another_has_written_it) {
     slice* const s = have(3);
-    slices.mark_dirty(*s, 0, 8);
+    for (int tries = 0; tries < 3; ++tries) {
+        slices.mark_dirty(*s, 0, 8);
+        slices.begin_write(*s);
+        EXPECT_EQ(slices.dirty(), 0U);
+        slices.writes_ended(0);
+        EXPECT_EQ(slices.dirty(), 1U);
+        EXPECT_TRUE(slices.has_dirty(slice_kind::mapping));
+        EXPECT_EQ(s->dirty_sectors(), 1U);
+        for (std::uint64_t i = 10; i < 90; ++i) { have(i); }
+        ASSERT_EQ(slices.find(at(3)), s);
+    }
     slices.begin_write(*s);
-    slices.writes_ended(false);
+    slices.writes_ended(1);
     for (std::uint64_t i = 10; i < 90; ++i) { have(i); }
-    EXPECT_EQ(slices.find(at(3)), s);
+    EXPECT_EQ(slices.find(at(3)), nullptr);
+    EXPECT_EQ(slices.capacity(), 8U);
+}
+
+TEST_F(slice_cache_test, a_commit_that_failed_has_made_its_first_phases_durable) {
+    cache_type large(shard, file, 4096, 8 * 4096);
+    slice* const early = large.create({0}, slice_kind::refcount);
+    slice* const late = large.create({4096}, slice_kind::mapping);
+    slice* const both = large.create({8192}, slice_kind::mapping);
+    large.begin_write(*early, 0);
+    large.begin_write(*late, 1);
+    large.begin_write(*both, 1);
+    large.mark_dirty(*early, 4088, 8);
+    large.mark_dirty(*both, 512, 8);
+    large.writes_ended(1);
+    EXPECT_EQ(early->dirty_sectors(), 0x80U) << "what has changed since";
+    EXPECT_FALSE(early->is_fresh()) << "there is a pointer to it perhaps";
+    for (const slice* s : {late, both}) {
+        EXPECT_EQ(s->dirty_sectors(), 0xffU);
+        EXPECT_TRUE(s->is_fresh()) << "nothing points to it: to be written whole, as before";
+    }
+    EXPECT_EQ(large.dirty(), 3U);
+    large.for_each_dirty(slice_kind::mapping, [&](slice& s) { large.begin_write(s, 1); });
+    large.for_each_dirty(slice_kind::refcount, [&](slice& s) { large.begin_write(s, 1); });
+    large.writes_ended(2);
+    EXPECT_EQ(large.dirty(), 0U);
+    EXPECT_FALSE(late->is_fresh());
+}
+
+/// Those that a commit could not write leave as much room as if they were not there: two slices
+/// that one request needs do not push each other out.
+TEST_F(slice_cache_test, after_a_failed_commit_others_find_room) {
+    for (std::uint64_t i = 0; i < 100; ++i) { slices.mark_dirty(*have(i), 0, 8); }
+    slices.for_each_dirty(slice_kind::mapping, [&](slice& s) { slices.begin_write(s); });
+    slices.writes_ended(0);
+    EXPECT_EQ(slices.dirty(), 100U);
+    have(150);
+    have(151);
+    EXPECT_NE(slices.find(at(150)), nullptr);
+    EXPECT_NE(slices.find(at(151)), nullptr);
+    for (std::uint64_t i = 0; i < 100; ++i) { EXPECT_TRUE(is_resident(i)); }
 }
 
 TEST_F(slice_cache_test, a_new_one_is_zeroes_and_fresh) {
@@ -283,7 +334,7 @@ TEST_F(slice_cache_test, a_new_one_is_zeroes_and_fresh) {
     EXPECT_EQ(mappings, std::vector<slice*>{s}) << "kinds are apart";
     slices.begin_write(*s);
     EXPECT_FALSE(s->is_fresh());
-    slices.writes_ended(true);
+    slices.writes_ended(1);
 }
 
 TEST_F(slice_cache_test, none_is_made_where_one_is_being_loaded) {

@@ -37,8 +37,10 @@ TEST_F(engine, looks_at_a_request_before_it_begins) {
     EXPECT_TRUE(core().check({end + 1}, 0, false).error() == errc::out_of_range);
     EXPECT_TRUE(core().check({1}, ~std::uint64_t{0}, false).error() == errc::out_of_range);
     EXPECT_EQ(core().check({end}, 1, false).error().where(), end);
-    core().refuse_requests();
+    EXPECT_TRUE(core().begin_close());
+    EXPECT_FALSE(core().begin_close()) << "one at a time";
     EXPECT_TRUE(core().check({0}, 1, false).error() == errc::closed);
+    core().end_close(false);
 }
 
 TEST_F(engine, for_reading_only) {

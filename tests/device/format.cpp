@@ -40,6 +40,9 @@ static_assert(!device::ReadableFormat<without_inflate>);
 
 /// The least that can be written.
 struct written : zeroes {
+    bool is_busy() const noexcept { return false; }
+    void on_idle(void (*)(void*) noexcept, void*) noexcept {}
+    void forget_callbacks() noexcept {}
     track::quarantine::generation enter() noexcept { return 0; }
     void leave(track::quarantine::generation) noexcept {}
     bool is_writable() const noexcept { return true; }

@@ -66,6 +66,21 @@ TEST_F(request, given_a_callback) {
     EXPECT_EQ(s.value(100, 3000), 7);
 }
 
+TEST_F(request, says_what_it_waits_for) {
+    auto write = s.disk->write({100}, seven);
+    EXPECT_EQ(write.state_name(), "not begun");
+    outcome o;
+    write.start(&on_end, &o);
+    EXPECT_EQ(write.state_name(), "at work") << "its clusters are not there yet";
+    s.drain();
+    EXPECT_EQ(write.state_name(), "ended");
+    auto read = s.disk->read({100}, seven);
+    read.start(&on_end, &o);
+    EXPECT_EQ(read.state_name(), "at the backend") << "it is mapped";
+    s.drain();
+    EXPECT_EQ(o.ends, 2);
+}
+
 TEST_F(request, awaited) {
     ASSERT_TRUE(sync_wait(s.io, s.loop.get_executor(), write_and_read(*s.disk, seven)));
     EXPECT_EQ(seven, std::vector<std::byte>(3000, std::byte{7}));

@@ -11,6 +11,7 @@
 #include <boost/asio/strand.hpp>
 
 #include <array>
+#include <optional>
 #include <unistd.h>
 
 namespace gaur::test {
@@ -22,12 +23,13 @@ static_assert(exec::check_executor<exec::asio::driver<io::threads::backend>::exe
 
 struct io_context_traits {
     static constexpr bool any_thread = true;
-    asio::io_context context;
-    auto get_executor() { return exec::asio::executor(context.get_executor()); }
+    std::optional<asio::io_context> context{std::in_place};
+    auto get_executor() { return exec::asio::executor(context->get_executor()); }
     void settle() {
-        context.restart();
-        context.run();
+        context->restart();
+        context->run();
     }
+    void end() { context.reset(); }
 };
 
 /// Two threads run the io_context; a strand keeps the work apart.
@@ -46,7 +48,7 @@ struct asio_strand_traits {
 
 struct any_io_executor_traits : io_context_traits {
     auto get_executor() {
-        return exec::asio::executor<asio::any_io_executor>(context.get_executor());
+        return exec::asio::executor<asio::any_io_executor>(context->get_executor());
     }
 };
 
@@ -61,8 +63,13 @@ struct no_io_with_descriptor : no_io {
 };
 struct driver_traits : io_context_traits {
     no_io_with_descriptor io;
-    exec::asio::driver<no_io_with_descriptor> driver{context, io};
-    auto get_executor() { return driver.get_executor(); }
+    std::optional<exec::asio::driver<no_io_with_descriptor>> driver{std::in_place, *context, io};
+    auto get_executor() { return driver->get_executor(); }
+    void end() {
+        driver.reset();
+        context->restart();
+        context->run(); // handlers that find their work done
+    }
 };
 
 using asio_executors = ::testing::Types<io_context_traits, asio_strand_traits,
@@ -157,6 +164,54 @@ TEST_F(asio_driver, block_on_runs_loop_and_backend) {
         EXPECT_TRUE(one.done);
         context.run();
     }
+}
+
+TEST_F(asio_driver, its_destructor_ends_what_is_in_flight) {
+    std::optional<driver> drives(std::in_place, context, *io);
+    std::deque<chain_type> chains;
+    for (int i = 0; i < 8; ++i) {
+        chains.emplace_back(drives->get_executor(), *io, *file, 20);
+        drives->get_executor().post(chains.back());
+    }
+    context.poll_one();
+    drives.reset();
+    EXPECT_EQ(io->in_flight(), 0U);
+    for (const chain_type& c : chains) { EXPECT_TRUE(c.done); }
+    context.restart();
+    context.run(); // handlers that find neither driver nor work
+}
+
+/// No handle of a strand outlives the io_context: the last ones go in its destructor.
+TEST(asio_executor, the_end_of_the_io_context_runs_what_a_strand_was_given) {
+    using executor = exec::asio::executor<asio::strand<asio::io_context::executor_type>>;
+    std::optional<executor> on;
+    int runs = 0;
+    job last([&](job&) {
+        ++runs;
+        on.reset();
+    });
+    job first([&](job&) {
+        ++runs;
+        on->post(last);
+    });
+    {
+        asio::io_context context;
+        on.emplace(asio::make_strand(context));
+        on->post(first);
+    }
+    EXPECT_EQ(runs, 2);
+    EXPECT_FALSE(on.has_value());
+}
+
+TEST(asio_executor, knows_whether_it_runs_here) {
+    asio::io_context context;
+    const exec::asio::executor executor(context.get_executor());
+    EXPECT_FALSE(executor.runs_here());
+    bool inside = false;
+    job one([&](job&) { inside = executor.runs_here(); });
+    executor.post(one);
+    context.run();
+    EXPECT_TRUE(inside);
 }
 
 TEST(asio_executor, block_on_needs_no_driver) {

@@ -3,14 +3,17 @@
 
 #include "support/executor_conformance.hpp"
 
+#include <optional>
+
 namespace gaur::test {
 namespace {
 
 struct inline_traits {
     static constexpr bool any_thread = false;
-    exec::inline_loop loop;
-    auto get_executor() { return loop.get_executor(); }
+    std::optional<exec::inline_loop> loop{std::in_place};
+    auto get_executor() { return loop->get_executor(); }
     void settle() {}
+    void end() { loop.reset(); }
 };
 INSTANTIATE_TYPED_TEST_SUITE_P(inline_loop, executor_conformance, inline_traits);
 

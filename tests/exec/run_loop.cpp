@@ -5,6 +5,8 @@
 
 #include "support/executor_conformance.hpp"
 
+#include <optional>
+
 namespace gaur::test {
 namespace {
 
@@ -15,9 +17,10 @@ static_assert(exec::check_executor<run_loop::executor>());
 struct run_loop_traits {
     static constexpr bool any_thread = true;
     no_io io;
-    exec::run_loop<no_io> loop{io};
-    auto get_executor() { return loop.get_executor(); }
-    void settle() { loop.run(); }
+    std::optional<exec::run_loop<no_io>> loop{std::in_place, io};
+    auto get_executor() { return loop->get_executor(); }
+    void settle() { loop->run(); }
+    void end() { loop.reset(); }
 };
 INSTANTIATE_TYPED_TEST_SUITE_P(run_loop, executor_conformance, run_loop_traits);
 

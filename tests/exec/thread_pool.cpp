@@ -26,6 +26,7 @@ struct strand_traits {
         // A strand's destructor waits until it has nothing left. The next stands in its place.
         serial.emplace(pool, io);
     }
+    void end() { serial.reset(); }
 };
 using pools = ::testing::Types<strand_traits<1>, strand_traits<3>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(strand, executor_conformance, pools);

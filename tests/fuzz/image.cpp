@@ -7,8 +7,8 @@
 // What must hold, whatever the image: no sanitizer has anything to say; an open for reading and a
 // check write nothing; all I/O is bounded by the files' size and the requests; no allocation is
 // larger than 64 MiB; a repair either leaves everything as it was or makes an image that checks
-// clean, and in which the guest reads what it read before; and where nothing was wrong before,
-// nothing is wrong after the requests.
+// clean, and in which the guest reads what it read before; where nothing was wrong before, nothing
+// is wrong after the requests; and a malformed entry stays as it is, whatever is written round it.
 #include "support/crafted_image.hpp"
 #include "support/same_bytes.hpp"
 
@@ -122,9 +122,25 @@ void change_header(choices& c, crafted_image& i) {
     }
 }
 
+/// A run of entries that one request may replace together, and one among them that it may not.
+void damage_in_a_run(choices& c, crafted_image& i) {
+    const std::uint64_t first = c.below(12);
+    const std::uint64_t count = 2 + c.below(5);
+    for (std::uint64_t n = first; n < first + count; ++n) {
+        const std::uint64_t entry = i.get(i.entry(n));
+        if ((entry & crafted_image::compressed) == 0) {
+            i.set(i.entry(n), entry & ~crafted_image::copied);
+        }
+    }
+    const std::uint64_t bad = first + c.below(count);
+    const std::uint64_t flag = (c.byte() & 1) != 0 ? 512 : 2; // unaligned, or reserved
+    const std::uint64_t host = (c.byte() & 1) != 0 ? i.get(i.entry(bad)) : telling_number(c, i);
+    i.set(i.entry(bad), host | flag);
+}
+
 /// One change of what the image says of itself.
 void damage(choices& c, crafted_image& i) {
-    switch (c.below(10)) {
+    switch (c.below(12)) {
     case 0: change_header(c, i); break;
     case 1: i.set(i.l1 + c.below(i.cluster() / 8) % 4 * 8, telling_number(c, i)); break;
     case 2: i.set(i.l2 + c.below(i.cluster() / 8) * 8, telling_number(c, i)); break;
@@ -164,10 +180,62 @@ void damage(choices& c, crafted_image& i) {
         i.set<std::uint32_t>(at + 4, static_cast<std::uint32_t>(telling_number(c, i)));
         break;
     }
+    case 9:
+    case 10: damage_in_a_run(c, i); break;
     default: // the file's length
         i.bytes.resize(std::max<std::size_t>(c.below(i.end() + 4 * i.cluster()), 512));
     }
 }
+
+/// An entry of an L2 table that can be none, and where.
+struct malformed_entry {
+    std::uint64_t l1_index;
+    std::uint64_t l2_index;
+    std::uint64_t raw;
+};
+
+/// The active tables of a file whose header is sound.
+class active_tables {
+  public:
+    explicit active_tables(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+    std::vector<malformed_entry> malformed() const {
+        std::vector<malformed_entry> all;
+        for (std::uint64_t i = 0; i < std::min<std::uint64_t>(get<std::uint32_t>(36), 64); ++i) {
+            const std::uint64_t table = table_of(i);
+            for (std::uint64_t n = 0; table != 0 && n < cluster() / 8; ++n) {
+                const qcow2::layout::l2_entry entry{get<std::uint64_t>(table + n * 8)};
+                if (entry.raw != 0 && !qcow2::layout::check(entry, get<std::uint32_t>(4),
+                                                            get<std::uint32_t>(20), {})) {
+                    all.push_back({i, n, entry.raw});
+                }
+            }
+        }
+        return all;
+    }
+    bool has(const malformed_entry& e) const {
+        const std::uint64_t table = table_of(e.l1_index);
+        return table != 0 && get<std::uint64_t>(table + e.l2_index * 8) == e.raw;
+    }
+
+  private:
+    template <class T>
+    T get(std::uint64_t at) const {
+        return at + sizeof(T) <= bytes_.size() && at + sizeof(T) > at ? load_be<T>(&bytes_[at]) : 0;
+    }
+    std::uint64_t cluster() const { return std::uint64_t{1} << get<std::uint32_t>(20); }
+    /// 0: none that can be followed.
+    std::uint64_t table_of(std::uint64_t l1_index) const {
+        const qcow2::layout::l1_entry entry{
+            get<std::uint64_t>(get<std::uint64_t>(40) + l1_index * 8)};
+        const std::uint64_t table = entry.table().value;
+        const bool sound = entry.is_allocated() && table < bytes_.size() &&
+                           qcow2::layout::check(entry, get<std::uint32_t>(20), {});
+        return sound ? table : 0;
+    }
+
+    std::span<const std::byte> bytes_;
+};
 
 /// Made once each.
 const crafted_image& sound(const craft& how) {
@@ -191,6 +259,7 @@ class run {
         const bool was_sound = check();
         expect_untouched("checking");
         write(was_sound);
+        leave();
         restore();
         repair(opens);
     }
@@ -286,6 +355,29 @@ class run {
         return all;
     }
 
+    /// Runs follow each other, and those that read as zeroes do, in what was read.
+    void look_at_blocks(image& disk, std::uint64_t begin, std::span<const std::byte> content,
+                        bool can_be_read) {
+        device::block_walk walk(disk, {begin}, content.size());
+        for (std::uint64_t at = 0; at < content.size();) {
+            const auto found = wait(walk.next());
+            if (!found) {
+                demand(!can_be_read, "read, but its block status fails");
+                return;
+            }
+            demand(found->at.value == begin + at && found->size != 0 &&
+                       found->size <= content.size() - at,
+                   "no run of the range");
+            if (found->reads_as_zeroes() && can_be_read) {
+                const auto part = content.subspan(static_cast<std::size_t>(at),
+                                                  static_cast<std::size_t>(found->size));
+                demand(std::ranges::all_of(part, [](std::byte b) { return b == std::byte{0}; }),
+                       "told to be zero, but read as data");
+            }
+            at += found->size;
+        }
+    }
+
     /// Whether it opens.
     bool read_only() {
         io_.reset_counters();
@@ -297,9 +389,13 @@ class run {
             std::vector<std::byte> buffer(64 << 10);
             for (const std::uint64_t at : {std::uint64_t{0}, disk->size() / 2}) {
                 const auto n = std::min<std::uint64_t>(buffer.size(), disk->size() - at);
-                auto r = disk->read({at}, std::span(buffer).first(static_cast<std::size_t>(n)));
-                static_cast<void>(async::sync_wait(r));
+                const auto part = std::span(buffer).first(static_cast<std::size_t>(n));
+                auto r = disk->read({at}, part);
+                const bool can_be_read = async::sync_wait(r).has_value();
+                look_at_blocks(*disk, at, part, can_be_read);
             }
+            // Whatever the size of the disk.
+            static_cast<void>(wait(disk->block_status({0}, disk->size())));
             static_cast<void>(wait(disk->close()));
         }
         expect_untouched("reading");
@@ -330,6 +426,7 @@ class run {
         io_.reset_counters();
         auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", how));
         if (!disk) { return expect_untouched("an open that failed"); }
+        const std::vector<malformed_entry> malformed = active_tables(bytes_).malformed();
         demand(io_.content("image").size() <= bytes_.size(), "grown by open");
         std::vector<flying> slots(most_in_flight);
         for (unsigned n = 0; n < operations_; ++n) {
@@ -343,6 +440,30 @@ class run {
         expect_bounded("requests", operations_ + 1);
         const bool is_sound = check();
         demand(!was_sound || !closed || is_sound, "made unsound by requests");
+        const std::vector<std::byte> now = io_.content("image").bytes();
+        for (const malformed_entry& e : malformed) {
+            demand(active_tables(now).has(e), "a malformed entry was replaced:",
+                   std::to_string(e.l1_index) + ", " + std::to_string(e.l2_index));
+        }
+    }
+    /// Image, loop and backend go in this order, with requests and I/O of the image in flight.
+    void leave() {
+        qcow2::open_options how = options_;
+        how.write = true;
+        std::vector<flying> slots(most_in_flight);
+        {
+            io::memory::backend io(io::memory::options{.deferred = true});
+            io.restore(made_);
+            exec::inline_loop loop;
+            auto disk = async::sync_wait(
+                io, loop.get_executor(), qcow2::open(io, loop.get_executor(), "image", how));
+            if (!disk) { return; }
+            for (unsigned n = 0; n < operations_ % (most_in_flight + 1); ++n) {
+                begin(slots[n], *disk);
+            }
+            for (unsigned steps = c_.byte() % 16; steps != 0; --steps) { io.wait(); }
+        }
+        for (const flying& slot : slots) { demand(slot.ended, "left without its end"); }
     }
     void drain(flying& slot) {
         // Bounded work each, so bounded steps.

@@ -15,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -142,6 +143,48 @@ TEST_F(hostile_memory, of_all_requests_in_flight) {
     constexpr std::size_t most = std::size_t{4} << 20;
     auto disk = open_to_copy(count, {.request_bytes = most});
     EXPECT_LT(heap_of(disk, device::verb::write, count), most + (1 << 20)); // and slices
+    EXPECT_TRUE(wait(disk.close()));
+}
+
+/// A backing file's clusters may be 4,096 times as large as the image's; each is inflated whole.
+TEST_F(hostile_memory, of_requests_over_larger_clusters) {
+    constexpr std::uint64_t large = std::uint64_t{2} << 20;
+    constexpr std::size_t most = std::size_t{64} << 20;
+    constexpr std::size_t count = 60;
+    crafted_image below({.cluster_bits = 21});
+    const std::vector<std::byte> stream = crafted_image::deflated(std::vector<std::byte>(large));
+    const std::uint64_t at = below.take(1);
+    std::ranges::copy(stream, below.bytes.begin() + static_cast<std::ptrdiff_t>(at));
+    for (std::uint64_t c = 0; c < count; ++c) {
+        below.set(below.entry(c), below.packed_entry(at, stream.size()));
+    }
+    set("below", below.bytes);
+    crafted_image top({.cluster_bits = 9, .backing_file = "below", .backing_format = "qcow2"});
+    const std::uint64_t reach = top.header().tables().l1_reach();
+    const std::uint64_t entries = count * large / reach;
+    const std::uint64_t l1 = top.take((entries * 8 + 511) / 512);
+    top.set(field::l1_table_offset, l1);
+    top.set<std::uint32_t>(field::l1_size, static_cast<std::uint32_t>(entries));
+    top.set(field::size, entries * reach);
+    set("image", top.bytes);
+    below.bytes = {};
+    auto disk = open({.references = qcow2::references::follow,
+                      .request_bytes = most,
+                      .inflate = &qcow2::zlib_inflate});
+    std::vector<std::byte> buffer(512);
+    std::vector<std::optional<image::request>> requests(count);
+    const peak_in_scope memory;
+    for (std::size_t n = 0; n < count; ++n) {
+        requests[n].emplace(disk.engine(), device::verb::read, guest_offset{n * large + 1024},
+                            std::span(buffer));
+        requests[n]->start(&on_end, nullptr);
+    }
+    EXPECT_EQ(disk.in_flight(), count);
+    while (io.in_flight() != 0) { io.wait(); }
+    EXPECT_EQ(disk.in_flight(), 0U);
+    std::cout << "all of them: " << memory.bytes() / 1024 << " KiB\n";
+    EXPECT_LT(memory.bytes(), most + (1 << 20)); // and slices
+    EXPECT_GT(memory.bytes(), 8 * large) << "several are at work together";
     EXPECT_TRUE(wait(disk.close()));
 }
 

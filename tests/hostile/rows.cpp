@@ -53,11 +53,17 @@ class stage {
     explicit stage(const io::memory::options& how = {}) : io(how) {}
 
     io::memory::backend io;
-    exec::inline_loop loop;
+    std::optional<exec::inline_loop> own{std::in_place};
+    exec::inline_loop& loop = *own;
 
     template <class T>
     result<T> wait(async::task<T> task) {
         return async::sync_wait(io, loop.get_executor(), std::move(task));
+    }
+    /// The loop goes; the backend has nothing in flight then.
+    void leave() {
+        own.reset();
+        EXPECT_EQ(io.in_flight(), 0U);
     }
     result<image_type> open(const qcow2::open_options& how, const std::string& name = "image") {
         return wait(qcow2::open(io, loop.get_executor(), name, how));
@@ -120,6 +126,7 @@ class case_of {
         step("opening", [this] { opens_and_closes(); });
         step("reading as a writer", [this] { reads_as_writer(); });
         step("writing", [this] { writes(); });
+        step("leaving while it writes", [this] { leaves_while_it_writes(); });
         step("repairing", [this] { repairs(); });
     }
 
@@ -281,6 +288,44 @@ class case_of {
             // Bitmaps that nothing vouches for any longer leak.
             const bool no_harm = found->corruptions == 0 && found->check_errors == 0;
             EXPECT_TRUE(no_harm && found->leaks <= 3) << first_of(*found);
+        }
+    }
+
+    /// Image, loop and backend go with whatever in flight, the mark of the damage among it: each
+    /// request is given its end.
+    void leaves_while_it_writes() {
+        struct asked {
+            std::optional<stage::image_type::request> request;
+            std::vector<std::byte> buffer = std::vector<std::byte>(1024, std::byte{0xab});
+            bool ended = false;
+        };
+        qcow2::open_options how = how_;
+        how.write = true;
+        how.grow_ahead = 1 << 20;
+        for (unsigned steps = 0; steps < 8; ++steps) {
+            std::vector<asked> all(4);
+            stage on({.deferred = true});
+            on.io.restore(made_);
+            auto disk = on.open(how);
+            if (!disk) { return; }
+            const std::uint64_t hole = crafted_image::hole * image_.cluster();
+            const std::uint64_t places[] = {v_.at, hole, v_.at, hole + 700};
+            for (std::size_t i = 0; i < all.size(); ++i) {
+                asked& a = all[i];
+                const auto verb = i == 2 ? device::verb::read : device::verb::write;
+                a.request.emplace(disk->engine(), verb, guest_offset{places[i]},
+                                  std::span(a.buffer));
+                const auto on_end = [](void* self, result<void>) noexcept {
+                    static_cast<asked*>(self)->ended = true;
+                };
+                a.request->start(on_end, &a);
+            }
+            for (unsigned i = 0; i < steps; ++i) { on.io.wait(); }
+            {
+                const auto leaves = std::move(*disk);
+            }
+            on.leave();
+            for (const asked& a : all) { EXPECT_TRUE(a.ended) << steps; }
         }
     }
 

@@ -136,8 +136,6 @@ TEST_F(gaur_img, maps_compares_and_describes_as_qemu_img_does) {
             "qemu-io -c 'write -P 3 1M 100k' -c 'write -z 2M 1M' -c 'discard 0 256k' "
             "holes.qcow2 && "
             "qemu-img convert -c -O qcow2 a.raw packed.qcow2 && "
-            // Without holes in the file: QEMU tells them where it takes the image for one whose
-            // metadata were preallocated, which is a guess.
             "qemu-img create -q -f qcow2 snap.qcow2 10M && qemu-io -c 'write 0 3M' snap.qcow2 && "
             "qemu-img snapshot -c first snap.qcow2 && qemu-io -c 'write 0 1M' snap.qcow2 && "
             "qemu-img snapshot -c second snap.qcow2 && mkdir sub && "

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The program gaur-img over the hostile images of support/hostile_rows.hpp, one of each row: the
-// right exit code, no control character on the terminal, and not a byte of the file changed.
+// right exit code, no control character on the terminal, not a byte of the file changed by reading,
+// and writing ends with an exit code too.
 #include "support/hostile_rows.hpp"
 #include "support/qemu_img.hpp"
 
@@ -84,6 +85,33 @@ TEST_F(hostile_files, are_read_and_never_written) {
             EXPECT_EQ(ours("convert -f qcow2 -O raw image raw"), of_convert(v.expected)) << said_;
         }
         EXPECT_TRUE(read_file(folder_.file("image")) == image.bytes) << "it was written to";
+    }
+    EXPECT_EQ(last, row_count);
+}
+
+/// Whatever a write meets: an exit code of gaur-img's, never a signal.
+TEST_F(hostile_files, are_written_to_with_an_end) {
+    const std::vector<std::byte> raw(200'000, std::byte{0x5a});
+    write_file(folder_.file("source"), raw);
+    unsigned last = 0;
+    for (const variant& v : variants()) {
+        if (std::exchange(last, v.row) == v.row) { continue; }
+        SCOPED_TRACE(std::to_string(v.row) + ' ' + row_names[v.row] + ", " + v.name);
+        crafted_image image(v.made_of);
+        files beside;
+        v.damage(image, beside);
+        for (const auto& [name, bytes] : beside) { write_file(folder_.file(name), bytes); }
+        for (const std::string& command :
+             {std::string("bench -w -c 64 -d 1 -s 4096 -f qcow2 --backend sync image"),
+              std::string("bench -w -c 64 -d 16 -s 4096 -f qcow2 --backend threads image"),
+              std::string("bench -w -c 64 -d 64 -s 1024 -f qcow2 image"),
+              std::string("convert -n -f raw -O qcow2 source image"),
+              std::string("check -r leaks -f qcow2 image"),
+              std::string("check -r all -f qcow2 image")}) {
+            write_file(folder_.file("image"), image.bytes);
+            const int code = ours(command);
+            EXPECT_TRUE(code >= 0 && code <= 3) << command << ": " << code << ' ' << said_;
+        }
     }
     EXPECT_EQ(last, row_count);
 }

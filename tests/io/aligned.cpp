@@ -275,5 +275,16 @@ TEST_P(aligned_blocks, without_memory_it_ends_with_enomem) {
     EXPECT_EQ(run(request::write(1, data)), 0) << "it holds nobody off";
 }
 
+TEST_P(aligned, tells_holes_of_the_backends_file) {
+    const bytes data = filled(4096, 7);
+    ASSERT_EQ(run(request::write(65536, data)), 0);
+    EXPECT_TRUE(file->run_at(0).is_hole);
+    EXPECT_EQ(file->run_at(0).size, 65536U);
+    EXPECT_FALSE(file->run_at(65536).is_hole);
+    EXPECT_TRUE(file->run_at(65536 + 4096).is_hole);
+    ASSERT_EQ(run(request::write(0, data)), 0);
+    EXPECT_FALSE(file->run_at(0).is_hole) << "no hole is remembered";
+}
+
 } // namespace
 } // namespace gaur::io

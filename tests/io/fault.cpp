@@ -112,6 +112,27 @@ TEST_F(fault, fails_by_opcode_and_file) {
     EXPECT_EQ(run(other, request::flush()), 0);
 }
 
+TEST_F(fault, part_of_a_write_that_fails_may_arrive) {
+    start({.record = true});
+    io->fail({.nth = 1, .code = opcode::write, .host_errno = ENOSPC, .arrives = 700});
+    iovec parts[] = {{bytes.data(), 600}, {bytes.data() + 600, 424}};
+    EXPECT_EQ(run(request::write(4096, parts, 1024)), ENOSPC);
+    EXPECT_EQ(content().size(), 4096U + 700);
+    EXPECT_EQ(content().bytes()[4096 + 699], std::byte{5});
+    EXPECT_EQ(io->injected(opcode::write), 1U);
+    EXPECT_EQ(io->injected(opcode::flush), 0U);
+    std::set<std::uint64_t> sizes;
+    for (std::uint64_t seed = 0; seed < 50; ++seed) {
+        sizes.insert(io->survivors(seed).at("a").size());
+    }
+    EXPECT_TRUE(sizes.contains(0)) << "it is not durable";
+    EXPECT_TRUE(sizes.contains(4096 + 700));
+    io->fail({.nth = 1, .code = opcode::write, .arrives = 5000});
+    EXPECT_EQ(run(request::write(0, bytes)), EIO);
+    EXPECT_EQ(content().bytes()[1023], std::byte{5});
+    EXPECT_EQ(content().size(), 4096U + 700) << "no more than there was of it";
+}
+
 TEST_F(fault, fails_from_then_on) {
     start({});
     io->fail({.nth = 2, .code = opcode::read, .from_then_on = true});

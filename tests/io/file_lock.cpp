@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <chrono>
 #include <fcntl.h>
 #include <memory>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <tuple>
 #include <unistd.h>
 #include <utility>
@@ -117,6 +119,32 @@ TEST_F(host_lock, asks_for_the_bytes) {
         drop_lock(mine);
         ASSERT_EQ(hold(F_UNLCK, byte), 0);
     }
+}
+
+/// As the kernel's worker that ends what a killed process had in flight, and closes its file late.
+TEST_F(host_lock, tries_again_for_a_while) {
+    using std::chrono::milliseconds;
+    ASSERT_TRUE(take_lock(other, writer));
+    std::thread late([this] {
+        std::this_thread::sleep_for(milliseconds(40));
+        drop_lock(other);
+    });
+    EXPECT_EQ(why(take_lock(mine, writer, milliseconds(60'000))), errc{});
+    late.join();
+    drop_lock(mine);
+}
+
+TEST_F(host_lock, gives_up_in_time_and_leaves_no_mark) {
+    using std::chrono::milliseconds;
+    using clock = std::chrono::steady_clock;
+    ASSERT_TRUE(take_lock(other, writer));
+    const clock::time_point begin = clock::now();
+    EXPECT_EQ(why(take_lock(mine, reader, milliseconds(0))), errc::held_for_writing);
+    drop_lock(mine);
+    EXPECT_EQ(why(take_lock(mine, reader, milliseconds(60))), errc::held_for_writing);
+    EXPECT_GE(clock::now() - begin, milliseconds(60));
+    drop_lock(other);
+    EXPECT_EQ(why(take_lock(other, writer)), errc{}) << "the one that gave up is in the way";
 }
 
 /// Some lock bytes for themselves alone, where QEMU shares them.

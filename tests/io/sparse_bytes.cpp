@@ -34,6 +34,24 @@ TEST(sparse_bytes, holes_cost_no_space) {
     EXPECT_EQ(get(file, 8 * tebibyte, 10), filled(10, 0));
 }
 
+TEST(sparse_bytes, tells_its_holes) {
+    sparse_bytes file;
+    EXPECT_FALSE(file.is_allocated(0));
+    EXPECT_EQ(file.run_end(0), 0U) << "a hole that ends nowhere";
+    put(file, tebibyte + 5 * page + 7, 1, 7);
+    put(file, 3 * chunk - page, 2 * page, 7);
+    EXPECT_FALSE(file.is_allocated(0));
+    EXPECT_EQ(file.run_end(11), 3 * chunk - page);
+    EXPECT_TRUE(file.is_allocated(3 * chunk));
+    EXPECT_EQ(file.run_end(3 * chunk - page), 3 * chunk + page) << "across chunks";
+    EXPECT_EQ(file.run_end(3 * chunk + page), tebibyte + 5 * page) << "over a tebibyte";
+    EXPECT_EQ(file.run_end(tebibyte + 5 * page), file.size());
+    EXPECT_FALSE(file.is_allocated(file.size())) << "in the last page, but past the end";
+    EXPECT_EQ(file.run_end(file.size()), 0U);
+    file.discard(3 * chunk, page);
+    EXPECT_EQ(file.run_end(3 * chunk - page), 3 * chunk);
+}
+
 TEST(sparse_bytes, copies_do_not_see_each_other) {
     sparse_bytes one(filled(3 * chunk, 1));
     sparse_bytes two = one;

@@ -4,6 +4,7 @@
 #include "support/backend_conformance.hpp"
 
 #include <array>
+#include <csignal>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -31,6 +32,7 @@ struct pooled_traits : uring_traits {
 };
 
 struct sqpoll_traits : uring_traits {
+    static constexpr bool any_thread = true;
     static auto make(unsigned depth) { return backend::make({.depth = depth, .sqpoll = true}); }
 };
 
@@ -219,6 +221,87 @@ TEST_F(uring_test, outlives_the_thread_that_submitted) {
         EXPECT_EQ(op.ends, 1U);
         EXPECT_EQ(op.outcome(), 0);
     }
+}
+
+/// Made here and used there, with its default options: as on a strand of a pool.
+TEST_F(uring_test, goes_over_to_the_thread_that_uses_it) {
+    make({.depth = 8});
+    if (IsSkipped()) { return; }
+    open("uring.goes_over");
+    std::vector<std::byte> out(block, std::byte{3});
+    std::vector<std::byte> in(block);
+    EXPECT_EQ(run(io::request::write(0, out)), 0);
+    for (int i = 0; i < 3; ++i) {
+        std::ranges::fill(in, std::byte{0});
+        std::thread([&] { EXPECT_EQ(run(io::request::read(0, in)), 0); }).join();
+        EXPECT_EQ(in, out);
+    }
+    EXPECT_EQ(run(io::request::read(0, in)), 0);
+}
+
+TEST_F(uring_test, says_why_another_thread_cannot_have_it_now) {
+    make({.depth = 8});
+    if (IsSkipped()) { return; }
+    open("uring.not_now");
+    std::vector<std::byte> bytes(block);
+    op_type mine;
+    ASSERT_EQ(io_->submit(*file_, mine, io::request::flush()), io::submit_status::pending);
+    std::thread([&] {
+        op_type others;
+        EXPECT_EQ(io_->submit(*file_, others, io::request::read(0, bytes)),
+                  io::submit_status::done);
+        ASSERT_FALSE(others.status());
+        EXPECT_TRUE(others.status().error() == errc::ring_of_another_thread);
+    }).join();
+    while (io_->in_flight() != 0) { io_->wait(); }
+    EXPECT_EQ(mine.outcome(), 0);
+}
+
+/// The kernel ends what a killed process had in flight, and closes the file, after its parent has
+/// seen it go.
+TEST_F(uring_test, a_killed_process_holds_the_lock_a_little_longer) {
+    const std::string path = "uring.killed." + std::to_string(::getpid());
+    const io::open_mode mode{.write = true, .create = true, .lock = io::file_lock::writer()};
+    std::array<int, 2> ready{};
+    ASSERT_EQ(::pipe(ready.data()), 0);
+    for (int round = 0; round < 10; ++round) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            auto made = io::uring::backend::make({.depth = 64});
+            if (!made) { ::_exit(100); }
+            auto file = (*made)->open(path, mode);
+            if (!file) { ::_exit(101); }
+            std::vector<std::byte> bytes(std::size_t{1} << 20);
+            std::deque<op_type> ops(64);
+            char say = 1;
+            for (std::size_t i = 0;; i = (i + 1) % ops.size()) {
+                (*made)->submit(*file, ops[i],
+                                i % 8 == 7 ? io::request::flush()
+                                           : io::request::write(i * bytes.size(), bytes));
+                if (i != ops.size() - 1) { continue; }
+                (*made)->poll();
+                if (say != 0 && ::write(ready[1], &say, 1) == 1) { say = 0; }
+                while ((*made)->in_flight() != 0) { (*made)->wait(); }
+            }
+        }
+        pollfd said{ready[0], POLLIN, 0};
+        char byte = 0;
+        while (::poll(&said, 1, 100) == 0) {
+            int status = 0;
+            if (::waitpid(child, &status, WNOHANG) != child) { continue; }
+            ::unlink(path.c_str());
+            ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 100) << status;
+            GTEST_SKIP() << "no io_uring here";
+        }
+        ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+        ASSERT_EQ(::kill(child, SIGKILL), 0);
+        ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+        const auto next = io::host_file::open(path, mode);
+        EXPECT_TRUE(next) << "round " << round << ": " << next.error().message();
+    }
+    ::close(ready[0]);
+    ::close(ready[1]);
+    ::unlink(path.c_str());
 }
 
 /// tmpfs has no ZERO_RANGE: the way round is one of system calls.

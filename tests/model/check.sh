@@ -43,7 +43,7 @@ epochs  -                            clean
 epochs  NO_QUARANTINE                refcount_too_low
 epochs  AHEAD_IN_MEMORY_ALONE        refcount_too_low
 epochs  WINDOW_KEPT_AFTER_END        refcount_too_low
-epochs  FREE_BEFORE_DURABLE          wrong_content backwards
+epochs  FREE_BEFORE_DURABLE          refcount_too_low backwards
 epochs  REFCOUNT_AFTER_MAPPING       refcount_too_low
 epochs  ONE_BARRIER                  refcount_too_low
 epochs  MAPPINGS_NOT_FROZEN          refcount_too_low
@@ -57,6 +57,9 @@ epochs  IN_PLACE_NOT_NOTED           wrong_content
 epochs  DATA_WRITTEN_FORGOTTEN_LATE  wrong_content
 epochs  FLUSH_SHARES_RUNNING_EPOCH   wrong_content
 epochs  FAILED_BARRIER_FORGIVEN      wrong_content
+epochs  FAILED_WRITES_FORGOTTEN      refcount_too_low
+epochs  DURABLE_TABLE_FRESH_AGAIN    entry_past_end
+epochs  FAILED_COMMIT_RELEASES       refcount_too_low
 END
 }
 

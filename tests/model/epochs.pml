@@ -3,11 +3,11 @@
  * Commits and power cuts: the order in which data, refcounts, mappings and frees become durable.
  *
  * Two guests, each with one cluster, write or unmap it: guest 0 twice, guest 1 once. A flush and
- * two commits that nobody asked for run beside them; one barrier may fail. Guest 0 begins with a
- * host cluster of its own, guest 1 with one that a snapshot shares, and perhaps with a shared L2
- * table. The power may go at any moment. Between barriers the host may have made any of the writes
- * durable, in any combination: a place on the disk is therefore the set of values that it may have
- * after a cut.
+ * two commits that nobody asked for run beside them; one barrier may fail, or the writes of one step
+ * of a commit, whatever of them has reached the host. Guest 0 begins with a host cluster of its own,
+ * guest 1 with one that a snapshot shares, and perhaps with a shared L2 table. The power may go at
+ * any moment. Between barriers the host may have made any of the writes durable, in any combination:
+ * a place on the disk is therefore the set of values that it may have after a cut.
  *
  * What must hold then (reliability-performance.md, P1 to P4 and P6): no refcount is below the
  * references; no entry points past the file's end; each guest reads what it had when the last
@@ -35,7 +35,7 @@
 byte map[2];
 byte count[HOSTS + 1];
 byte used_end;     /* clusters past it have never been written */
-byte ahead;        /* counted already, for the next one who asks (alloc/windows.hpp); 0: none */
+byte ahead;        /* counted already, for the next one who asks (alloc/stream_windows.hpp); 0: none */
 byte table;        /* guest 1's L2 table, once it has its own; 0: the shared one */
 byte dirty_maps;   /* a set of guests */
 byte dirty_counts; /* a set of clusters */
@@ -63,7 +63,7 @@ byte keep[2];      /* what it may show once the flush in flight has ended well *
 bool flushing, asked, ended, failed;
 
 bool poisoned;
-bool fault_left = true; /* one barrier may fail */
+bool fault_left = true; /* one barrier may fail, or the writes of one step */
 byte each;              /* counts within one step */
 
 inline issue(g, v) {
@@ -299,6 +299,7 @@ inline barrier(well) {
         :: fault_left -> /* the host may have dropped what it could not write, for good */
             fault_left = false;
             well = false;
+            lost = true;
             printf("a barrier fails\n");
 #ifdef FAILED_BARRIER_FORGIVEN
             for (each : 1 .. HOSTS) {
@@ -357,11 +358,40 @@ inline write_maps() {
     }
 }
 
+/* epoch::ended() and format::end_epoch(): writes have failed, and no barrier. What is not durable
+ * is dirty again; what has reached the disk of it may be there after a cut. */
+inline put_back() {
+#ifndef FAILED_WRITES_FORGOTTEN
+    /* Why the rule: nobody else writes it, and the next flush would succeed without it. */
+    dirty_maps = dirty_maps | (maps & 3);
+    dirty_l1 = dirty_l1 || (maps & 4);
+    if
+    :: !counts_durable ->
+        dirty_counts = dirty_counts | counts;
+        fresh_table = fresh_table || table_frozen
+    :: else
+    fi;
+    data_first = data_first || first;
+    data_written = true;
+#endif
+#ifdef DURABLE_TABLE_FRESH_AGAIN
+    /* Why the rule: its pointer may be on the disk, and entries of a fresh table go with their
+     * refcounts, not after them. */
+    fresh_table = fresh_table || table_frozen;
+#endif
+#ifdef FAILED_COMMIT_RELEASES
+    /* Why the rule: the disk may still refer to what was dropped. */
+    released = released | batch
+#else
+    dropped = dropped | batch
+#endif
+}
+
 /* cache::group_commit::run() round format::epoch(). */
 proctype commit() {
     byte unasked, counts, in_barrier_counts, maps, in_barrier_maps, batch, frozen_table;
     byte frozen_map[2], frozen_count[HOSTS + 1];
-    bool sharing, well, table_frozen, table_written, waits;
+    bool sharing, well, lost, table_frozen, table_written, waits, first, counts_durable;
 #ifdef FAILED_BARRIER_FORGIVEN
     byte in_doubt;
 #endif
@@ -415,6 +445,7 @@ end:
 #endif
            dirty_maps = 0; dirty_l1 = false; fresh_table = false;
            waits = counts != 0 || table_frozen || (maps != 0 -> data_first : data_written);
+           first = data_first;
            data_first = false;
 #ifndef DATA_WRITTEN_FORGOTTEN_LATE
            /* Why the rule: what is written from here on is the next epoch's. */
@@ -445,16 +476,23 @@ end:
            /* Why the rule: the host may make the entries durable and not the counts. */
            if :: maps == 0 -> barrier(well) :: else fi
 #else
-           barrier(well)
+           if
+           :: barrier(well)
+           :: atomic { fault_left -> fault_left = false; well = false; printf("writes fail\n") }
+           fi
 #endif
        :: else
        fi;
+       counts_durable = well;
        if
        :: well && maps != 0 ->
            write_maps();
 #ifndef NO_LAST_BARRIER
            /* Why the rule: neither the flush's promise nor the frees would have a ground. */
-           barrier(well)
+           if
+           :: barrier(well)
+           :: atomic { fault_left -> fault_left = false; well = false; printf("writes fail\n") }
+           fi
 #endif
        :: else
        fi;
@@ -462,7 +500,8 @@ end:
        atomic {
            if
            :: well -> released = released | batch
-           :: else -> poisoned = true; failed = failed || sharing
+           :: !well && lost -> poisoned = true; failed = failed || sharing
+           :: !well && !lost -> failed = failed || sharing; put_back()
            fi;
 #ifdef DATA_WRITTEN_FORGOTTEN_LATE
            data_written = false;
@@ -476,6 +515,7 @@ wake:
            ended = ended || sharing;
            sharing = false; counts = 0; maps = 0; batch = 0; frozen_table = 0;
            in_barrier_counts = 0; in_barrier_maps = 0;
+           lost = false; first = false; counts_durable = false;
            frozen_map[0] = 0; frozen_map[1] = 0; well = false; waits = false;
            table_frozen = false; table_written = false;
            for (each : 1 .. HOSTS) { frozen_count[each] = 0 }

@@ -67,7 +67,6 @@ byte door[2];
 byte companions[2]; /* sets of requests */
 byte waiters[2];
 byte writing_beside[2];
-bool written_beside[2];
 byte outcome[REQUESTS]; /* companion::outcome */
 #define PENDING 0
 #define LINKED 1
@@ -164,7 +163,7 @@ inline retire(g, linked) {
         fi
     }
     owner[g] = 0; new_host[g] = 0; door[g] = CLOSED; companions[g] = 0;
-    writing_beside[g] = 0; written_beside[g] = false;
+    writing_beside[g] = 0;
 #ifdef NO_WAKE_ON_ERROR
     /* Why the rule: who waits for a change waits for its end, not its success (QEMU 0fa9131a44). */
     if :: linked -> waiters[g] = 0 :: else fi;
@@ -174,7 +173,7 @@ inline retire(g, linked) {
     each = 0
 }
 
-/* refcounts::take() and cluster_allocator::take(): the first free cluster. 0: none. */
+/* refcounts::take() with alloc::first_fit: the first free cluster. 0: none. */
 inline take(h) {
     h = 1;
     do
@@ -192,7 +191,7 @@ proctype request(byte r) {
     byte g, halves; /* what it asks for */
     byte h, old;    /* a host cluster; the mapping that was looked up */
     byte buf[2];    /* head and tail of new_clusters */
-    bool well, pristine, zero_round, zero_before, beside;
+    bool well, pristine, zero_round, beside;
 #ifdef NO_LOOK_AGAIN
     bool looked;
 #endif
@@ -286,7 +285,6 @@ look: /* write(), steps 1 to 6, from scratch; nothing suspends */
         new_host[g] = h;
 #endif
         zero_round = (halves == 3 || old == ZEROES);
-        zero_before = (old == ZEROES);
 #ifndef NO_TRACKER
         if
         :: pristine && zero_round -> door[g] = BESIDE
@@ -353,7 +351,6 @@ bare:
 
 settle: /* settle(): link, or give back */
     atomic {
-        zero_round = well; /* from here on: whether to link */
         if
         :: well -> goto link
         :: else -> door[g] = CLOSED
@@ -361,16 +358,15 @@ settle: /* settle(): link, or give back */
     }
     atomic {
 #ifndef NO_ALONE
-        /* Why the rule: what a companion writes beside decides whether the clusters are linked. */
+        /* Why the rule: a companion's write in flight would land in a cluster that is free. */
         writing_beside[g] == 0; /* alone */
 #endif
 #ifdef LINK_WHAT_FAILED
         /* Why the rule: the bytes that were not written would be somebody else's. */
-        zero_round = true;
+        skip
 #else
-        zero_round = written_beside[g] && pristine && zero_before;
+        goto give_back
 #endif
-        if :: !zero_round -> goto give_back :: else fi
     }
 link: /* 8. link_entries(), then 9. retire, with no suspension between */
     atomic {
@@ -436,8 +432,7 @@ along: /* write_along() */
             /* change::wrote_beside(): `with_` is null once the change has retired */
             if
             :: outcome[r] == PENDING ->
-                writing_beside[g]--;
-                written_beside[g] = written_beside[g] || well
+                writing_beside[g]--
             :: else
             fi
 #ifdef COMPANION_ENDS_EARLY
@@ -495,7 +490,7 @@ leave: /* engine::leave() */
         in_generation[generation]--;
         /* spin keeps a process that has ended: the same end must be the same state. */
         generation = 0; h = 0; old = 0; g = 0; halves = 0;
-        well = false; pristine = false; zero_round = false; zero_before = false; beside = false;
+        well = false; pristine = false; zero_round = false; beside = false;
         do /* quarantine::advance() */
         :: oldest < newest && in_generation[oldest] == 0 -> oldest++
         :: else -> break

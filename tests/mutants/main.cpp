@@ -71,6 +71,30 @@ TEST(simulation, finds_it) {
     }
 }
 
+/// Clusters enough that L2 tables have several slices, and slices several sectors.
+TEST(geometry, finds_it) {
+    const std::uint64_t seeds = mutant == 0 ? 2 : 60;
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        say_where({"2000 clusters of 8 KiB, join", nullptr}, seed);
+        simulated_image image(seed, 13);
+        run_random_load<track::join>(image);
+        ASSERT_EQ(image.wrong(), "");
+        const std::string cut = power_cut_run<track::serialize>(seed, 13, nullptr).run();
+        ASSERT_EQ(cut, "");
+    }
+}
+
+/// Clusters of 4 KiB: the disk mostly ends inside the last one.
+TEST(last_cluster, finds_it) {
+    const std::uint64_t seeds = mutant == 0 ? 20 : 1000;
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        say_where({"clusters of 4 KiB, join", nullptr}, seed);
+        simulated_image image(seed, 12);
+        run_random_load<track::join>(image);
+        ASSERT_EQ(image.wrong(), "");
+    }
+}
+
 // A failing run of some hundred steps leaves those that matter: a mutant in each kind of run.
 TEST(shrinking, leaves_a_handful_of_steps) {
     struct {

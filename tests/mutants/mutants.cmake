@@ -134,23 +134,20 @@ edit(qcow2/epoch.hpp
     [==[if (MUTANT) { r = result<void>(); }
         if (r && end) { m.durable_end]==])
 
-mutant(12 "a write that fails gives back clusters that a companion's bytes are in"
+mutant(12 "a write that fails gives back clusters that a companion still writes to"
     HISTORY "QEMU 3ede935fdb freed a preallocated cluster in the same way"
     BY simulation)
 edit(device/new_clusters.hpp
-    [==[            self.mine_.set_linked();]==]
-    [==[            if (MUTANT && !written) { engine.top().give_back(self.grant_); }
-            self.mine_.set_linked();]==])
+    [==[bool await_ready() const noexcept { return node_.writing_beside() == 0; }]==]
+    [==[bool await_ready() const noexcept { return MUTANT || node_.writing_beside() == 0; }]==])
 
 mutant(13 "a write that fails gives nothing back"
     HISTORY "the patch of 2009 dropped qcow2_free_any_clusters"
     FOR "abort frees what lies in the data file: there are no data files yet"
     BY simulation)
 edit(device/new_clusters.hpp
-    [==[        } else {
-            engine.top().give_back(self.grant_);]==]
-    [==[        } else if (!MUTANT) {
-            engine.top().give_back(self.grant_);]==])
+    [==[            engine.top().give_back(self.grant_);]==]
+    [==[            if (!MUTANT) { engine.top().give_back(self.grant_); }]==])
 
 mutant(14 "a slice that somebody counts on is evicted"
     HISTORY "QEMU 7242411460"
@@ -301,22 +298,22 @@ mutant(30 "what changes while an epoch is written is taken for written"
     HISTORY "what each cache with one dirty bit gets wrong first"
     BY "endings/*.a_flush_while_entries_are_about_to_be_linked")
 edit(cache/slice_cache.hpp
-    [==[for (slice* s : writing_) { s->pins_ -= well ? 1 : 0; }]==]
-    [==[for (slice* s : writing_) {
-            s->pins_ -= well ? 1 : 0;
+    [==[            --s->pins_;
+            if (s->phase_ < durable)]==]
+    [==[            --s->pins_;
             if (MUTANT && s->is_dirty()) {
                 remove_from_list(*s);
                 s->dirty_ = 0;
                 clean_.push_back(*s);
             }
-        }]==])
+            if (s->phase_ < durable)]==])
 
 mutant(31 "a flush succeeds after one that failed"
     HISTORY "fsyncgate"
     BY "endings/*.a_flush_that_fails_while_another_waits")
-edit(cache/group_commit.hpp
-    [==[if (!r) { self.failure_ = r.error(); }]==]
-    [==[if (!r && !MUTANT) { self.failure_ = r.error(); }]==])
+edit(qcow2/format.hpp
+    [==[if (epoch_.is_lost()) {]==]
+    [==[if (epoch_.is_lost() && !MUTANT) {]==])
 
 mutant(32 "a close waits for nobody"
     HISTORY "cloud-hypervisor b68e7f3d9"
@@ -413,3 +410,300 @@ mutant(64 "a file is emptied before it is known that it can have its size"
 edit(device/emptied_file.hpp
     [==[    if (size > now || file.limits().fixed_size) {]==]
     [==[    if ((!MUTANT && size > now) || file.limits().fixed_size) {]==])
+
+mutant(68 "unmapped space goes on over L1 entries that have a table"
+    HISTORY "what passing over whole L1 entries could bring"
+    BY simulation)
+edit(qcow2/mappings.hpp
+    [==[l1_.get(next) == 0; ++next]==]
+    [==[(MUTANT || l1_.get(next) == 0); ++next]==])
+
+mutant(69 "a hole is told to be as long as the mapped run"
+    HISTORY "what asking two maps of different grain can bring"
+    BY simulation)
+edit(device/block_status.hpp
+    [==[    run.size = std::min(run.size, in_file.size);]==]
+    [==[    if (!MUTANT || !in_file.is_hole) { run.size = std::min(run.size, in_file.size); }]==])
+
+mutant(80 "a write that fails links its clusters if a companion has written to one of them"
+    HISTORY "gaur itself: entries to clusters without data, past the end of the file"
+    BY "over/partial_writes.*")
+edit(device/new_clusters.hpp
+    [==[        result<void> r = written;
+        if (r) {]==]
+    [==[        result<void> r = written;
+        const bool beside = self.mine_.node().writing_beside() != 0;
+        if (!r && MUTANT && beside && self.grant_.pristine && self.zero_before_) {
+            alone all_written(engine, self.mine_.node());
+            co_await all_written;
+            r = result<void>();
+        }
+        if (r) {]==])
+edit(device/new_clusters.hpp
+    [==[            engine.top().note_write();]==]
+    [==[            engine.top().note_write();
+            if (MUTANT && !written) { co_return written; }]==])
+
+mutant(81 "a new table that a failed commit has made durable is taken for unreachable still"
+    HISTORY "what a commit that can be repeated gets wrong first: its pointer may be on disk"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(cache/slice_cache.hpp
+    [==[if (s->phase_ < durable) {]==]
+    [==[if (s->phase_ < durable && !(MUTANT && durable == 2 && s->taken_fresh_)) {]==])
+
+mutant(82 "what a failed commit dropped is free"
+    HISTORY "the quarantine's rule: the entry that dropped it is not durable"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(qcow2/format.hpp
+    [==[        if (written) {
+            if (!dropped.runs.empty())]==]
+    [==[        if (written || MUTANT) {
+            if (!dropped.runs.empty())]==])
+
+mutant(83 "the header that a failed commit took is not written by the next"
+    HISTORY "what a commit that can be repeated must put back"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(qcow2/epoch.hpp
+    [==[if (durable_ < 2 && header_taken_) {]==]
+    [==[if (!MUTANT && durable_ < 2 && header_taken_) {]==])
+
+mutant(84 "a refcount table that moved in a failed commit is taken for the one that the header has"
+    HISTORY "what a commit that can be repeated must put back"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(qcow2/epoch.hpp
+    [==[if (moved_from_ && durable_ == 0) {]==]
+    [==[if (!MUTANT && moved_from_ && durable_ == 0) {]==])
+
+mutant(85 "a commit that failed keeps nothing dirty, and the next flush reports success"
+    HISTORY "fsyncgate; errors of write-back that were reported once"
+    BY "of/failed_commits.are_made_good_by_the_next/*")
+edit(cache/slice_cache.hpp
+    [==[        for (slice* s : writing_) {
+            --s->pins_;]==]
+    [==[        if (MUTANT) { durable = 3; }
+        for (slice* s : writing_) {
+            --s->pins_;]==])
+
+# Of kinds that an outside review found the tests blind to.
+
+mutant(39 "a short table inside a long one ends the long one"
+    HISTORY "what merging of intervals gets wrong first"
+    BY "checked_tables_test.a_long_table_lies_over_each_short_one"
+       "table_clusters.short_runs_inside_a_long_one_leave_it_whole"
+       "snapshot_l1_tables.are_in_the_files_order_and_each_byte_once")
+edit(qcow2/checked_tables.hpp
+    [==[end = std::max(end, range.end());]==]
+    [==[end = MUTANT ? range.end() : std::max(end, range.end());]==])
+edit(qcow2/table_clusters.hpp
+    [==[const host_cluster end = std::max(at->end(), run.end());]==]
+    [==[const host_cluster end = MUTANT ? run.end() : std::max(at->end(), run.end());]==])
+edit(qcow2/table_clusters.hpp
+    [==[before.count = std::max(before.end(), run.end()) - before.first;]==]
+    [==[before.count =
+                    (MUTANT ? run.end() : std::max(before.end(), run.end())) - before.first;]==])
+edit(qcow2/note_tables.hpp
+    [==[tables[kept - 1].end = std::max(tables[kept - 1].end, t.end);]==]
+    [==[tables[kept - 1].end = MUTANT ? t.end : std::max(tables[kept - 1].end, t.end);]==])
+
+mutant(40 "an entry of the bitmap directory is taken for read when its first byte is"
+    HISTORY "what each reader in steps gets wrong first"
+    BY "note_tables.an_entry_of_a_bitmap_across_a_step_of_the_reader")
+edit(qcow2/note_tables.hpp
+    [==[if (at + bitmap::fixed_bytes > read_to) {]==]
+    [==[if (at + (MUTANT ? 1 : bitmap::fixed_bytes) > read_to) {]==])
+
+mutant(41 "a mapping may be durable before the data that hides a backing file's"
+    HISTORY "what A3.2 forbids; found by the simulation after 700 seeds only"
+    BY "mapping_and_data/*.over_a_backing_file_with_growth_ahead")
+edit(device/new_clusters.hpp
+    [==[zero_before_ = zero_round_ && detail::is_known_zero(layers, at, data.size());]==]
+    [==[zero_before_ = zero_round_ && (MUTANT || detail::is_known_zero(layers, at, data.size()));]==])
+
+mutant(42 "a mapping may be durable before the data in a cluster that was used before"
+    HISTORY "what A3.2 forbids: the data of a deleted file comes back"
+    BY "mapping_and_data/*.in_clusters_that_were_used_before")
+edit(qcow2/mappings.hpp
+    [==[!g.pristine || end > m_.durable_end;]==]
+    [==[(!MUTANT && !g.pristine) || end > m_.durable_end;]==])
+
+mutant(43 "a mapping may be durable before the file reaches its cluster"
+    HISTORY "QEMU's raw-posix preallocation had to learn it"
+    BY "mapping_and_data/*.at_the_end_of_the_file")
+edit(qcow2/mappings.hpp
+    [==[const host_offset end = m_.tables.clusters.offset_of(g.first + g.count);]==]
+    [==[const host_offset end = MUTANT ? host_offset{0}
+                                       : m_.tables.clusters.offset_of(g.first + g.count);]==])
+
+mutant(45 "a refcount table that was never written is lost when the next one takes its place"
+    HISTORY "QEMU b106ad9185 and qcow2_grow_refcount_table: a table freed too early, or never"
+    BY "growing_tables.a_refcount_table_that_moves_twice_in_one_epoch")
+edit(qcow2/refcounts.hpp
+    [==[        if (!old_table_) {
+            old_table_ = old;
+        } else {]==]
+    [==[        if (!old_table_) {
+            old_table_ = old;
+        } else if (!MUTANT) {]==])
+
+mutant(46 "of a change that goes over a sector's border only the first sector is written"
+    HISTORY "cloud-hypervisor's dirty ranges; QEMU writes whole clusters of tables"
+    BY "geometry.finds_it")
+edit(cache/slice_cache.hpp
+    [==[s.dirty_ |= (std::uint32_t{2} << last) - (std::uint32_t{1} << first);]==]
+    [==[s.dirty_ |=
+            (std::uint32_t{2} << (MUTANT ? first : last)) - (std::uint32_t{1} << first);]==])
+
+mutant(47 "each slice of a copied L2 table gets the entries of the first one"
+    HISTORY "what a change from whole tables to slices gets wrong first"
+    BY "geometry.finds_it")
+edit(qcow2/mappings.hpp
+    [==[std::memcpy(s->data(), content.data() + o, slice_size);]==]
+    [==[std::memcpy(s->data(), content.data() + (MUTANT ? 0 : o), slice_size);]==])
+
+mutant(48 "behind the disk's end its last cluster gets what the buffer held before"
+    HISTORY "what each copy in a buffer that is used again gets wrong first"
+    BY "last_cluster.finds_it")
+edit(device/new_clusters.hpp
+    [==[std::memset(tail_.data() + around_.tail, 0, static_cast<std::size_t>(around_.padding));]==]
+    [==[std::memset(tail_.data() + around_.tail, 0,
+                        MUTANT ? 0 : static_cast<std::size_t>(around_.padding));]==])
+
+mutant(49 "new clusters run over a malformed entry beside good ones"
+    HISTORY "gaur's own check, taken away: another guest cluster loses its reference"
+    BY "span_of_entries.is_not_run_over_whatever_is_bad_in_it")
+edit(qcow2/mappings.hpp
+    [==[if (!ok) { return ok.error(); }
+            if (count > 0 && e.kind()]==]
+    [==[if (!ok && !MUTANT) { return ok.error(); }
+            if (count > 0 && e.kind()]==])
+
+mutant(50 "new clusters run over an entry that points past the end of the file"
+    HISTORY "gaur itself, until this test came"
+    BY "span_of_entries.is_not_run_over_whatever_is_bad_in_it")
+edit(qcow2/mappings.hpp
+    [==[        const result<void> ok = describe(e, at, 0, unused);
+        if (!ok) { return ok; }]==]
+    [==[        const result<void> ok = describe(e, at, 0, unused);
+        if (!ok && !(MUTANT && ok.error() == errc::l2_past_end)) { return ok; }]==])
+
+# Rare answers of the host.
+
+mutant(51 "what a signal interrupts has failed"
+    HISTORY "each program that first met a profiler's timer"
+    BY "rare_answers/*.what_a_signal_interrupts_is_done_again")
+edit(io/system_call.hpp
+    [==[            if (errno == EINTR) { continue; }]==]
+    [==[            if (errno == EINTR && !MUTANT) { continue; }]==])
+edit(io/posix_aio.hpp
+    [==[failed == unfinished || failed == EINTR || failed == EAGAIN) {]==]
+    [==[failed == unfinished || (failed == EINTR && !MUTANT) || failed == EAGAIN) {]==])
+
+mutant(52 "a transfer that ended short is taken for whole"
+    HISTORY "the contract's line *whole*"
+    BY "rare_answers/*.short_transfers_go_on_where_they_ended")
+edit(io/system_call.hpp
+    [==[return moved != 0 ? unfinished : EIO; }]==]
+    [==[return moved != 0 ? (MUTANT ? 0 : unfinished) : EIO; }]==])
+
+mutant(53 "the rest of a vector goes on at the start of the part that ended short"
+    HISTORY "what each such loop over vectors gets wrong first"
+    BY "rare_answers/*.short_transfers_go_on_where_they_ended")
+edit(io/system_call.hpp
+    [==[part.iov_base = static_cast<std::byte*>(part.iov_base) + step;]==]
+    [==[part.iov_base = static_cast<std::byte*>(part.iov_base) + (MUTANT ? 0 : step);]==])
+
+mutant(54 "a transfer that goes past the end of a registered region is one of the region"
+    HISTORY "the kernel answers EFAULT"
+    BY "registered_regions.of_which_a_transfer_has_a_part_only")
+edit(io/uring_ring.hpp
+    [==[!std::less<>()(region.data() + region.size(), first + size);]==]
+    [==[!std::less<>()(region.data() + region.size(), MUTANT ? first : first + size);]==])
+
+mutant(55 "a worker's signal is read after the lock that it was given under"
+    HISTORY "each eventfd that is read beside what it stands for"
+    BY "wakes/threads.of_what_ends_while_a_signal_is_read")
+edit(io/threads.hpp
+    [==[            if (watched_) {
+                eventfd_t signals = 0;]==]
+    [==[            if (MUTANT) { lock.unlock(); }
+            if (watched_) {
+                eventfd_t signals = 0;]==])
+
+mutant(56 "the ring's signal is read after what it stands for"
+    HISTORY "the same, over the kernel's queue"
+    BY "wakes/uring.of_what_ends_while_a_signal_is_read")
+edit(io/uring.hpp
+    [==[        ring_.take_signals(); //]==]
+    [==[        if (!MUTANT) { ring_.take_signals(); } //]==])
+edit(io/uring.hpp
+    [==[        return ended;
+    }
+
+    unsigned wait() noexcept {]==]
+    [==[        if (MUTANT) { ring_.take_signals(); }
+        return ended;
+    }
+
+    unsigned wait() noexcept {]==])
+
+mutant(57 "what the kernel does not take now is forgotten by a foreign loop"
+    HISTORY "gaur itself, until this test came"
+    BY "wakes/uring.are_not_lost_with_what_the_host_refuses_at_first")
+edit(io/uring.hpp
+    [==[if (has_entries() || kernel_has_work()) { ring_.signal(); }]==]
+    [==[if (!MUTANT && (has_entries() || kernel_has_work())) { ring_.signal(); }]==])
+
+mutant(58 "memory for requests is counted in clusters of the image, not of its backing files"
+    HISTORY "what a bound that knows one layer only gets wrong"
+    BY "hostile_memory.of_requests_over_larger_clusters")
+edit(device/engine.hpp
+    [==[return 2 * layers_.largest_cluster() + (std::uint64_t{96} << 10);]==]
+    [==[return 2 * (MUTANT ? top().cluster_size() : layers_.largest_cluster()) +
+               (std::uint64_t{96} << 10);]==])
+
+mutant(86 "clusters that were in use before are taken for ones that were never written"
+    HISTORY "what a placement that raises runs in advance gets wrong first"
+    BY simulation)
+edit(qcow2/refcounts.hpp
+    [==[const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.zeroes_from();]==]
+    [==[const bool pristine =
+            MUTANT || m_.tables.clusters.offset_of(run.first) >= m_.used_end;]==])
+
+mutant(87 "a run that was raised in advance is granted twice"
+    HISTORY "what a placement of one's own gets wrong first"
+    BY simulation)
+edit(qcow2/alloc/stream_windows.hpp
+    [==[w.left = {w.left.first + count, w.left.count - count};]==]
+    [==[if (!MUTANT || now_ % 8 != 0) {
+            w.left = {w.left.first + count, w.left.count - count};
+        }]==])
+
+mutant(76 "a loop's end leaves I/O in flight"
+    HISTORY "gaur until issue 9, 2: a program that left its scope after a damaged entry was aborted"
+    BY "device_image.its_loop_ends_what_it_leaves")
+edit(exec/inline.hpp
+    [==[drain(attached_, [] {});]==]
+    [==[if (!MUTANT) { drain(attached_, [] {}); }]==])
+
+mutant(77 "an image that closes is taken apart when it goes"
+    HISTORY "gaur until issue 9, 2"
+    BY "device_image.may_go_while_it_closes")
+edit(device/engine.hpp
+    [==[if (in_flight_ == 0 && !closing_ && !top().is_busy()) { take_apart(); }]==]
+    [==[if (in_flight_ == 0 && (MUTANT || !closing_) && !top().is_busy()) { take_apart(); }]==])
+
+mutant(78 "the program is told of damage when its image has gone"
+    HISTORY "gaur until issue 9, 2"
+    BY "damaged_image.tells_nobody_when_it_has_gone")
+edit(device/engine.hpp
+    [==[top().forget_callbacks();]==]
+    [==[if (!MUTANT) { top().forget_callbacks(); }]==])
+
+mutant(79 "a lock that is held is asked for once"
+    HISTORY "gaur until issue 9, 11: what a killed writer had in flight holds it a little longer"
+    BY "host_lock.tries_again_for_a_while")
+edit(io/file_lock.hpp
+    [==[taken.error().is_host() || patience.count() <= 0) { return taken; }]==]
+    [==[taken.error().is_host() || MUTANT || patience.count() <= 0) {
+        return taken;
+    }]==])

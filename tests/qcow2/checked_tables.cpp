@@ -220,6 +220,19 @@ TEST_F(checked_tables_test, tables_that_lie_over_each_other) {
     EXPECT_NE(said(r).find("lies over another table"), std::string::npos) << said(r);
 }
 
+/// A long table and two short ones inside it: the first of these does not end the long one.
+TEST_F(checked_tables_test, a_long_table_lies_over_each_short_one) {
+    for (std::uint64_t c = 10; c < 18; ++c) { set_refcount(c, c == 11 || c == 15 ? 2 : 1); }
+    checked.add_table({10 * cluster}, 8 * cluster, "L1 table of a snapshot");
+    checked.add_table({11 * cluster}, cluster, "bitmap directory");
+    checked.add_table({15 * cluster}, 8, "bitmap table");
+    const check_report r = with({});
+    EXPECT_EQ(r.corruptions, 2U) << said(r);
+    EXPECT_NE(said(r).find("bitmap directory at offset 0xb000 lies over"), std::string::npos);
+    EXPECT_NE(said(r).find("bitmap table at offset 0xf000 lies over"), std::string::npos)
+        << said(r);
+}
+
 TEST_F(checked_tables_test, what_a_repair_makes_of_an_entry) {
     set_refcount(10, 1);
     set_refcount(11, 2);

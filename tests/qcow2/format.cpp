@@ -80,7 +80,30 @@ TEST_F(format_test, a_commit_that_stops_anywhere_only_leaks) {
     }
 }
 
-TEST_F(format_test, a_commit_that_failed_fails_all_later_ones) {
+TEST_F(format_test, a_commit_that_could_not_write_is_made_good_by_the_next) {
+    std::uint64_t nth = 1;
+    for (bool failed = true; failed; ++nth) {
+        create();
+        map(0);
+        map(3 << 20);
+        const std::uint64_t before = images.io.injected();
+        images.io.fail({.nth = nth, .code = io::opcode::write, .host_errno = ENOSPC});
+        const result<void> first = commit();
+        failed = images.io.injected() != before;
+        images.io.forget_rules();
+        EXPECT_EQ(first.has_value(), !failed);
+        if (failed) { EXPECT_EQ(first.error().host_errno(), ENOSPC); }
+        EXPECT_EQ(images.check("i").corruptions, 0U);
+        EXPECT_TRUE(commit()) << "write " << nth;
+        const auto v = images.check("i");
+        EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first << ", write " << nth;
+        EXPECT_TRUE(images.wait(f->close()));
+        f.reset();
+    }
+    EXPECT_GT(nth, 3U);
+}
+
+TEST_F(format_test, a_commit_whose_barrier_failed_fails_all_later_ones) {
     create();
     map(0);
     images.io.fail({.nth = 1, .code = io::opcode::flush});

@@ -63,6 +63,9 @@ TEST(header_sector, says_once_that_it_has_changed) {
     EXPECT_EQ(h.autoclear_features, 0U);
     EXPECT_TRUE(sector.take_changed());
     EXPECT_FALSE(sector.take_changed());
+    sector.put_back_changed();
+    EXPECT_TRUE(sector.take_changed()) << "the commit that took it has failed";
+    EXPECT_FALSE(sector.take_changed());
 }
 
 TEST(header_sector, goes_on_with_zeroes_where_the_file_ends) {

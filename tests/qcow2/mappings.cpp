@@ -74,11 +74,14 @@ TEST_F(mappings_test, a_plan_ends_where_its_slice_does) {
     EXPECT_EQ(plan((2 << 20) - 100, 4096).new_clusters.value, 1U);
 }
 
-TEST_F(mappings_test, without_a_table_nothing_is_allocated_as_far_as_it_reaches) {
+TEST_F(mappings_test, without_a_table_nothing_is_allocated_up_to_the_next_table) {
     const device::extent e = extent_at(5 * kib, 10 << 20);
     EXPECT_EQ(e.kind, mapping::unallocated);
-    EXPECT_EQ(e.size, (2 << 20) - 5 * kib);
+    EXPECT_EQ(e.size, 10U << 20) << "over five tables that are not there";
     EXPECT_EQ(extent_at(5 * kib, 100).size, 100U);
+    map(6 << 20, 1);
+    EXPECT_EQ(extent_at(5 * kib, 10 << 20).size, (6 << 20) - 5 * kib);
+    EXPECT_EQ(extent_at(8 << 20, 1 << 20).size, 1U << 20);
 }
 
 TEST_F(mappings_test, neighbours_make_one_extent) {
@@ -230,6 +233,21 @@ TEST_F(mappings_test, refuses_entries_that_cannot_be) {
         open();
         EXPECT_TRUE(locate(0, 1).status.error() == errc::l1_entry);
         f.reset();
+    }
+}
+
+/// Before a cluster is taken for those beside it: it may lie where the damaged entry points.
+TEST_F(mappings_test, refuses_a_run_with_an_entry_that_cannot_be) {
+    constexpr std::uint64_t far = std::uint64_t{1} << 40;
+    for (const std::uint64_t bad :
+         {std::uint64_t{0x10200}, std::uint64_t{0x10002}, copied, far, far | 1, far | copied,
+          0x10200 | copied, std::uint64_t{1} << 62 | 0x100, std::uint64_t{1} << 62 | far}) {
+        SCOPED_TRACE(bad);
+        reopen_with({0, 0, bad});
+        const device::write_plan p = plan(100, 4 * 4096);
+        ASSERT_FALSE(p.status);
+        EXPECT_TRUE(p.status.error() == errc::l2_entry || p.status.error() == errc::l2_past_end);
+        EXPECT_EQ(p.status.error().where(), 2 * 4096U);
     }
 }
 

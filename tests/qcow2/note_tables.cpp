@@ -52,6 +52,10 @@ TEST(snapshot_l1_tables, are_in_the_files_order_and_each_byte_once) {
                          with_l1(4 * cluster, 1024), with_l1(5 * cluster, 1024)}),
               "16384-28672 ")
         << "one in another, or right behind";
+    EXPECT_EQ(l1_tables({with_l1(4 * cluster, 2048), with_l1(5 * cluster, 1),
+                         with_l1(7 * cluster, 1)}),
+              "16384-32768 ")
+        << "two short ones in a long one: the first of them does not end it";
 }
 
 TEST(snapshot_l1_tables, what_can_be_none_is_left_out) {
@@ -198,6 +202,34 @@ TEST_F(note_tables, tables_of_bitmaps) {
     images.reset_counters();
     ASSERT_TRUE(images.wait(qcow2::note_bitmap_tables(images.shard, *m, size)));
     EXPECT_EQ(reads(), 0U);
+}
+
+/// The directory is read 256 KiB at a time. An entry that begins right before such a step and ends
+/// behind it is read whole, wherever in it the step lies.
+TEST_F(note_tables, an_entry_of_a_bitmap_across_a_step_of_the_reader) {
+    constexpr std::uint64_t step = std::uint64_t{256} << 10;
+    constexpr std::uint64_t directory = 100 * cluster;
+    for (const std::uint64_t before : {32U, 24U, 16U, 8U, 0U}) {
+        open(1000);
+        // The first entry has so much extra data that the second begins `before` the step.
+        const std::uint64_t second = step - before;
+        images.set("i", directory, 500 * cluster);
+        images.set<std::uint32_t>("i", directory + 8, 1);
+        images.set<std::uint32_t>("i", directory + 20, static_cast<std::uint32_t>(second - 24));
+        images.set("i", directory + second, 700 * cluster);
+        images.set<std::uint32_t>("i", directory + second + 8, 513);
+        images.set<std::uint16_t>("i", directory + second + 18, 1);
+        images.set("i", directory + second + 32, 800 * cluster);
+        images.set<std::uint32_t>("i", directory + second + 32 + 8, 1);
+        std::vector<std::byte> extension(24);
+        store_be<std::uint32_t>(extension.data(), 3);
+        store_be<std::uint64_t>(extension.data() + 8, second + 32 + 24);
+        store_be<std::uint64_t>(extension.data() + 16, directory);
+        m->header.set_extension(
+            {qcow2::layout::extension_magic::bitmaps, std::move(extension)});
+        ASSERT_TRUE(images.wait(qcow2::note_bitmap_tables(images.shard, *m, size)));
+        EXPECT_EQ(all_tables(), "500 700 701 800 ") << before << " bytes before the step";
+    }
 }
 
 /// A small image with everything, open for writing; what is wrong in it is found when it would do

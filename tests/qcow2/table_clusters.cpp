@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <set>
@@ -59,6 +60,25 @@ TEST(table_clusters, runs_that_touch_or_overlap_become_one) {
     EXPECT_FALSE(all.meets({{0}, {10}}));
     for (std::uint64_t c = 10; c < 35; ++c) { EXPECT_TRUE(all.meets({{c}, {1}})) << c; }
     EXPECT_FALSE(all.meets({{35}, {10}}));
+}
+
+/// A long run and two short ones inside it, added or kept, in each order: none shortens it.
+TEST(table_clusters, short_runs_inside_a_long_one_leave_it_whole) {
+    std::vector<host_range> runs{{{10}, {20}}, {{11}, {2}}, {{20}, {3}}};
+    const auto by_first = [](const host_range& a, const host_range& b) {
+        return a.first < b.first;
+    };
+    do {
+        table_clusters added;
+        table_clusters kept;
+        for (const host_range& run : runs) { EXPECT_TRUE(added.add(run)); }
+        EXPECT_TRUE(kept.keep(runs));
+        for (const table_clusters* all : {&added, &kept}) {
+            EXPECT_FALSE(all->meets({{0}, {10}}));
+            for (std::uint64_t c = 10; c < 30; ++c) { EXPECT_TRUE(all->meets({{c}, {1}})) << c; }
+            EXPECT_FALSE(all->meets({{30}, {100}}));
+        }
+    } while (std::next_permutation(runs.begin(), runs.end(), by_first));
 }
 
 TEST(table_clusters, many_runs_at_once_are_as_good_as_one_by_one) {

@@ -95,8 +95,8 @@ TEST_F(raw_image, made_written_and_opened_again) {
     {
         auto disk = open("a", {.write = true, .create = true, .size = 10'000});
         ASSERT_TRUE(disk);
-        EXPECT_EQ(disk->size(), 10'000U);
-        EXPECT_EQ(images.bytes("a").size(), 10'000U) << "at once, not with the first write";
+        EXPECT_EQ(disk->size(), 10'240U) << "whole sectors";
+        EXPECT_EQ(images.bytes("a").size(), 10'240U) << "at once, not with the first write";
         EXPECT_TRUE(write(*disk, 9900, seven));
         EXPECT_EQ(read(*disk, 9900, 100), seven);
         EXPECT_EQ(read(*disk, 9800, 100), std::vector<std::byte>(100));
@@ -104,7 +104,7 @@ TEST_F(raw_image, made_written_and_opened_again) {
     }
     auto disk = open("a", {});
     ASSERT_TRUE(disk);
-    EXPECT_EQ(disk->size(), 10'000U);
+    EXPECT_EQ(disk->size(), 10'240U);
     EXPECT_FALSE(disk->is_writable());
     EXPECT_EQ(read(*disk, 9900, 100), seven);
     EXPECT_TRUE(write(*disk, 0, seven).error() == errc::read_only);
@@ -114,7 +114,7 @@ TEST_F(raw_image, create_cuts_what_was_there) {
     images.set_bytes("a", seven);
     auto disk = open("a", {.write = true, .create = true, .size = 50});
     ASSERT_TRUE(disk);
-    EXPECT_EQ(images.bytes("a"), std::vector<std::byte>(50));
+    EXPECT_EQ(images.bytes("a"), std::vector<std::byte>(512));
 }
 
 TEST_F(raw_image, a_writer_is_alone) {
@@ -139,13 +139,45 @@ TEST_F(raw_image, says_what_the_host_says) {
     EXPECT_EQ(full.error().host_errno(), ENOSPC);
 }
 
-TEST_F(raw_image, ends_where_the_disk_ends) {
+TEST_F(raw_image, ends_with_the_sector_in_which_the_file_ends) {
     images.set_bytes("a", seven);
     auto disk = open("a", {.write = true});
     ASSERT_TRUE(disk);
-    EXPECT_TRUE(write(*disk, 1, seven).error() == errc::out_of_range);
+    EXPECT_EQ(disk->size(), 512U);
+    std::vector<std::byte> sector = seven;
+    sector.resize(512);
+    EXPECT_EQ(read(*disk, 0, 512), sector);
+    EXPECT_EQ(read(*disk, 100, 412), std::vector<std::byte>(412));
+    EXPECT_EQ(images.bytes("a").size(), 100U) << "reading does not make it longer";
+    EXPECT_TRUE(write(*disk, 413, seven).error() == errc::out_of_range);
+    EXPECT_TRUE(write(*disk, 512, {}));
     EXPECT_EQ(images.bytes("a").size(), 100U);
-    EXPECT_TRUE(write(*disk, 100, {}));
+    EXPECT_TRUE(write(*disk, 412, seven));
+    EXPECT_EQ(images.bytes("a").size(), 512U);
+    EXPECT_EQ(read(*disk, 412, 100), seven);
+    EXPECT_EQ(read(*disk, 100, 312), std::vector<std::byte>(312));
+}
+
+TEST_F(raw_image, is_as_large_for_every_alignment_of_the_host) {
+    // A host that wants whole blocks of 512 or 4096 bytes, as with O_DIRECT.
+    for (const std::uint32_t block : {512U, 4096U}) {
+        io::memory::backend device({.limits = {block, block}});
+        device.set_content("a", io::sparse_bytes(seven));
+        exec::inline_loop loop;
+        {
+            auto disk = sync_wait(device, loop.get_executor(),
+                                  raw::open(device, loop.get_executor(), "a", {}));
+            ASSERT_TRUE(disk);
+            EXPECT_EQ(disk->size(), 512U);
+            std::vector<std::byte> sector(512, std::byte{0xee});
+            auto r = disk->read({0}, sector);
+            EXPECT_TRUE(sync_wait(r));
+            std::vector<std::byte> expected = seven;
+            expected.resize(512);
+            EXPECT_EQ(sector, expected);
+        }
+        EXPECT_EQ(device.content("a").size(), 100U);
+    }
 }
 
 TEST_F(raw_image, each_request_is_one_of_the_host) {

@@ -18,6 +18,7 @@ TYPED_TEST_SUITE(faults, orderings, ordering_name);
 
 TYPED_TEST(faults, clusters_of_512) { this->run_seeds(9, 1000); }
 TYPED_TEST(faults, clusters_of_4096) { this->run_seeds(12, 300); }
+TYPED_TEST(faults, clusters_of_8k_2000_of_them) { this->run_seeds(13, 20); }
 TYPED_TEST(faults, clusters_of_64k) { this->run_seeds(16, 30); }
 
 } // namespace

@@ -32,6 +32,7 @@ TYPED_TEST_SUITE(power_cut, orderings, ordering_name);
 
 TYPED_TEST(power_cut, clusters_of_512) { this->run_seeds(9, 400); }
 TYPED_TEST(power_cut, clusters_of_4096) { this->run_seeds(12, 100); }
+TYPED_TEST(power_cut, clusters_of_8k_2000_of_them) { this->run_seeds(13, 10); }
 TYPED_TEST(power_cut, clusters_of_64k) { this->run_seeds(16, 20); }
 
 } // namespace

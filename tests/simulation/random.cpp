@@ -33,6 +33,7 @@ TYPED_TEST_SUITE(random_load, orderings, ordering_name);
 
 TYPED_TEST(random_load, clusters_of_512) { this->run_seeds(9, 1500); }
 TYPED_TEST(random_load, clusters_of_4096) { this->run_seeds(12, 500); }
+TYPED_TEST(random_load, clusters_of_8k_2000_of_them) { this->run_seeds(13, 30); }
 TYPED_TEST(random_load, clusters_of_64k) { this->run_seeds(16, 60); }
 TYPED_TEST(random_load, clusters_of_2m) { this->run_seeds(21, 2); }
 

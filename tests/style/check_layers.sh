@@ -20,11 +20,13 @@ declare -A allowed=(
     [qcow2]="base io exec async track cache device raw qcow2/layout qcow2/alloc"
     [qcow2/layout]="base"
     [qcow2/alloc]="base qcow2/layout"
+    [conformance]="base io exec async track cache device raw qcow2 qcow2/layout qcow2/alloc"
+    [benchmark]="base io exec async track cache device raw qcow2 qcow2/layout qcow2/alloc"
 )
 # The headers of components, by the one table that the build and the package use.
 components=$(sed -nE 's/^set\(gaur_[a-z0-9_]+_headers (.*)\)$/\1/p' "$root/cmake/gaur-components.cmake")
 libraries='liburing\.h|liburing/.*|aio\.h|zlib\.h|zstd\.h|lib(deflate|isal).*|openssl/.*|gcrypt\.h'
-libraries+='|boost/asio\.hpp|boost/asio/.*'
+libraries+='|gtest/.*|benchmark/benchmark\.h|boost/asio\.hpp|boost/asio/.*'
 
 floor_of() {
     case $1 in

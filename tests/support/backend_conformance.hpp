@@ -15,6 +15,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <malloc.h>
 #include <memory>
 #include <poll.h>
@@ -583,13 +584,46 @@ TYPED_TEST_P(backend_conformance, one_thread) {
     for (const tracked_op& op : ops) { EXPECT_EQ(op.ends, 1U); }
 }
 
+TYPED_TEST_P(backend_conformance, drained) {
+    using tracked_op = tracked<typename TypeParam::backend>;
+    const auto data = this->memory(40 * block);
+    std::deque<tracked_op> ops(40); // the depth is 8
+    std::size_t left = ops.size();
+    auto& io = *this->io_; // the pointer is null while its object is destroyed
+    const auto read_to = [&](std::size_t i) {
+        return gaur::io::request::read(0, data.subspan(i * block, block));
+    };
+    const auto end_one = [&] {
+        if (--left == 0) { this->file_.reset(); } // as an engine's files go with its last I/O
+    };
+    const auto begin = [&](std::size_t i) {
+        const auto status = io.submit(*this->file_, ops[i], read_to(i));
+        if (status == gaur::io::submit_status::pending) { return; }
+        ++ops[i].ends;
+        if (const auto then = std::move(ops[i].then)) { then(); }
+    };
+    for (std::size_t i = 0; i < 20; ++i) {
+        ops[i].then = [&, i] {
+            begin(20 + i);
+            end_one();
+        };
+        ops[20 + i].then = end_one;
+    }
+    for (std::size_t i = 0; i < 20; ++i) { begin(i); }
+    this->io_.reset();
+    EXPECT_EQ(left, 0U);
+    EXPECT_EQ(this->file_, nullptr);
+    for (const tracked_op& op : ops) { EXPECT_EQ(op.ends, 1U); }
+}
+
 TYPED_TEST_P(backend_conformance, locked) {
     using tracked_op = tracked<typename TypeParam::backend>;
     using io::file_lock;
     auto& io = *this->io_;
     const auto open = [&](file_lock lock, bool truncate = false) {
         return io.open(this->path_, {.write = lock == file_lock::writer(), .truncate = truncate,
-                                     .direct = TypeParam::is_direct, .lock = lock});
+                                     .direct = TypeParam::is_direct, .lock = lock,
+                                     .lock_wait = {}});
     };
     const auto why = [](const auto& opened) {
         return opened ? errc{} : static_cast<errc>(std::error_code(opened.error()).value());
@@ -686,8 +720,35 @@ TYPED_TEST_P(backend_conformance, ranges) {
     EXPECT_TRUE(this->all_are(in.subspan(3 * block), 0));
 }
 
+TYPED_TEST_P(backend_conformance, holes) {
+    if constexpr (!io::ReportsHoles<typename TestFixture::file>) {
+        GTEST_SKIP() << "this backend's files do not know their holes";
+    } else {
+        constexpr std::uint64_t last = std::numeric_limits<std::int64_t>::max();
+        ASSERT_EQ(this->run(io::request::write(64 * block, this->pattern(8 * block, 1))), 0);
+        const io::file_run past = this->file_->run_at(80 * block);
+        if (!past.is_hole) { GTEST_SKIP() << "this file system does not know its holes"; }
+        EXPECT_EQ(past.size, last - 80 * block);
+        EXPECT_EQ(this->file_->run_at(72 * block).size, last - 72 * block);
+
+        const io::file_run front = this->file_->run_at(block);
+        EXPECT_TRUE(front.is_hole);
+        EXPECT_EQ(front.size, 63 * block);
+        const io::file_run data = this->file_->run_at(66 * block + 1);
+        EXPECT_FALSE(data.is_hole);
+        EXPECT_EQ(data.size, 6 * block - 1);
+        // What has ended is seen.
+        ASSERT_EQ(this->run(io::request::write(0, this->pattern(block, 2))), 0);
+        EXPECT_FALSE(this->file_->run_at(0).is_hole);
+        EXPECT_TRUE(this->file_->run_at(32 * block).is_hole);
+        if (this->run(io::request::range(io::opcode::discard, 0, block)) == 0) {
+            EXPECT_TRUE(this->file_->run_at(0).is_hole);
+        }
+    }
+}
+
 REGISTER_TYPED_TEST_SUITE_P(backend_conformance, once, not_in_submit, reentrant, borrowed, whole,
                             never_full, past_end, flushed, idle, progress, unordered, refused,
-                            one_thread, locked, opens, ranges);
+                            one_thread, drained, locked, opens, ranges, holes);
 
 } // namespace gaur::test

@@ -54,9 +54,31 @@ class no_memory_in_scope {
     ~no_memory_in_scope() { allocations_refused.store(false, std::memory_order_relaxed); }
 };
 
+inline std::atomic<std::uint64_t> refused_allocation = 0; ///< a value of allocation_count; 0: none
+
+/// While it lives, there is no memory for the `nth` allocation from its making on, from 1.
+class nth_allocation_refused {
+  public:
+    explicit nth_allocation_refused(std::uint64_t nth) noexcept
+        : refused_(allocation_count.load(std::memory_order_relaxed) + nth) {
+        refused_allocation.store(refused_, std::memory_order_relaxed);
+    }
+    nth_allocation_refused(const nth_allocation_refused&) = delete;
+    nth_allocation_refused& operator=(const nth_allocation_refused&) = delete;
+    ~nth_allocation_refused() { refused_allocation.store(0, std::memory_order_relaxed); }
+
+    bool was_refused() const noexcept {
+        return allocation_count.load(std::memory_order_relaxed) >= refused_;
+    }
+
+  private:
+    std::uint64_t refused_;
+};
+
 inline void* counted_allocation(std::size_t size, std::size_t alignment) noexcept {
-    allocation_count.fetch_add(1, std::memory_order_relaxed);
+    const std::uint64_t number = allocation_count.fetch_add(1, std::memory_order_relaxed) + 1;
     if (allocations_refused.load(std::memory_order_relaxed)) { return nullptr; }
+    if (number == refused_allocation.load(std::memory_order_relaxed)) { return nullptr; }
     // aligned_alloc wants whole multiples.
     void* const memory =
         alignment <= alignof(std::max_align_t)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "support/job.hpp"
+
 #include <gaur/exec/executor.hpp>
 
 #include <gtest/gtest.h>
@@ -18,38 +20,18 @@
 /// executor joins with a few lines:
 ///
 ///     struct inline_traits {
-///         exec::inline_loop loop;
-///         auto get_executor() { return loop.get_executor(); }
+///         std::optional<exec::inline_loop> loop{std::in_place};
+///         auto get_executor() { return loop->get_executor(); }
 ///         void settle() {}
+///         void end() { loop.reset(); }
 ///         static constexpr bool any_thread = false;
 ///     };
 ///     INSTANTIATE_TYPED_TEST_SUITE_P(inline_loop, executor_conformance, inline_traits);
 ///
-/// `settle()` returns when all work that was posted before, and what that posted, has run.
+/// `settle()` returns when all work that was posted before, and what that posted, has run. `end()`
+/// destroys the loop; without it *drained* is skipped.
 /// `any_thread`: threads other than the executor's own may post.
 namespace gaur::test {
-
-/// Stands where an executor's backend would and has no I/O: a loop over it only runs work.
-struct no_io {
-    unsigned poll() noexcept { return 0; }
-    unsigned wait() noexcept { return 0; }
-    unsigned in_flight() const noexcept { return 0; }
-};
-
-/// Work from a lambda, for tests.
-class job : public exec::work {
-  public:
-    explicit job(std::function<void(job&)> f) : exec::work(&on_run), run_(std::move(f)) {}
-
-  private:
-    static void on_run(exec::work& w) noexcept {
-        auto& self = static_cast<job&>(w);
-        // The job may be destroyed by what it runs.
-        const std::function<void(job&)> f = self.run_;
-        f(self);
-    }
-    std::function<void(job&)> run_;
-};
 
 template <class Traits>
 class executor_conformance : public ::testing::Test {
@@ -180,6 +162,64 @@ TYPED_TEST_P(executor_conformance, flat) {
     EXPECT_EQ(deepest, 1);
 }
 
-REGISTER_TYPED_TEST_SUITE_P(executor_conformance, once, borrowed, serial, fifo, flat);
+/// A teardown that waits for I/O some times over, and each time has work to run.
+template <class Executor>
+class counted_teardown : public exec::teardown, public exec::work {
+  public:
+    counted_teardown(const Executor& on, int waits)
+        : exec::teardown(&on_wait), exec::work(&on_run), executor_(on), left(waits) {
+        executor_.attach(*this);
+    }
+    bool is_attached() const { return exec::teardown::is_linked(); }
+
+  private:
+    static bool on_wait(exec::teardown& t) noexcept {
+        auto& self = static_cast<counted_teardown&>(t);
+        if (self.left == 0) { return false; }
+        self.executor_.post(self);
+        return true;
+    }
+    static void on_run(exec::work& w) noexcept {
+        auto& self = static_cast<counted_teardown&>(w);
+        if (--self.left == 0) { self.executor_.detach(self); }
+    }
+    const Executor& executor_;
+
+  public:
+    int left;
+};
+
+TYPED_TEST_P(executor_conformance, drained) {
+    if constexpr (requires { this->traits.end(); }) {
+        int runs = 0;
+        std::deque<job> last;
+        std::deque<job> jobs;
+        for (int i = 0; i < 100; ++i) {
+            job& next = last.emplace_back([&runs](job&) { ++runs; });
+            jobs.emplace_back([&](job&) {
+                ++runs;
+                this->target.post(next);
+            });
+        }
+        using handle = typename TestFixture::executor;
+        if constexpr (exec::TeardownExecutor<handle>) {
+            counted_teardown<handle> one(this->target, 3);
+            counted_teardown<handle> ended_before(this->target, 0);
+            this->target.detach(ended_before);
+            for (job& j : jobs) { this->target.post(j); }
+            this->traits.end();
+            EXPECT_EQ(one.left, 0);
+            EXPECT_FALSE(one.is_attached());
+        } else {
+            for (job& j : jobs) { this->target.post(j); }
+            this->traits.end();
+        }
+        EXPECT_EQ(runs, 200);
+    } else {
+        GTEST_SKIP() << "its handles must not outlive the loop";
+    }
+}
+
+REGISTER_TYPED_TEST_SUITE_P(executor_conformance, once, borrowed, serial, fifo, flat, drained);
 
 } // namespace gaur::test

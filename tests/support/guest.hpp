@@ -2,6 +2,7 @@
 #pragma once
 
 #include "support/model_disk.hpp"
+#include "support/poison.hpp"
 #include "support/scenario.hpp"
 
 #include <gaur/device/request.hpp>
@@ -60,6 +61,11 @@ class places {
         s.at = random_.below(area);
         s.size = random_.below(4) == 0 ? random_.below(100) : random_.below(most) + 1;
         const std::uint64_t cluster = std::uint64_t{1} << scenario_.top.cluster_bits;
+        if (scenario_.border != 0 && random_.coin()) { // across the border, or right beside it
+            const std::uint64_t border = scenario_.border * random_.below(size_ / scenario_.border);
+            s.at = border - std::min(border, random_.below(3 * cluster));
+            s.size = 1 + random_.below(5 * cluster);
+        }
         switch (random_.below(4)) {
         case 0: break;
         case 1: align(s, 512); break;
@@ -182,7 +188,11 @@ class guest {
             each.owner = this;
             idle_.push_back(&each);
         }
+        io_.dog().on_hang([this] { return state_of_the_run(); });
     }
+    guest(const guest&) = delete;
+    guest& operator=(const guest&) = delete;
+    ~guest() { io_.dog().on_hang({}); }
 
     /// Errors are expected, and no reason to stop.
     void allow_errors() noexcept { errors_allowed_ = true; }
@@ -233,20 +243,42 @@ class guest {
         if (wrong_.empty()) { wrong_ = std::move(what); }
     }
 
-    /// The device ends something. Aborts where nothing of the guest's will ever end.
+    /// The device ends something, if it has something to do.
     void turn() {
-        constexpr std::uint64_t for_ever = 2'000'000;
         const bool alone = idle_.size() == slots_.size();
-        if (io_.wait() != 0) {
-            turns_ = alone ? 0 : turns_ + 1;
-        } else if (!alone) {
-            turns_ = for_ever;
+        if (io_.in_flight() != 0 || !alone) { io_.wait(); }
+    }
+
+    /// Who waits for whom.
+    std::string state_of_the_run() {
+        std::string text = scenario_.describe() + "\nin flight:";
+        for (const slot& s : slots_) {
+            if (!s.asked) { continue; }
+            text += "\n    " + describe(s.what) + ": " + std::string(s.asked->state_name());
         }
-        if (turns_ < for_ever) { return; }
-        // Requests in flight cannot be destroyed.
-        std::fprintf(stderr, "%s: no request ends any more, with %zu in flight\n",
-                     scenario_.describe().c_str(), slots_.size() - idle_.size());
-        std::abort();
+        auto& engine = disk_.engine();
+        const cluster_geometry g = engine.top().geometry();
+        text += "\ntracked:";
+        engine.changes().for_each([&](const track::change& c) {
+            constexpr const char* doors[] = {"closed", "beside", "aboard"};
+            const std::uint64_t from = g.offset_of(c.guest().first).value;
+            text += "\n    clusters of " + std::to_string(from) + " + " +
+                    std::to_string(g.bytes(c.guest().count)) + ", new at " +
+                    std::to_string(g.offset_of(c.host()).value) + ", door " +
+                    doors[static_cast<int>(c.door())] + ": " + std::to_string(c.waiting()) +
+                    " wait for it, " + std::to_string(c.joined()) + " joined, " +
+                    std::to_string(c.writing_beside()) + " of them writing";
+        });
+        const auto& slices = engine.top().slices();
+        const auto& commits = engine.top().figures();
+        text += "\ncommits: " + std::to_string(commits.epochs) + " epochs, " +
+                std::to_string(commits.barriers) + " barriers; I/O of no request: " +
+                (engine.top().is_busy() ? "in flight" : "none") + "\nslices: " +
+                std::to_string(slices.resident()) + " in memory, " +
+                std::to_string(slices.dirty()) + " dirty, capacity " +
+                std::to_string(slices.capacity()) + "\nat the device: " +
+                std::to_string(io_.in_flight());
+        return text;
     }
 
     void begin_next() {
@@ -258,6 +290,11 @@ class guest {
         }
         if (scenario_.part != nullptr && scenario_.part->tell) {
             std::fprintf(stderr, "    %s\n", describe(s.what).c_str());
+        }
+        // What the engine takes without filling it shows in the file. Large ones: now and then.
+        if (scenario_.top.cluster_bits <= 16 || s.what.number % 16 == 0) {
+            poison_free_buffers(disk_.engine().shard().buffers(),
+                                std::size_t{1} << scenario_.top.cluster_bits);
         }
         s.data.resize(s.what.size);
         s.out_of_range = s.what.at + s.what.size > model_.size();
@@ -281,7 +318,7 @@ class guest {
     }
 
     void ended(slot& s, result<void> status) {
-        turns_ = 0;
+        io_.dog().progress();
         ++figures_.ended;
         figures_.failed += status || s.out_of_range ? 0 : 1;
         if (s.out_of_range) {
@@ -310,7 +347,6 @@ class guest {
     std::vector<slot*> idle_;
     std::vector<step> steps_;
     std::size_t next_ = 0;
-    std::uint64_t turns_ = 0; ///< of the device since a request has ended
     bool errors_allowed_ = false;
     std::function<bool()> stop_;
     std::string wrong_;

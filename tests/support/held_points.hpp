@@ -56,6 +56,12 @@ class held_points {
         state(at).fail_at = state(at).visits + nth;
         state(at).why = why;
     }
+    /// Every visit fails, until `mend`.
+    void fail_all(async::point at, error why) {
+        state(at).fails = true;
+        state(at).why = why;
+    }
+    void mend(async::point at) noexcept { state(at).fails = false; }
     std::uint64_t visits(async::point at) const noexcept {
         return places_[static_cast<std::size_t>(at)].visits;
     }
@@ -66,7 +72,7 @@ class held_points {
     result<void> hit(async::point at, std::uint64_t where) noexcept {
         place& p = state(at);
         p.where.push_back(where);
-        if (++p.visits == p.fail_at) { return p.why; }
+        if (++p.visits == p.fail_at || p.fails) { return p.why; }
         return {};
     }
     bool hold(async::point at, std::uint64_t, exec::work& w) noexcept {
@@ -83,6 +89,7 @@ class held_points {
         unsigned to_hold = 0;
         std::uint64_t visits = 0;
         std::uint64_t fail_at = 0;
+        bool fails = false;
         error why = errc::not_supported;
         std::vector<std::uint64_t> where;
     };

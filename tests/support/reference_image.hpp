@@ -31,10 +31,15 @@ class reference_image {
         std::string first; ///< of the corruptions
     };
 
-    /// References against refcounts, COPIED flags, bounds.
-    verdict check() {
+    /// References against refcounts, COPIED flags, bounds. `stale_refcounts`: what must hold even
+    /// if the dirty bit says that the refcounts mean nothing, by the references alone.
+    verdict check(bool stale_refcounts = false) {
         verdict_ = {};
         count_references();
+        if (stale_refcounts) {
+            check_owners();
+            return verdict_;
+        }
         const std::uint64_t blocks = std::max(
             table_clusters_ * cluster_ / 8, (references_.size() + per_block() - 1) / per_block());
         for (std::uint64_t b = 0; b < blocks; ++b) {
@@ -64,6 +69,24 @@ class reference_image {
         read_over(below, s.l1, s.l1_size);
     }
     std::size_t snapshot_count() const { return snapshots().size(); }
+
+    /// The first byte of the file that lies behind the virtual disk's end, in the host cluster of
+    /// the disk's last one, and is not zero; 0: there is none.
+    std::uint64_t first_byte_past_disk() const {
+        const std::uint64_t held = size_ % cluster_;
+        if (held == 0) { return 0; }
+        const std::uint64_t last = size_ / cluster_;
+        std::vector<snapshot_place> all = snapshots();
+        all.push_back({l1_, l1_size_});
+        for (const snapshot_place& s : all) {
+            const std::uint64_t host = host_of(last, s.l1, s.l1_size);
+            const std::uint64_t end = std::min<std::uint64_t>(host + cluster_, bytes_.size());
+            for (std::uint64_t at = host + held; host != 0 && at < end; ++at) {
+                if (bytes_[at] != std::byte{0}) { return at; }
+            }
+        }
+        return 0;
+    }
 
     /// Adds an internal snapshot of the disk as it is, and writes all refcounts and COPIED flags
     /// anew, at the end of the file. False where the refcounts are too narrow for it.
@@ -284,6 +307,44 @@ class reference_image {
         }
     }
 
+    /// Tables have their clusters for themselves, and a COPIED flag is on the only reference.
+    void check_owners() {
+        const auto must_be_alone = [this](const char* what, std::uint64_t at, std::uint64_t bytes) {
+            for (std::uint64_t c = at / cluster_; c * cluster_ < at + bytes; ++c) {
+                if (c < references_.size() && references_[c] != 1) {
+                    fault(what, c * cluster_, references_[c], 1);
+                }
+            }
+        };
+        must_be_alone("overlap of the header", 0, cluster_);
+        must_be_alone("overlap of the L1 table", l1_, l1_size_ * 8);
+        must_be_alone("overlap of the refcount table", table_, table_clusters_ * cluster_);
+        for (std::uint64_t i = 0; i < table_clusters_ * cluster_ / 8; ++i) {
+            const std::uint64_t block = get64(table_ + i * 8);
+            if (block != 0) { must_be_alone("overlap of a refcount block", block, cluster_); }
+        }
+        for_each_active_entry([&](std::uint64_t entry) {
+            if ((entry & copied) != 0) {
+                must_be_alone("overlap of a COPIED cluster", entry & offset_bits, cluster_);
+            }
+        });
+    }
+
+    /// Entries of the active tables that have a host cluster, L1 entries among them.
+    template <class F>
+    void for_each_active_entry(F use) const {
+        for (std::uint64_t i = 0; i < l1_size_; ++i) {
+            const std::uint64_t entry = get64(l1_ + i * 8);
+            const std::uint64_t table = entry & offset_bits;
+            if (table == 0) { continue; }
+            use(entry);
+            for (std::uint64_t o = 0; o < cluster_; o += 8) {
+                const std::uint64_t mapped = get64(table + o);
+                if ((mapped & compressed) == 0 && (mapped & offset_bits) != 0) { use(mapped); }
+            }
+        }
+    }
+
     void check_copied() {
         for (std::uint64_t i = 0; i < l1_size_; ++i) {
             const std::uint64_t entry = get64(l1_ + i * 8);
@@ -320,6 +381,14 @@ class reference_image {
             at = next_snapshot(at);
         }
         return all;
+    }
+
+    /// Where a guest cluster's data lies as it is, or 0.
+    std::uint64_t host_of(std::uint64_t c, std::uint64_t l1, std::uint64_t l1_size) const {
+        const std::uint64_t i = c / (cluster_ / 8);
+        const std::uint64_t table = i < l1_size ? get64(l1 + i * 8) & offset_bits : 0;
+        const std::uint64_t entry = table != 0 ? get64(table + c % (cluster_ / 8) * 8) : 0;
+        return (entry & (compressed | 1)) != 0 ? 0 : entry & offset_bits;
     }
 
     void read_over(std::span<std::byte> to, std::uint64_t l1, std::uint64_t l1_size) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "support/model_disk.hpp"
+#include "support/watchdog.hpp"
 
 #include <gaur/async/sync_wait.hpp>
 #include <gaur/exec/inline.hpp>
@@ -24,8 +25,34 @@
 
 namespace gaur::test {
 
-/// One kind of device for all simulations: each further one is an engine more to compile.
-using simulated_device = io::fault::backend<io::memory::backend>;
+/// One kind of device for all simulations: each further one is an engine more to compile. It ends
+/// the process where the run hangs.
+class simulated_device : public io::fault::backend<io::memory::backend> {
+    using base = io::fault::backend<io::memory::backend>;
+
+  public:
+    using base::base;
+
+    io::submit_status submit(file& on, operation& op, const io::request& what) noexcept {
+        dog_.step();
+        return base::submit(on, op, what);
+    }
+    unsigned poll() noexcept {
+        dog_.step();
+        return base::poll();
+    }
+    /// Not with nothing in flight: nothing would ever end the wait.
+    unsigned wait() noexcept {
+        dog_.step();
+        if (in_flight() == 0) { dog_.hangs("nothing is in flight that could end"); }
+        return base::wait();
+    }
+
+    watchdog& dog() noexcept { return dog_; }
+
+  private:
+    watchdog dog_;
+};
 using memory_disk = io::memory::disk;
 
 /// One of the numbers, each as likely as its place in the list says: repeat to weigh.
@@ -70,6 +97,7 @@ struct scenario {
     bool overlaps = false;       ///< writes in flight may overlap each other
     bool stream = false;         ///< most requests are small and begin where the last one ended
     std::uint64_t hot_bytes = 0; ///< most requests go here
+    std::uint64_t border = 0;    ///< half of the requests go to multiples of it; 0: none
     std::uint64_t most_bytes = 0; ///< of one request
     unsigned flush_weight = 0;
 
@@ -157,6 +185,12 @@ inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
         s.cache_bytes = 0;
         s.depth = one_of(random, {1U, 2U, 2U, 8U});
         s.flush_weight = 20;
+    }
+    if (cluster_bits == 13) { // 2,000 clusters: an L2 table has two slices, a slice 8 sectors
+        s.top.size = 2000 * cluster - 512 * random.below(16);
+        s.hot_bytes = s.top.size;
+        s.border = 512 / 8 * cluster;
+        s.most_bytes = 10 * cluster;
     }
     // One at work, a few, all.
     s.request_bytes = one_of<std::uint64_t>(random, {0, 1 << 19, 1 << 30, 1 << 30});

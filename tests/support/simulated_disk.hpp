@@ -4,6 +4,8 @@
 #include "support/guest.hpp"
 #include "support/model_disk.hpp"
 #include "support/orderings.hpp"
+#include "support/placements.hpp"
+#include "support/poison.hpp"
 #include "support/reference_image.hpp"
 #include "support/same_bytes.hpp"
 #include "support/scenario.hpp"
@@ -20,6 +22,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -44,18 +47,42 @@ struct drained_at_end {
     }
 };
 
-/// Reads the whole disk through the engine.
+/// Whether the runs of the disk follow each other, and those that read as zeroes do: `content` is
+/// what was read. EILSEQ where not.
+template <class Backend, class Image>
+result<void> check_block_status(Backend& io, Image& disk, std::span<const std::byte> content) {
+    device::block_walk walk(disk, {0}, content.size());
+    for (std::size_t at = 0; at < content.size();) {
+        const result<device::block_run> run = sync_wait(io, disk.executor(), walk.next());
+        if (!run) { return run.error(); }
+        if (run->at.value != at || run->size == 0 || run->size > content.size() - at) {
+            return error::from_errno(EILSEQ, at);
+        }
+        const auto size = static_cast<std::size_t>(run->size);
+        const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
+        if (run->reads_as_zeroes() && !std::ranges::all_of(content.subspan(at, size), is_zero)) {
+            return error::from_errno(EILSEQ, at);
+        }
+        at += size;
+    }
+    return {};
+}
+
+/// Reads the whole disk through the engine, and asks how it is stored.
 template <class Backend, class Image>
 result<std::vector<std::byte>> read_whole(Backend& io, Image& disk) {
     std::vector<std::byte> all(disk.size());
     for (std::size_t at = 0; at < all.size(); at += 1 << 18) {
         const auto part = std::span(all).subspan(at, std::min<std::size_t>(1 << 18,
                                                                            all.size() - at));
+        io.dog().progress();
         auto reading = disk.read({at}, part);
         const result<void> r = sync_wait(reading);
         if (!r) { return r.error(); }
     }
-    static_cast<void>(io);
+    io.dog().progress();
+    const result<void> told = check_block_status(io, disk, all);
+    if (!told) { return told.error(); }
     return all;
 }
 
@@ -69,7 +96,7 @@ inline io::fault::options order_of(std::uint64_t seed, bool record = false) {
     return {.order = chosen, .seed = seed, .record = record};
 }
 
-/// Opens "top" for writing, with its backing files.
+/// Opens "top" for writing, with its backing files and the ordering's placement.
 template <track::Ordering Order, class Backend>
 auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool write = true) {
     const auto executor = loop.get_executor();
@@ -81,7 +108,8 @@ auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool writ
                                          .request_bytes = s.request_bytes,
                                          .grow_ahead = s.grow_ahead,
                                          .count_ahead = s.count_ahead,
-                                         .inflate = &reference_image::inflate_stored}));
+                                         .inflate = &reference_image::inflate_stored},
+                                        static_cast<probe_of<Order>::type*>(nullptr)));
 }
 
 /// Guests write words that say of themselves whose they are, or zeroes; no table looks like that.
@@ -177,12 +205,23 @@ class simulated_image {
 
     /// By the specification alone: what the file says of itself.
     void check_structure(bool leaks_allowed) {
-        // With stale refcounts nothing can be said of them.
-        if (is_dirty()) { return; }
-        const reference_image::verdict v = top().check();
+        check_raw_bytes();
+        // Of stale refcounts nothing can be said; of the references all the same as ever.
+        const reference_image::verdict v = top().check(is_dirty());
         if (v.corruptions != 0) { return note("corruption: " + v.first); }
         if (v.leaks != 0 && !leaks_allowed) {
             note(std::to_string(v.leaks) + " clusters leak");
+        }
+    }
+    /// Bytes that no guest can ask for: nothing of the process's memory is in the file, and behind
+    /// the disk's end there are zeroes.
+    void check_raw_bytes() {
+        const std::size_t poisoned = find_poison(top().bytes());
+        if (poisoned != top().bytes().size()) {
+            note("memory that was never filled is in the file at " + std::to_string(poisoned));
+        }
+        if (const std::uint64_t at = top().first_byte_past_disk(); at != 0) {
+            note("behind the disk's end, at " + std::to_string(at) + " of the file, no zeroes");
         }
     }
     bool is_dirty() { return top().is_dirty(); }
@@ -257,8 +296,10 @@ inline constexpr std::uint64_t fewer_seeds = 4;
 inline constexpr std::uint64_t fewer_seeds = 1;
 #endif
 
-/// Each run makes and drops disks of some 100 KiB; not each time with new pages of the host's.
+/// Each run makes and drops disks of some 100 KiB; not each time with new pages of the host's. What
+/// the heap gives out can be recognised where it reaches a file.
 inline void keep_memory() {
+    poison_heap();
 #if defined(__GLIBC__)
     ::mallopt(M_MMAP_THRESHOLD, 64 << 20);
     ::mallopt(M_TRIM_THRESHOLD, 512 << 20);

@@ -4,6 +4,7 @@
 #include "support/simulated_disk.hpp"
 
 #include <gaur/io/fault.hpp>
+#include <gaur/qcow2/repair.hpp>
 
 #include <cerrno>
 #include <cstdint>
@@ -44,7 +45,8 @@ class power_cut_run {
         // The survivor of one cut is what the next session begins with.
         for (unsigned session = 1; session <= 3 && image_.good(); ++session) {
             cut_session(session);
-            if (!image_.good() || image_.is_dirty()) { break; }
+            if (image_.good() && image_.is_dirty()) { mend(); }
+            if (!image_.good()) { break; }
             image_.model().restart(image_.content_at_rest());
         }
         return image_.wrong();
@@ -115,6 +117,23 @@ class power_cut_run {
         }
     }
 
+    /// Stale refcounts are counted anew, and the guest sees what it saw.
+    void mend() {
+        const std::vector<std::byte> before = image_.content_at_rest();
+        simulated_device io(*io::memory::backend::make({}, image_.files()));
+        exec::inline_loop loop;
+        const auto executor = loop.get_executor();
+        const auto done = sync_wait(io, executor, qcow2::repair(io, executor, "top"));
+        if (!done) { return image_.note("repair: " + done.error().message()); }
+        image_.set_files(io.inner().snapshot());
+        if (image_.is_dirty()) { return image_.note("repaired, but marked dirty"); }
+        image_.check_structure(true);
+        if (!same(image_.content_at_rest(), before)) {
+            image_.note("repaired, it reads differently");
+        }
+        image_.check_snapshots();
+    }
+
     void check_at_rest() {
         image_.check_structure(true);
         if (!image_.good()) { return; }
@@ -172,6 +191,7 @@ class faulty_run {
         for (std::uint64_t rules = 1 + random.below(5); rules > 0; --rules) {
             io::fault::rule r;
             r.nth = image_.decided().early(1 + random.below(one_of(random, {30U, 100U, 300U})));
+            if (random.below(3) == 0) { r.arrives = 512 * random.below(16); }
             if (writes_only) {
                 r.code = io::opcode::write;
             } else if (random.coin()) {
@@ -182,6 +202,24 @@ class faulty_run {
             r.from_then_on = random.below(16) == 0;
             io.fail(r);
         }
+    }
+
+    /// What a process leaves that is killed after a flush. Only the host's flush that has failed is
+    /// not to be made good.
+    template <class Image>
+    void flush_and_kill(simulated_device& io, Image& disk) {
+        const std::uint32_t began = image_.model().begin_flush();
+        auto flushing = disk.flush();
+        const result<void> flushed = sync_wait(flushing);
+        image_.model().end_flush(began, flushed.has_value());
+        if (!flushed && io.injected(io::opcode::flush) == 0) {
+            return image_.note("flush: " + flushed.error().message());
+        }
+        image_.set_files(io.inner().snapshot());
+        image_.check_structure(true);
+        if (!image_.good()) { return; }
+        const std::string bad = image_.model().after_power_cut(image_.content_at_rest());
+        if (!bad.empty()) { image_.note("killed: " + bad); }
     }
 
     void faulty_session(unsigned number) {
@@ -206,15 +244,19 @@ class faulty_run {
             return image_.note("a request failed, and nothing was wrong");
         }
         io.forget_rules();
+        // Now nothing fails any more, and there is space.
+        io.inner().set_capacity(~std::uint64_t{0});
         if (!disk.engine().changes().empty()) { return image_.note("the tracker is not empty"); }
         auto all = read_whole(io, disk);
         if (!all) { return image_.note("reading all: " + all.error().message()); }
+        flush_and_kill(io, disk);
+        if (!image_.good()) { return; }
         const result<void> closed = sync_wait(io, loop.get_executor(), disk.close());
         if (closed) {
             if (std::string bad = image_.model().settle(*all); !bad.empty()) {
                 return image_.note("at the end: " + bad);
             }
-        } else if (io.injected() == 0 && !tight) {
+        } else if (io.injected(io::opcode::flush) == 0) {
             return image_.note("close: " + closed.error().message());
         }
         image_.set_files(io.inner().snapshot());

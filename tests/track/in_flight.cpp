@@ -255,6 +255,21 @@ TYPED_TEST(tracker, counts) {
     EXPECT_EQ(this->in_flight.figures().waited + this->in_flight.figures().joined, 0U);
 }
 
+TYPED_TEST(tracker, shows_its_changes_and_who_waits_for_them) {
+    typename TestFixture::tracked late(this->in_flight, clusters(9, 1), {1});
+    typename TestFixture::tracked early(this->in_flight, clusters(0, 1), {2});
+    sleeper one(this->woken, 1);
+    sleeper two(this->woken, 2);
+    this->in_flight.wait_for(early.node(), one);
+    this->in_flight.wait_for(early.node(), two);
+    std::string seen;
+    this->in_flight.for_each([&](const change& c) {
+        seen += std::to_string(c.guest().first.value) + ": " + std::to_string(c.waiting()) +
+                " wait, " + std::to_string(c.joined()) + " joined; ";
+    });
+    EXPECT_EQ(seen, "9: 0 wait, 0 joined; 0: 2 wait, 0 joined; ") << "in the order of admission";
+}
+
 TYPED_TEST(tracker, companions_are_told_before_waiters_wake) {
     sleeper waiting(this->woken, 9);
     rider first(this->woken, 1);
@@ -289,30 +304,28 @@ TYPED_TEST(tracker, companions_learn_that_it_was_given_up) {
 }
 
 TYPED_TEST(tracker, the_owner_learns_when_he_is_alone) {
-    rider well(this->woken, 1);
-    rider badly(this->woken, 2);
+    rider first(this->woken, 1);
+    rider second(this->woken, 2);
     rider late(this->woken, 3);
     int alone = 0;
     {
         typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
         mine.node().set_door(door::beside);
-        this->in_flight.join(mine.node(), badly);
-        this->in_flight.join(mine.node(), well);
+        this->in_flight.join(mine.node(), first);
+        this->in_flight.join(mine.node(), second);
         EXPECT_EQ(mine.node().writing_beside(), 2U);
         mine.node().on_alone([](void* n) noexcept { ++*static_cast<int*>(n); }, &alone);
-        change::wrote_beside(badly, false);
-        EXPECT_FALSE(mine.node().was_written_beside());
+        change::wrote_beside(first);
         EXPECT_EQ(alone, 0);
-        change::wrote_beside(well, true);
-        EXPECT_TRUE(mine.node().was_written_beside());
+        change::wrote_beside(second);
         EXPECT_EQ(alone, 1);
         this->in_flight.join(mine.node(), late);
         mine.set_linked();
     }
     // Its own write ends after the change has retired: nobody is there to be told.
-    change::wrote_beside(late, true);
+    change::wrote_beside(late);
     EXPECT_EQ(alone, 1);
-    EXPECT_EQ(this->woken, (std::vector<int>{2, 1, 3}));
+    EXPECT_EQ(this->woken, (std::vector<int>{1, 2, 3}));
 }
 
 using tracker_death = tracker<track::in_flight<>>;

@@ -81,7 +81,8 @@ class shard {
     using file = io::aligned_file<B>;
 
     shard(B& io, Ex executor, P* probe = nullptr) noexcept
-        : io_(io), executor_(executor), probe_(probe != nullptr ? *probe : own_probe_) {}
+        : io_(io), executor_(executor), probe_(probe != nullptr ? *probe : own_probe_),
+          in_flight_(*this) {}
     shard(const shard&) = delete;
     shard& operator=(const shard&) = delete;
 
@@ -97,6 +98,22 @@ class shard {
     void set_requests(std::size_t count) noexcept { requests_ = count; }
 
   private:
+    /// What a loop that knows no backend drives before it ends.
+    struct io_in_flight : exec::teardown {
+        explicit io_in_flight(shard& s) noexcept : exec::teardown(&on_wait), of(s) {
+            if constexpr (exec::TeardownExecutor<Ex>) { of.executor_.attach(*this); }
+        }
+        ~io_in_flight() {
+            if constexpr (exec::TeardownExecutor<Ex>) {
+                if (is_linked()) { of.executor_.detach(*this); } // else the loop has gone
+            }
+        }
+        static bool on_wait(exec::teardown& t) noexcept {
+            return static_cast<io_in_flight&>(t).of.io_.wait() != 0;
+        }
+        shard& of;
+    };
+
     B& io_;
     Ex executor_;
     P own_probe_{};
@@ -105,6 +122,7 @@ class shard {
     frame_pool frames_;
     slot_pool<shard> slots_;
     std::size_t requests_ = 0;
+    io_in_flight in_flight_;
 };
 
 /// One request to a file, awaited: `await_io io(shard, file, what); auto r = co_await io;`. Nothing

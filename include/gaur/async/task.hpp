@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <coroutine>
 #include <exception>
+#include <new>
 #include <utility>
 
 namespace gaur::async {
@@ -72,9 +73,6 @@ class promise_base {
     };
     final_awaiter final_suspend() noexcept { return final_awaiter(*this); }
 
-    // Nothing in gaur throws on purpose; an exception here is a broken program.
-    [[noreturn]] void unhandled_exception() const noexcept { std::terminate(); }
-
     bool ended() const noexcept { return ended_; }
     void set_next(continuation next) noexcept { next_ = next; }
 
@@ -89,6 +87,18 @@ class promise : public promise_base {
     void return_value(result<T> value) noexcept { value_ = std::move(value); }
     result<T>& value() noexcept { return value_; }
 
+    /// No memory for something in the body is like no memory for the frame: ENOMEM. Nothing in gaur
+    /// throws anything else; another exception is a broken program and ends it.
+    void unhandled_exception() noexcept {
+#ifdef __cpp_exceptions
+        try {
+            throw;
+        } catch (const std::bad_alloc&) { value_ = error::from_errno(ENOMEM); }
+#else
+        std::terminate();
+#endif
+    }
+
   private:
     result<T> value_ = errc::cancelled;
 };
@@ -101,7 +111,7 @@ class promise_for;
 /// A coroutine that begins when it is awaited or started, and gives a `result<T>`. Destroying it
 /// destroys the frame, wherever it stands: only do that where nothing will resume it.
 ///
-/// Where there is no memory for the frame, the result is ENOMEM.
+/// Where there is no memory for the frame, or for something in the body, the result is ENOMEM.
 template <class T = void>
 class [[nodiscard]] task {
   public:

@@ -23,7 +23,7 @@ enum class errc : std::uint16_t {
     read_only,            ///< guest offset of the request, or nothing
     cancelled,            ///< the image went away, or the request was cancelled
     closed,               ///< the image has been closed
-    poisoned,             ///< an earlier flush failed: nothing more can be made durable
+    poisoned,             ///< the host failed a flush earlier: nothing more can be made durable
     image_full,           ///< no host cluster can be addressed any more
     not_supported,        ///< the backend or the host file cannot do this
     bad_argument,         ///< the value refused
@@ -43,6 +43,7 @@ enum class errc : std::uint16_t {
     too_much_to_check,    ///< bytes that the check would read
     out_of_time,          ///< nothing: the check has taken as long as it may
     target_is_read,       ///< nothing: the file to be made is one that the caller reads
+    ring_of_another_thread, ///< nothing: see io::uring::options::single_thread
 
     // The header (specification, "Header"); `where` is the value found unless said.
     not_qcow2 = 4200,
@@ -116,7 +117,8 @@ inline constexpr errc_text errc_texts[] = {
      errc_text::unit::none},
     {errc::cancelled, "the request was cancelled before it was done", errc_text::unit::none},
     {errc::closed, "the image is closed", errc_text::unit::none},
-    {errc::poisoned, "an earlier flush failed, so no later one can promise anything; reopen the "
+    {errc::poisoned, "an earlier flush of the host file failed, and the host may have dropped what "
+                     "was written before it, so no later flush can promise anything; reopen the "
                      "image and write again what was not flushed",
      errc_text::unit::none},
     {errc::image_full, "no more host clusters can be addressed by this image",
@@ -171,6 +173,10 @@ inline constexpr errc_text errc_texts[] = {
      errc_text::unit::number},
     {errc::out_of_time, "the check has not ended within check_options::max_time, and nothing was "
                         "changed; allow it more time if the image is trusted",
+     errc_text::unit::none},
+    {errc::ring_of_another_thread,
+     "the io_uring backend has operations of another thread in flight and was made for one thread; "
+     "make it with single_thread = false",
      errc_text::unit::none},
     {errc::not_qcow2, "not a qcow2 image (magic is not 51 46 49 fb)", errc_text::unit::number},
     {errc::unsupported_version, "unsupported qcow2 version (2 and 3 are known)",

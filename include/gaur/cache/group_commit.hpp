@@ -12,8 +12,10 @@
 namespace gaur::cache {
 
 /// One epoch at a time, shared by all who asked for it before it began; those who ask later share
-/// the next. An epoch that failed fails every later one: what the host could not make durable, it
-/// may have dropped, and no later success would mean anything.
+/// the next. If an epoch fails, those who shared it get its error, and the next one tries again:
+/// the owner keeps as dirty what the failed epoch has not made durable. Only the owner knows of a
+/// failure after which no later success would mean anything (an fsync: the host may have dropped
+/// what it could not write). It calls `fail` then, and every later epoch ends with errc::poisoned.
 ///
 /// `Owner` gives `task<void> write_epoch()`, `executor()`, and `epochs_idle()`, which is called
 /// when the last epoch has ended.
@@ -28,6 +30,7 @@ class group_commit {
     bool is_running() const noexcept { return running_; }
     std::uint64_t epochs() const noexcept { return epochs_; }
     const std::optional<error>& failure() const noexcept { return failure_; }
+    /// Nothing can be made durable any more. The first reason is kept.
     void fail(error why) noexcept {
         if (!failure_) { failure_ = why; }
     }
@@ -79,7 +82,6 @@ class group_commit {
             if (!self.failure_) {
                 async::task<void> epoch = owner.write_epoch();
                 r = co_await epoch;
-                if (!r) { self.failure_ = r.error(); }
             }
             self.wake(sharing, r);
         }

@@ -51,23 +51,38 @@ class resident_table {
 
     bool is_dirty() const noexcept { return !dirty_list_.empty(); }
 
-    /// Calls `use(host_offset, bytes)` for each dirty sector, and forgets that they were dirty.
+    /// Calls `use(host_offset, bytes)` for each dirty sector. They are clean from here on, until
+    /// `writes_ended` says otherwise.
     template <class F>
     void take_dirty(F use) {
-        for (const std::uint64_t s : dirty_list_) {
+        taken_.swap(dirty_list_);
+        dirty_list_.clear();
+        dirty_list_.reserve(taken_.size());
+        for (const std::uint64_t s : taken_) {
             dirty_[s] = false;
             use(at_ + s * sector,
                 std::span<const std::byte>(bytes_.data() + s * sector, sector));
         }
-        dirty_list_.clear();
+    }
+
+    /// The commit that took the dirty sectors has ended. If they are not durable (`well` is false)
+    /// they are dirty again; the table may have moved meanwhile.
+    void writes_ended(bool well) noexcept {
+        for (const std::uint64_t s : taken_) {
+            if (well || dirty_[s]) { continue; }
+            dirty_[s] = true;
+            dirty_list_.push_back(s); // mark() keeps room for it
+        }
+        taken_.clear();
     }
 
   private:
     void mark(std::uint64_t s) {
-        if (!dirty_[s]) {
-            dirty_[s] = true;
-            dirty_list_.push_back(s);
-        }
+        if (dirty_[s]) { return; }
+        const std::size_t needed = dirty_list_.size() + 1 + taken_.size();
+        if (dirty_list_.capacity() < needed) { dirty_list_.reserve(2 * needed); }
+        dirty_[s] = true;
+        dirty_list_.push_back(s);
     }
 
     host_offset at_;
@@ -75,6 +90,7 @@ class resident_table {
     std::vector<std::byte> bytes_;
     std::vector<bool> dirty_;
     std::vector<std::uint64_t> dirty_list_;
+    std::vector<std::uint64_t> taken_; // by the commit that runs
 };
 
 } // namespace gaur::cache

@@ -44,9 +44,12 @@ class slice : public boost::intrusive::list_base_hook<> {
     void* load_ = nullptr; // the load in flight
     host_offset at_;
     std::uint32_t dirty_ = 0;
+    std::uint32_t taken_ = 0; // what was dirty when the commit that runs took it
     std::uint32_t pins_ = 0;
     slice_kind kind_ = slice_kind::mapping;
+    std::uint8_t phase_ = 0; // of the commit that runs
     bool fresh_ = false;
+    bool taken_fresh_ = false;
     bool referenced_ = false; // since the clock's hand last passed
 };
 
@@ -79,6 +82,8 @@ class slice_cache {
         clean_.clear();
         free_.clear();
         for (slice_list& list : dirty_) { list.clear(); }
+        while (slabs_ != nullptr) { delete std::exchange(slabs_, slabs_->next); }
+        while (all_loads_ != nullptr) { delete std::exchange(all_loads_, all_loads_->next_made); }
     }
 
     std::size_t slice_size() const noexcept { return slice_size_; }
@@ -128,24 +133,34 @@ class slice_cache {
         s.dirty_ |= (std::uint32_t{2} << last) - (std::uint32_t{1} << first);
     }
 
-    /// A commit has taken the slice's dirty sectors. Until `writes_ended` the slice stays in
-    /// memory: read back from the file it might be as it was before.
-    void begin_write(slice& s) {
+    /// A commit has taken the slice's dirty sectors, to write them in this phase. Until
+    /// `writes_ended` the slice stays in memory: read back from the file it might be as it was
+    /// before.
+    void begin_write(slice& s, unsigned phase = 0) {
         GAUR_ASSERT(s.is_dirty());
         writing_.push_back(&s);
         ++s.pins_;
         remove_from_list(s);
-        s.dirty_ = 0;
-        s.fresh_ = false;
+        s.phase_ = static_cast<std::uint8_t>(phase);
+        s.taken_ = std::exchange(s.dirty_, 0);
+        s.taken_fresh_ = std::exchange(s.fresh_, false);
         clean_.push_back(s);
     }
 
-    /// All writes of the commit have ended. Where not all ended well there will be no other commit,
-    /// and the slices stay in memory for good: the file holds them as they were before. They take
-    /// no room from the others, or two that one request needs might push each other out for ever.
-    void writes_ended(bool well) noexcept {
-        for (slice* s : writing_) { s->pins_ -= well ? 1 : 0; }
-        capacity_ += well ? 0 : writing_.size();
+    /// All writes of the commit have ended; its first `durable` phases are durable. The slices of
+    /// the other phases are dirty again, and stay in memory until a later commit has written them:
+    /// the file may hold them as they were before.
+    void writes_ended(unsigned durable) noexcept {
+        for (slice* s : writing_) {
+            --s->pins_;
+            if (s->phase_ < durable) { continue; }
+            if (!s->is_dirty()) {
+                remove_from_list(*s);
+                push_dirty(*s);
+            }
+            s->dirty_ |= s->taken_;
+            s->fresh_ = s->fresh_ || s->taken_fresh_;
+        }
         writing_.clear();
     }
 
@@ -248,6 +263,7 @@ class slice_cache {
         slice* target = nullptr;
         exec::work_queue waiting;
         load_in_flight* next_free = nullptr;
+        load_in_flight* next_made = nullptr;
     };
 
     /// Slices and their bytes are made some at a time and never given back before the end.
@@ -261,6 +277,7 @@ class slice_cache {
         ~slab() { ::operator delete(bytes, std::align_val_t{4096}); }
         std::byte* bytes;
         slice members[slices];
+        slab* next = nullptr;
     };
 
     std::uint32_t all_sectors() const noexcept {
@@ -344,7 +361,8 @@ class slice_cache {
             more->members[i].data_ = more->bytes + i * slice_size_;
             free_.push_back(more->members[i]);
         }
-        slabs_.push_back(std::move(more));
+        more->next = slabs_;
+        slabs_ = more.release();
         return true;
     }
 
@@ -411,11 +429,11 @@ class slice_cache {
 
     load_in_flight* take_load() noexcept {
         if (free_loads_ == nullptr) {
-            auto more = std::unique_ptr<load_in_flight>(new (std::nothrow) load_in_flight(*this));
+            auto* const more = new (std::nothrow) load_in_flight(*this);
             if (more == nullptr) { return nullptr; }
-            load_in_flight* l = more.get();
-            all_loads_.push_back(std::move(more));
-            return l;
+            more->next_made = all_loads_;
+            all_loads_ = more;
+            return more;
         }
         return std::exchange(free_loads_, free_loads_->next_free);
     }
@@ -425,8 +443,8 @@ class slice_cache {
     std::size_t slice_size_;
     std::size_t capacity_; // slices
     std::vector<slice*> buckets_;
-    std::vector<std::unique_ptr<slab>> slabs_;
-    std::vector<std::unique_ptr<load_in_flight>> all_loads_;
+    slab* slabs_ = nullptr;               // linked: where they are made, nothing throws
+    load_in_flight* all_loads_ = nullptr; // all that were made
     load_in_flight* free_loads_ = nullptr;
     std::vector<slice*> writing_;
     slice_list clean_; // the clock, its hand at the front

@@ -10,6 +10,7 @@
 #include <gaur/track/ordering.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -21,7 +22,8 @@ namespace gaur::device {
 inline constexpr std::uint64_t default_request_bytes = std::uint64_t{256} << 20;
 
 /// One open image at work: its shard, its layers, the changes in flight. It outlives the image that
-/// owns it for as long as requests are in flight: they end, the last one takes it apart.
+/// owns it for as long as requests, a close() or I/O of the format's own are in flight: they end,
+/// and the last of them takes it apart.
 ///
 /// Requests that take memory (a coroutine, clusters to copy or inflate) are at work up to a bound;
 /// those beyond it wait for their turn, in order, linked by themselves. One is always at work, and
@@ -38,7 +40,7 @@ class engine {
            std::vector<std::unique_ptr<Lower>> lower,
            std::uint64_t request_bytes = default_request_bytes)
         : shard_(std::move(shard)), layers_(*shard_, std::move(top), std::move(lower)),
-          reaper_(*this),
+          reaper_(*this), abandoner_(*this),
           most_at_work_(std::max<std::uint64_t>(1, request_bytes / bytes_of_each())) {
         this->top().on_idle(&on_idle, this);
     }
@@ -95,15 +97,35 @@ class engine {
         shard_->executor().post(next);
     }
 
-    /// No further requests. What is in flight goes on.
-    void refuse_requests() noexcept { closed_ = true; }
-
-    /// The image is gone. Requests in flight end, with errc::cancelled where they have not begun
-    /// their last I/O; nothing is committed any more.
-    void abandon() noexcept {
+    /// A close() begins: no further requests, and the engine stays until it has ended. False if
+    /// another one is at work.
+    bool begin_close() noexcept {
         closed_ = true;
-        abandoned_ = true;
-        if (in_flight_ == 0 && !top().is_busy()) { take_apart(); }
+        return !std::exchange(closing_, true);
+    }
+    /// Nothing of the image's own is in flight. With `well` its files are closed. The engine may be
+    /// gone when this returns.
+    void end_close(bool well) noexcept {
+        if (well) { layers_.close_files(); }
+        closing_ = false;
+        if (abandoned_) {
+            if (in_flight_ == 0) { quiet(); }
+        } else if (well) {
+            is_closed_.store(true, std::memory_order_release);
+        }
+    }
+    bool is_closed() const noexcept { return is_closed_.load(std::memory_order_acquire); }
+
+    /// The image is gone, wherever the caller runs. Requests in flight end, with errc::cancelled if
+    /// they have not begun their last I/O; no flush begins any more, and nobody is called back
+    /// about the image.
+    void abandon() noexcept {
+        // A copy of the executor: posting may run the work, which may end this object.
+        const Ex executor = shard_->executor();
+        if constexpr (exec::ThreadAwareExecutor<Ex>) {
+            if (!is_closed() && !executor.runs_here()) { return executor.post(abandoner_); }
+        }
+        abandon_here();
     }
 
     /// For `co_await`: until no request is in flight.
@@ -121,7 +143,38 @@ class engine {
         engine& engine_;
     };
 
+    /// For `co_await`: until I/O of the format's own has ended. More may have begun by then.
+    class io_ended : public async::resumption {
+      public:
+        explicit io_ended(engine& e) noexcept : engine_(e) {}
+        bool await_ready() const noexcept { return !engine_.top().is_busy(); }
+        void await_suspend(std::coroutine_handle<> waiting) noexcept {
+            suspend(waiting);
+            engine_.waiting_for_quiet_.push_back(*this);
+        }
+        void await_resume() const noexcept {}
+
+      private:
+        engine& engine_;
+    };
+
   private:
+    /// The rest of abandon(), as work of the executor.
+    struct abandoner : exec::work {
+        explicit abandoner(engine& e) noexcept : exec::work(&on_run), owner(e) {}
+        static void on_run(exec::work& w) noexcept {
+            static_cast<abandoner&>(w).owner.abandon_here();
+        }
+        engine& owner;
+    };
+
+    void abandon_here() noexcept {
+        closed_ = true;
+        abandoned_ = true;
+        top().forget_callbacks();
+        if (in_flight_ == 0 && !closing_ && !top().is_busy()) { take_apart(); }
+    }
+
     /// Takes the engine apart from the executor's floor, when nothing of it is on the stack.
     struct reaper : exec::work {
         explicit reaper(engine& e) noexcept : exec::work(&on_run), owner(e) {}
@@ -150,7 +203,7 @@ class engine {
             waiting_for_quiet_.pop_front();
             shard_->executor().post(w);
         }
-        if (abandoned_ && !reaping_ && !top().is_busy()) {
+        if (abandoned_ && !reaping_ && !closing_ && !top().is_busy()) {
             reaping_ = true;
             // A copy of the executor: posting may run the work, which ends this object.
             const Ex executor = shard_->executor();
@@ -164,9 +217,12 @@ class engine {
     exec::work_queue waiting_for_quiet_;
     exec::work_queue waiting_for_turn_;
     reaper reaper_;
+    abandoner abandoner_;
     std::size_t in_flight_ = 0;
     std::uint64_t at_work_ = 0;
     std::uint64_t most_at_work_;
+    bool closing_ = false;
+    std::atomic<bool> is_closed_ = false;
     bool closed_ = false;
     bool abandoned_ = false;
     bool reaping_ = false;

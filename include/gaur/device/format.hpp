@@ -104,6 +104,12 @@ concept TopFormat = ReadableFormat<F> && requires(F& format, guest_offset at, st
     { format.note_write() } noexcept; // guest data has been written: a flush has something to do
     { format.commit() };              // awaitable, gives result<void>
     { format.close() } -> std::same_as<async::task<void>>;
+    // Whether I/O of its own is in flight, that belongs to no request; `on_idle` says what to call
+    // whenever some of it has ended.
+    { format.is_busy() } noexcept -> std::same_as<bool>;
+    { format.on_idle(static_cast<void (*)(void*) noexcept>(nullptr), nullptr) } noexcept;
+    // The image is gone: the program is told nothing about it any more.
+    { format.forget_callbacks() } noexcept;
 };
 
 /// A format whose writes may need host clusters.

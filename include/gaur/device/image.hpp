@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gaur/async/sync_wait.hpp>
+#include <gaur/device/block_status.hpp>
 #include <gaur/device/engine.hpp>
 #include <gaur/device/request.hpp>
 
@@ -16,10 +17,15 @@ namespace gaur::device {
 ///
 /// `close()` makes everything durable and marks the image clean; it is what reports errors. An
 /// image that is destroyed without it leaves its file as a power cut would: what was flushed is
-/// there, at most clusters leak. Requests in flight then end by themselves, with errc::cancelled
-/// where they had not begun their last I/O; they must still be given their end, so the backend and
-/// the executor have to outlive them. Destroying is a call like the others: from the image's
-/// executor, or, once it is closed, from anywhere.
+/// there, at most clusters leak. Destroying it is safe whatever is in flight. Requests in flight
+/// and a close() end by themselves, requests with errc::cancelled if they had not begun their last
+/// I/O; they are still the caller's, to be kept until they have ended. I/O of the image's own
+/// (growing the file ahead, loading tables, marking a damaged image) ends beside. The file stays
+/// open and locked until then.
+///
+/// Loop and backend may be destroyed next, in this order: the loop's destructor drives what is left
+/// to its end. With an exec::ThreadAwareExecutor the image may be destroyed from any thread; with
+/// another executor from that, or, once the image is closed, from anywhere.
 template <class Engine>
 class image {
   public:
@@ -51,11 +57,31 @@ class image {
                        {const_cast<std::byte*>(from.data()), from.size()});
     }
     /// All writes that ended before it began survive a power cut once it has succeeded.
+    ///
+    /// If the host refuses a write of a table (ENOSPC, EDQUOT, EIO, …) the flush ends with that
+    /// error and nothing is lost: reads and writes go on, and the next flush tries again. If the
+    /// host's own flush fails it may have dropped data: every later flush ends with errc::poisoned
+    /// until the image has been opened again.
     request flush() noexcept { return request(*engine_, verb::flush, {}, {}); }
 
+    /// How the disk is stored from `at` on, in the image and its backing files, or in the first
+    /// `layers` of them: one run, of at least 1 and at most `n` bytes (0 if `n` is 0). What no
+    /// table maps is one run however large it is. Other runs may go on behind the answer, if a
+    /// table that they need is not in memory: `block_walk` puts them together. Data that lies in a
+    /// hole of a layer's file is told to be zero.
+    ///
+    /// The answer holds until the next write to that range ends. Errors: errc::out_of_range,
+    /// errc::closed, the host's, and those of a damaged table. If the image is destroyed while the
+    /// task runs, the task ends, with the answer or errc::cancelled.
+    async::task<block_run> block_status(guest_offset at, std::uint64_t n,
+                                        std::size_t layers = all_layers) {
+        return detail::block_status(engine_, at, n, layers);
+    }
+
     /// Refuses new requests, waits for those in flight, makes everything durable, marks the image
-    /// clean and closes its files: others may open them for writing. Where it fails they stay open
-    /// as long as the image, which is to be destroyed after it.
+    /// clean, waits for I/O of the image's own and closes its files: others may open them for
+    /// writing. If it fails they stay open as long as the image; close again (there may be space by
+    /// then), or destroy it. Errors: the host's; errc::closed if another close() is at work.
     async::task<void> close() { return close_engine(engine_); }
 
     /// What the changes in flight have met so far.
@@ -73,14 +99,19 @@ class image {
     /// By pointer: this frame is the caller's and may outlive the engine, so it comes from the
     /// heap.
     static async::task<void> close_engine(Engine* engine) {
-        if (!engine->top().file().is_open()) { co_return {}; } // it is closed
-        engine->refuse_requests();
+        if (engine->is_closed()) { co_return {}; }
+        if (!engine->begin_close()) { co_return errc::closed; }
         typename Engine::drained quiet(*engine);
         co_await quiet;
         async::task<void> closing = engine->top().close();
         result<void> r = co_await closing;
         closing.destroy();
-        if (r) { engine->layers().close_files(); }
+        while (engine->top().is_busy()) {
+            typename Engine::io_ended rest(*engine);
+            co_await rest;
+        }
+        // The engine goes with this if the image has gone.
+        engine->end_close(r.has_value());
         co_return r;
     }
 

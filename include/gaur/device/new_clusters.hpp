@@ -108,41 +108,32 @@ class new_clusters {
         co_return r;
     }
 
-    /// The second half of `run`, for whoever has written the data itself: with `written` well,
-    /// links; else gives the clusters back, unless a companion's bytes are in them.
+    /// The second half of `run`, for a caller that has written the data itself. If `written` is
+    /// success, links the entries. Otherwise, or if linking fails, gives every cluster of the grant
+    /// back: also those that a joined write has filled, which takes others and writes again. So no
+    /// entry ever leads to a cluster whose data nobody has written.
     static async::task<void> settle(Engine& engine, new_clusters& self, result<void> written) {
-        track::change& node = self.mine_.node();
-        bool link = written.has_value();
-        if (!link) {
-            alone waiting(engine, node);
-            co_await waiting;
-            // Never where the bytes that were not written would be somebody else's, or lost.
-            link = node.was_written_beside() && self.grant_.pristine && self.zero_before_;
-        }
-        result<void> linked;
-        if (link) {
+        result<void> r = written;
+        if (r) {
             async::task<void> linking = link_entries(engine, self);
-            linked = co_await linking;
-            if (!linked) {
-                alone waiting(engine, node);
-                co_await waiting;
-                link = false;
-            }
+            r = co_await linking;
         }
-        if (link) {
+        if (r) {
             self.mine_.set_linked();
             engine.top().note_write();
         } else {
+            alone waiting(engine, self.mine_.node());
+            co_await waiting;
             engine.top().give_back(self.grant_);
         }
-        co_return !written ? written : linked;
+        co_return r;
     }
 
     std::size_t size() const noexcept { return data_.size(); }
     host_offset data_host() const noexcept { return host_ + around_.head; }
 
   private:
-    /// `co_await` it: nobody joins any longer, and those who have written what they had.
+    /// `co_await` it: no further write joins, and the I/O of those that did has ended.
     class alone : public async::resumption {
       public:
         alone(Engine& engine, track::change& change) noexcept

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <type_traits>
 
 namespace gaur::device {
@@ -61,6 +62,19 @@ class request : Engine::shard_type::file::operation, exec::work {
 
     /// Valid once it has ended.
     result<void> status() const noexcept { return status_; }
+
+    /// What it waits for, in words. For tools that show where a program stands.
+    std::string_view state_name() const noexcept {
+        switch (state_) {
+        case state::idle: return "not begun";
+        case state::at_backend: return "at the backend";
+        case state::starting: return "waiting for its turn";
+        case state::running: return "at work";
+        case state::delivering: return "ended, its callback is posted";
+        case state::ended: break;
+        }
+        return "ended";
+    }
 
     auto& backend() noexcept { return engine_->shard().io(); }
     const auto& executor() noexcept { return engine_->shard().executor(); }

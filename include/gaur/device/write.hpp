@@ -67,7 +67,8 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
 
 /// Clusters for the part of a write that lies behind clusters that are there, or are being made:
 /// taken at once, in the order of arrival, so that sequential writes get one run of the host file.
-/// Nothing where that part is mapped, meets another change, or lacks something in memory.
+/// Nothing where that part is mapped, meets another change, lacks something in memory, or would
+/// have to wait for a commit.
 template <class Engine>
 void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
              std::optional<new_clusters<Engine>>& own) {
@@ -75,7 +76,7 @@ void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
     const cluster_geometry geometry = top.geometry();
     const guest_range asked = geometry.touched(at, data.size());
     const track::verdict v = Engine::ordering::ask(engine.changes(), asked);
-    if (v.clear.value == 0) { return; }
+    if (v.clear.value == 0 || top.must_commit()) { return; }
     const std::uint64_t clear =
         std::min<std::uint64_t>(data.size(), geometry.bytes(v.clear));
     const write_plan plan = top.plan_write(at, clear);
@@ -120,7 +121,7 @@ async::task<written> write_through(Engine& engine, std::optional<host_offset> ho
         own.reset();
     }
     went.there = co_await writes;
-    if (beside != nullptr) { track::change::wrote_beside(*beside, went.there.has_value()); }
+    if (beside != nullptr) { track::change::wrote_beside(*beside); }
     if (own) {
         async::task<void> settling =
             new_clusters<Engine>::settle(engine, *own, went.there);
@@ -155,8 +156,8 @@ async::task<written> write_along(Engine& engine, track::change& with, guest_offs
     // Its own clusters have retired: nobody waits while he holds others off.
     const bool linked = co_await ride;
     if (went->there && !linked) {
-        // The shared clusters were given up: that is no error of ours. Ours has to find others. It
-        // joins nobody: where everybody fails it would be inside one retry for each who did.
+        // The owner failed and gave the shared clusters back. Write ours again, without joining, to
+        // bound the recursion.
         async::task<void> again = write(engine, at, data.first(shared), false);
         went->there = co_await again;
     }
@@ -165,6 +166,17 @@ async::task<written> write_along(Engine& engine, track::change& with, guest_offs
     engine.top().note_write();
     co_return went;
 }
+
+namespace detail {
+
+/// Whether a write adds to what waits for a commit: not if it only loads a table, or writes in
+/// place. So these go on while commits fail.
+inline bool changes_tables(const write_plan& plan) noexcept {
+    if (plan.first) { return plan.first.kind == want::what::own_table; }
+    return plan.in_place.size == 0;
+}
+
+} // namespace detail
 
 /// Writes `from` at `to`. Reads top to bottom; each numbered step is one call into a lower floor.
 /// `joins`: whether it may go along with another's change.
@@ -177,12 +189,6 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
     result<void> r;
     for (std::size_t done = 0; done < from.size();) {
         if (engine.is_abandoned()) { co_return errc::cancelled; }
-        if (top.must_commit()) {
-            auto durable = top.commit();
-            r = co_await durable;
-            if (!r) { co_return r; }
-            continue;
-        }
         // 1. Cut the request where the mapping may change: at an L2 slice's border.
         const guest_offset at = to + done;
         std::uint64_t size = std::min<std::uint64_t>(from.size() - done, top.slice_left(at));
@@ -190,6 +196,12 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
         // 2. Have the L2 slice, and an L2 table of one's own.
         write_plan plan = top.plan_write(at, size);
         if (!plan.status) { co_return plan.status; }
+        if (detail::changes_tables(plan) && top.must_commit()) {
+            auto durable = top.commit();
+            r = co_await durable;
+            if (!r) { co_return r; }
+            continue;
+        }
         if (plan.first) {
             async::task<void> resolving = top.resolve(plan.first);
             r = co_await resolving;

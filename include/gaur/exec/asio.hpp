@@ -4,29 +4,127 @@
 #include <gaur/base/contract.hpp>
 #include <gaur/exec/executor.hpp>
 
+#include <boost/asio/execution/context.hpp>
+#include <boost/asio/execution_context.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/query.hpp>
 #include <boost/system/error_code.hpp>
 
+#include <memory>
+#include <mutex>
 #include <utility>
 
 /// gaur inside a program that lives in Boost.Asio (1.74 or later).
 namespace gaur::exec::asio {
 
+namespace detail {
+
+/// Work that Asio has been given and has not run. Handlers hold a share of it, so that one that is
+/// called, or destroyed, when loop or driver have gone does nothing.
+class posted_work {
+  public:
+    /// False if run_all() will run it: Asio is not to be given it.
+    bool add(work& w) noexcept {
+        const std::lock_guard lock(mutex_);
+        ready_.push_back(w);
+        return !taken_over_;
+    }
+    /// False if it has been run already, by run_all().
+    bool take(work& w) noexcept {
+        const std::lock_guard lock(mutex_);
+        if (taken_over_) { return false; }
+        ready_.erase(ready_.iterator_to(w));
+        return true;
+    }
+    /// From the first call on nothing runs by Asio any more: only here, and what it posts too.
+    void run_all() noexcept {
+        for (;;) {
+            work* next = nullptr;
+            {
+                const std::lock_guard lock(mutex_);
+                taken_over_ = true;
+                if (ready_.empty()) { return; }
+                next = &ready_.front();
+                ready_.pop_front();
+            }
+            next->run();
+        }
+    }
+
+    void attach(teardown& t) noexcept {
+        const std::lock_guard lock(mutex_);
+        attached_.push_back(t);
+    }
+    void detach(teardown& t) noexcept {
+        const std::lock_guard lock(mutex_);
+        attached_.erase(attached_.iterator_to(t));
+    }
+    /// The end of the loop: in one thread, with no other one left that runs it.
+    void end() noexcept {
+        drain(attached_, [this] { run_all(); });
+    }
+
+  private:
+    std::mutex mutex_;
+    work_queue ready_;
+    teardown_list attached_;
+    bool taken_over_ = false;
+};
+
+/// Hears of the end of an execution context, before its handlers are destroyed unrun.
+class end_of_context : public boost::asio::execution_context::service {
+  public:
+    inline static boost::asio::execution_context::id id;
+
+    explicit end_of_context(boost::asio::execution_context& of)
+        : service(of), posted_(std::make_shared<posted_work>()) {}
+
+    static std::shared_ptr<posted_work> of(boost::asio::execution_context& context) {
+        return boost::asio::use_service<end_of_context>(context).posted_;
+    }
+
+  private:
+    void shutdown() noexcept override { posted_->end(); }
+
+    std::shared_ptr<posted_work> posted_;
+};
+
+} // namespace detail
+
 /// Work runs where the Asio executor `Ex` runs its handlers. That must be one at a time: an
 /// io_context that one thread runs, or an asio::strand. Asio allocates for a post (and recycles
 /// that memory); without memory the program ends.
+///
+/// When the io_context is destroyed, work that it has not run runs in its destructor, and so does
+/// what images that are gone have left in flight. The backend outlives the io_context.
 template <class Ex = boost::asio::io_context::executor_type>
 class executor {
   public:
-    explicit executor(Ex where) noexcept : where_(std::move(where)) {}
+    explicit executor(Ex where) noexcept
+        : where_(std::move(where)),
+          posted_(detail::end_of_context::of(
+              boost::asio::query(where_, boost::asio::execution::context))) {}
 
     void post(work& w) const noexcept {
-        boost::asio::post(where_, [&w] { w.run(); });
+        if (!posted_->add(w)) { return; }
+        boost::asio::post(where_, [&w, posted = posted_] {
+            if (posted->take(w)) { w.run(); }
+        });
     }
     friend bool operator==(const executor& a, const executor& b) noexcept {
         return a.where_ == b.where_;
+    }
+    void attach(teardown& t) const noexcept { posted_->attach(t); }
+    void detach(teardown& t) const noexcept { posted_->detach(t); }
+    /// False too if `Ex` cannot tell: posting is always right.
+    bool runs_here() const noexcept {
+        if constexpr (requires(const Ex& ex) { ex.running_in_this_thread(); }) {
+            return where_.running_in_this_thread();
+        } else {
+            return false;
+        }
     }
 
     /// Runs the io_context, and `io`, until `done()`: in the one thread that may run both.
@@ -45,9 +143,11 @@ class executor {
 
   private:
     Ex where_;
+    std::shared_ptr<detail::posted_work> posted_;
 };
 
-static_assert(check_executor<executor<>>());
+static_assert(check_executor<executor<>>() && TeardownExecutor<executor<>> &&
+              ThreadAwareExecutor<executor<>>);
 
 /// Keeps a backend going inside an io_context: polls it after each piece of work, and whenever its
 /// descriptor calls. `Backend` is an io::PollableBackend, used from the io_context's one thread
@@ -65,13 +165,11 @@ class driver {
   public:
     class executor {
       public:
-        void post(work& w) const noexcept {
-            boost::asio::post(driver_->context_, [d = driver_, &w] {
-                w.run();
-                d->drive();
-            });
-        }
+        void post(work& w) const noexcept { driver_->post(w); }
         friend bool operator==(const executor&, const executor&) = default;
+        bool runs_here() const noexcept {
+            return driver_->context_.get_executor().running_in_this_thread();
+        }
 
         template <class Io, class Done>
         void block_on(Io& io, Done done) const {
@@ -86,13 +184,17 @@ class driver {
     };
 
     driver(boost::asio::io_context& context, Backend& io)
-        : context_(context), io_(io), watched_(context, io.descriptor()) {}
+        : context_(context), io_(io), posted_(std::make_shared<detail::posted_work>()),
+          watched_(context, io.descriptor()) {}
     driver(const driver&) = delete;
     driver& operator=(const driver&) = delete;
-    /// Once the io_context has run out of work, or where it is not run again.
+    /// Once the io_context has run out of work, or if it is not run again. Runs what has been
+    /// posted and what that posts, and the backend, until nothing is in flight: no handler of the
+    /// program.
     ~driver() {
         // The descriptor stays the backend's.
         watched_.release();
+        do { posted_->run_all(); } while (io_.wait() != 0);
     }
 
     executor get_executor() noexcept { return executor(*this); }
@@ -112,8 +214,18 @@ class driver {
     }
 
   private:
+    void post(work& w) noexcept {
+        if (!posted_->add(w)) { return; }
+        boost::asio::post(context_, [this, &w, posted = posted_] {
+            if (!posted->take(w)) { return; } // the driver may be gone
+            w.run();
+            drive();
+        });
+    }
+
     boost::asio::io_context& context_;
     Backend& io_;
+    std::shared_ptr<detail::posted_work> posted_;
     boost::asio::posix::stream_descriptor watched_;
     bool watching_ = false;
 };

@@ -15,6 +15,10 @@ class inline_loop {
       public:
         void post(work& w) const noexcept { loop_->post(w); }
         friend bool operator==(const executor&, const executor&) = default;
+        void attach(teardown& t) const noexcept { loop_->attached_.push_back(t); }
+        void detach(teardown& t) const noexcept {
+            loop_->attached_.erase(loop_->attached_.iterator_to(t));
+        }
 
         /// Blocks until `done()`, which work of this executor makes true; drives `io` meanwhile.
         template <class Io, class Done>
@@ -35,6 +39,10 @@ class inline_loop {
     inline_loop() = default;
     inline_loop(const inline_loop&) = delete;
     inline_loop& operator=(const inline_loop&) = delete;
+    /// Waits for I/O in flight, also of images that are gone.
+    ~inline_loop() {
+        drain(attached_, [] {}); // nothing is ready outside of work
+    }
 
     executor get_executor() noexcept { return executor(*this); }
 
@@ -52,9 +60,11 @@ class inline_loop {
     }
 
     work_queue ready_;
+    teardown_list attached_;
     bool running_ = false;
 };
 
-static_assert(check_executor<inline_loop::executor>());
+static_assert(check_executor<inline_loop::executor>() &&
+              TeardownExecutor<inline_loop::executor>);
 
 } // namespace gaur::exec

@@ -22,6 +22,7 @@ class run_loop {
       public:
         void post(work& w) const noexcept { loop_->post(w); }
         friend bool operator==(const executor&, const executor&) = default;
+        bool runs_here() const noexcept { return loop_->in_own_thread(); }
 
         /// Runs the loop until `done()`. Only from the loop's own thread.
         template <class Io, class Done>
@@ -38,7 +39,12 @@ class run_loop {
     explicit run_loop(Backend& io) noexcept : io_(&io) {}
     run_loop(const run_loop&) = delete;
     run_loop& operator=(const run_loop&) = delete;
-    ~run_loop() { GAUR_ASSERT(ready_.empty() && inbox_.empty()); }
+    /// Runs what has been posted and what that posts, and drives the backend until nothing is in
+    /// flight. Any thread may destroy it once the loop's own thread has left it.
+    ~run_loop() {
+        thread_ = std::this_thread::get_id();
+        run();
+    }
 
     executor get_executor() noexcept { return executor(*this); }
 
@@ -102,7 +108,7 @@ class run_loop {
     }
 
     Backend* io_;
-    const std::thread::id thread_ = std::this_thread::get_id();
+    std::thread::id thread_ = std::this_thread::get_id();
     work_queue ready_;
     std::mutex mutex_; ///< of the three below
     work_queue inbox_;

@@ -95,6 +95,7 @@ class strand {
       public:
         void post(work& w) const noexcept { strand_->post(w); }
         friend bool operator==(const executor&, const executor&) = default;
+        bool runs_here() const noexcept { return strand_->runs_here(); }
 
         /// Sleeps until `done()`, which work of the strand makes true. `done` is asked between two
         /// pieces of work, never beside one: when this returns, the piece that made it true has
@@ -116,6 +117,11 @@ class strand {
     strand& operator=(const strand&) = delete;
     ~strand() {
         std::unique_lock lock(mutex_);
+        // I/O that did not begin in the strand's own work.
+        if (!scheduled_ && pump_.io->in_flight() != 0) {
+            scheduled_ = true;
+            pool_.post(pump_);
+        }
         changed_.wait(lock, [this] { return !scheduled_; });
     }
 
@@ -143,6 +149,11 @@ class strand {
     };
     using sleeper_list =
         boost::intrusive::list<sleeper, boost::intrusive::constant_time_size<false>>;
+
+    bool runs_here() noexcept {
+        const std::lock_guard lock(mutex_);
+        return runner_ == std::this_thread::get_id();
+    }
 
     void post(work& w) noexcept {
         bool start = false;

@@ -5,12 +5,14 @@
 #include <gaur/base/contract.hpp>
 #include <gaur/base/units.hpp>
 #include <gaur/io/backend.hpp>
+#include <gaur/io/data_run_cache.hpp>
 
 #include <boost/intrusive/list.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -65,6 +67,17 @@ class aligned_file {
     io::limits limits() const noexcept { return limits_; }
     result<std::uint64_t> size() const noexcept { return file_->size(); }
     file_identity identity() const noexcept { return file_->identity(); }
+    /// The run of the host's file that begins at `offset`, or more of it than the backend would
+    /// tell: runs of data are remembered, so that a file without holes is asked once. What has been
+    /// discarded since may still be told to be data. Where the backend does not know: data.
+    file_run run_at(std::uint64_t offset) noexcept {
+        if constexpr (ReportsHoles<typename B::file>) {
+            return data_runs_.run_at(*file_, offset);
+        } else {
+            return {false, static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) -
+                               offset};
+        }
+    }
     B& backend() noexcept { return io_; }
     /// The backend's file, for another layer over it.
     typename B::file release() && noexcept { return *std::move(file_); }
@@ -242,6 +255,7 @@ class aligned_file {
     unsigned rewriting_ = 0;
     bool takes_all_; // the host asks for no alignment
     std::uint64_t bytes_written_ = 0;
+    data_run_cache data_runs_;
 };
 
 } // namespace gaur::io

@@ -4,6 +4,7 @@
 #include <gaur/io/file_lock.hpp>
 #include <gaur/io/operation.hpp>
 
+#include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <string>
@@ -27,6 +28,8 @@ struct open_mode {
     bool truncate = false; ///< cut an existing file to nothing; a block device stays as it is
     bool direct = false;   ///< past the host's page cache (O_DIRECT)
     file_lock lock = {};   ///< held as long as the file is open; none: does not ask
+    /// While another process holds the file, open() tries again for so long, and blocks its thread.
+    std::chrono::milliseconds lock_wait = usual_lock_wait;
 };
 
 /// Tells files apart, whatever path led to them. A block device is known by its own number, not by
@@ -35,6 +38,23 @@ struct file_identity {
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
     friend bool operator==(const file_identity&, const file_identity&) = default;
+};
+
+/// Bytes of a file, from some offset on, that are stored alike.
+struct file_run {
+    bool is_hole = false;   ///< reads as zeroes, without space on the host
+    std::uint64_t size = 0; ///< bytes, at least 1
+};
+
+/// A file that knows its holes. Optional: every byte of a file that does not is data.
+///
+///   holes   run_at(offset) gives the whole run that begins at `offset`. A hole reads as zeroes and
+///           has no space; past the end of the file there is one that ends at 2^63 - 1. Data may
+///           read as zeroes too. An operation that has ended is seen, one in flight may be. At most
+///           a system call or two in the caller's thread; nothing changes. `offset` < 2^63 - 1
+template <class F>
+concept ReportsHoles = requires(const F& file, std::uint64_t offset) {
+    { file.run_at(offset) } noexcept -> std::same_as<file_run>;
 };
 
 enum class submit_status : std::uint8_t {
@@ -64,11 +84,14 @@ enum class submit_status : std::uint8_t {
 ///   unordered     operations in flight together may end in any order
 ///   refused       what host or file cannot do ends with EOPNOTSUPP; a misaligned request with
 ///                 EINVAL
-///   locked        open() takes the mode's lock before it truncates, or fails as check_lock says;
-///                 the file holds it until it is gone, whatever operations it had. It holds off
-///                 every process where the file is the host's, else other files of this backend.
-///                 Where the host has no locks the file opens without
+///   locked        open() takes the mode's lock before it truncates, or fails as check_lock says,
+///                 for a file of the host not before `lock_wait` is over. The file holds it until
+///                 it is gone, whatever operations it had. It holds off every process where the
+///                 file is the host's, else other files of this backend. Where the host has no
+///                 locks the file opens without
 ///   one_thread    all calls come from one thread at a time
+///   drained       the destructor waits for what is in flight and calls back, also for what the
+///                 callbacks submit. A file may be destroyed by the callback of its last operation
 ///
 /// A file outlives its operations, a backend its files.
 template <class B>
@@ -96,6 +119,12 @@ template <class B>
 concept PollableBackend = IoBackend<B> && requires(const B& cio) {
     { cio.descriptor() } noexcept -> std::same_as<int>;
 };
+
+/// Waits until nothing is in flight: the body of a backend's destructor (*drained*).
+template <class B>
+void drain(B& io) noexcept {
+    while (io.in_flight() != 0) { io.wait(); }
+}
 
 /// Says in words which part of IoBackend a type lacks. Put `static_assert(check_backend<B>())`
 /// under a backend of your own: the first failing line below is the thing to add.

@@ -9,6 +9,8 @@
 
 #include <boost/intrusive/slist.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
@@ -16,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,13 +36,15 @@ enum class order : std::uint8_t {
     random,       ///< at random, and some at once
 };
 
-/// Fails requests instead of passing them on. They change nothing, and nothing becomes durable.
+/// Fails requests instead of passing them on. Nothing becomes durable, and they change nothing, but
+/// for the first `arrives` bytes of a write: on a disk in memory these are there nevertheless.
 struct rule {
     std::uint64_t nth = 1;            ///< which of those that match, from 1, counted from fail()
     std::optional<opcode> code = {};  ///< none: all
     std::string file = {};            ///< the path with which it was opened; empty: all
     int host_errno = EIO;
     bool from_then_on = false;        ///< this one and all that follow
+    std::uint64_t arrives = 0;        ///< bytes of a write
 };
 
 struct options {
@@ -75,6 +80,11 @@ class backend {
         io::limits limits() const noexcept { return inner_.limits(); }
         result<std::uint64_t> size() const noexcept { return inner_.size(); }
         file_identity identity() const noexcept { return inner_.identity(); }
+        file_run run_at(std::uint64_t offset) const noexcept
+            requires ReportsHoles<typename Inner::file>
+        {
+            return inner_.run_at(offset);
+        }
 
       private:
         friend class backend;
@@ -114,7 +124,7 @@ class backend {
         : owned_(std::move(inner)), inner_(*owned_), options_(how), random_(how.seed) {}
     backend(const backend&) = delete;
     backend& operator=(const backend&) = delete;
-    ~backend() { GAUR_ASSERT(in_flight_ == 0); }
+    ~backend() { drain(*this); }
 
     Inner& inner() noexcept { return inner_; }
 
@@ -138,7 +148,13 @@ class backend {
         op.begin(what);
         op.owner_ = this;
         op.file_ = &target;
-        op.set_outcome(is_cut_ ? EIO : injected_error(target, what));
+        const rule* const failing = is_cut_ ? nullptr : failing_rule(target, what);
+        op.set_outcome(is_cut_ ? EIO : failing != nullptr ? failing->host_errno : 0);
+        if constexpr (DiskBackend<Inner>) {
+            if (failing != nullptr && what.code == opcode::write && failing->arrives != 0) {
+                write_start(target, what, failing->arrives);
+            }
+        }
         // Only of a disk in memory can a cut show what is left, so only there is there a log.
         op.recorded_ = DiskBackend<Inner> && options_.record && op.outcome() == 0 &&
                        may_change(target, what);
@@ -183,6 +199,9 @@ class backend {
     /// when none was.
     std::uint64_t submitted() const noexcept { return submitted_; }
     std::uint64_t injected() const noexcept { return injected_; }
+    std::uint64_t injected(opcode code) const noexcept {
+        return injected_by_opcode_[static_cast<std::size_t>(code)];
+    }
 
     /// From here on everything ends with EIO, also what is in flight.
     void cut() noexcept { is_cut_ = true; }
@@ -226,17 +245,44 @@ class backend {
                what.size <= sparse_bytes::max_size - what.offset;
     }
 
-    int injected_error(const file& target, const request& what) noexcept {
-        int found = 0;
+    /// Null: it goes on. All rules that match have seen it.
+    const rule* failing_rule(const file& target, const request& what) noexcept {
+        const rule* found = nullptr;
         for (armed_rule& r : rules_) {
             if (r.what.code && *r.what.code != what.code) { continue; }
             if (!r.what.file.empty() && r.what.file != target.path_) { continue; }
             ++r.seen;
             const bool hit = r.what.from_then_on ? r.seen >= r.what.nth : r.seen == r.what.nth;
-            if (hit && found == 0) { found = r.what.host_errno; }
+            if (hit && found == nullptr) { found = &r.what; }
         }
-        injected_ += found != 0 ? 1 : 0;
+        if (found != nullptr) {
+            ++injected_;
+            ++injected_by_opcode_[static_cast<std::size_t>(what.code)];
+        }
         return found;
+    }
+
+    /// The first `size` bytes of a write that fails reach the disk, at once.
+    void write_start(file& target, const request& what, std::uint64_t size) noexcept
+        requires DiskBackend<Inner>
+    {
+        if (!may_change(target, what)) { return; }
+        std::vector<std::byte> start;
+        const auto add = [&](const void* from, std::size_t bytes) {
+            const auto* first = static_cast<const std::byte*>(from);
+            const std::size_t left = static_cast<std::size_t>(size) - start.size();
+            start.insert(start.end(), first, first + std::min(bytes, left));
+        };
+        size = std::min<std::uint64_t>(size, what.size);
+        if (what.vectors == nullptr) { add(what.data, what.size); }
+        for (std::uint32_t i = 0; what.vectors != nullptr && i < what.vector_count; ++i) {
+            add(what.vectors[i].iov_base, what.vectors[i].iov_len);
+        }
+        inner_.content(target.path_).write(what.offset, start.data(), start.size());
+        if (!options_.record) { return; }
+        power_log::entry arrived =
+            log_.begin(target.number_, request::write(what.offset, std::span<std::byte>(start)));
+        log_.end(target.number_, arrived, true);
     }
 
     /// True where it ended at once.
@@ -310,6 +356,7 @@ class backend {
     std::uint64_t submitted_ = 0;
     std::uint64_t ended_ = 0; ///< by callback
     std::uint64_t injected_ = 0;
+    std::array<std::uint64_t, 7> injected_by_opcode_{};
     std::vector<armed_rule> rules_;
     std::uint64_t cut_at_ = 0; ///< a value of submitted_; 0: never
     bool is_cut_ = false;

@@ -4,12 +4,15 @@
 #include <gaur/base/contract.hpp>
 #include <gaur/base/error.hpp>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <fcntl.h>
 #include <memory>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 
@@ -144,6 +147,19 @@ inline int lock_bytes(int fd, off_t first, permission::set set) noexcept {
 
 } // namespace detail
 
+namespace detail {
+
+/// check_lock against what others hold of the file now.
+inline result<void> check_others(int fd, file_lock wanted) noexcept {
+    const auto uses = locked_by_others(fd, uses_byte, wanted.excludes);
+    if (!uses) { return uses.error(); }
+    const auto excludes = locked_by_others(fd, excludes_byte, wanted.uses);
+    if (!excludes) { return excludes.error(); }
+    return check_lock(wanted, {*uses, *excludes});
+}
+
+} // namespace detail
+
 /// Takes the lock for an open file of the host, whose descriptor is open for reading; nothing where
 /// its file system has no locks. Where it fails, a part of it may be held: drop it. Errors: those
 /// of check_lock, and the host's.
@@ -157,11 +173,7 @@ inline result<void> take_lock(int fd, file_lock wanted) noexcept {
     if (has_no_locks(failed)) { return {}; }
     // A byte that somebody has locked for himself alone (StratoVirt does) is found below as well.
     if (failed != 0 && failed != EAGAIN && failed != EACCES) { return error::from_errno(failed); }
-    const auto uses = locked_by_others(fd, uses_byte, wanted.excludes);
-    if (!uses) { return uses.error(); }
-    const auto excludes = locked_by_others(fd, excludes_byte, wanted.uses);
-    if (!excludes) { return excludes.error(); }
-    const result<void> fits = check_lock(wanted, {*uses, *excludes});
+    const result<void> fits = check_others(fd, wanted);
     if (fits && failed != 0) { return errc::readers_excluded; }
     return fits;
 }
@@ -172,6 +184,33 @@ inline void drop_lock(int fd) noexcept {
     struct flock said;
     detail::call_lock(fd, F_OFD_SETLK, F_UNLCK, detail::uses_byte,
                       detail::excludes_byte - detail::uses_byte + permission::count, said);
+}
+
+/// How long an open waits for a lock that is held, unless it is told otherwise. A process that ends
+/// with I/O in flight keeps its locks until the kernel has ended that: over io_uring some 40 ms.
+inline constexpr std::chrono::milliseconds usual_lock_wait{200};
+
+/// The same, and tries again for up to `patience` while the lock is held. Blocks the thread: sleeps
+/// of 1 ms at first, of 16 to 32 ms later. Where it fails, a part of the lock may be held: drop it.
+inline result<void> take_lock(int fd, file_lock wanted,
+                              std::chrono::milliseconds patience) noexcept {
+    using clock = std::chrono::steady_clock;
+    using std::chrono::microseconds;
+    result<void> taken = take_lock(fd, wanted);
+    if (taken || taken.error().is_host() || patience.count() <= 0) { return taken; }
+    const clock::time_point end = clock::now() + patience;
+    for (microseconds pause{1000};; pause = std::min(2 * pause, microseconds{16'000})) {
+        // Marks of one that only waits would have others fail, QEMU among them.
+        drop_lock(fd);
+        const clock::time_point now = clock::now();
+        if (now >= end) { return taken; }
+        // At random a little longer, so that two who wait do not meet each time.
+        const microseconds more{now.time_since_epoch().count() / 7 % pause.count()};
+        std::this_thread::sleep_for(std::min<clock::duration>(pause + more, end - now));
+        taken = detail::check_others(fd, wanted);
+        if (taken) { taken = take_lock(fd, wanted); }
+        if (taken || taken.error().is_host()) { return taken; }
+    }
 }
 
 /// The same between the open files of one backend, for a file that is not the host's.

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <fcntl.h>
+#include <limits>
 #include <string>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -46,11 +47,13 @@ class host_file {
         file.limits_.fixed_size = S_ISBLK(status.st_mode);
         file.identity_ = identity_of(status);
         file.locked_ = !mode.lock.is_empty();
-        const result<void> locked = take_lock(fd, mode.lock);
+        const result<void> locked = take_lock(fd, mode.lock, mode.lock_wait);
         if (!locked) { return locked.error(); }
         // Not by O_TRUNC: what somebody else holds stays as it is.
-        if (mode.truncate && S_ISREG(status.st_mode) && ::ftruncate(fd, 0) != 0) {
-            return error::from_errno(errno);
+        if (mode.truncate && S_ISREG(status.st_mode)) {
+            int failed = 0;
+            do { failed = ::ftruncate(fd, 0); } while (failed != 0 && errno == EINTR);
+            if (failed != 0) { return error::from_errno(errno); }
         }
         if (mode.direct) { file.ask_direct_limits(); }
         return file;
@@ -89,6 +92,19 @@ class host_file {
         const off_t end = ::lseek(fd_, 0, SEEK_END);
         if (end < 0) { return error::from_errno(errno); }
         return static_cast<std::uint64_t>(end);
+    }
+
+    /// The run that begins at `offset`; see ReportsHoles. By lseek(2), whose file position nobody
+    /// uses. A file system that does not know its holes has none.
+    file_run run_at(std::uint64_t offset) const noexcept {
+        constexpr std::uint64_t last = std::numeric_limits<std::int64_t>::max();
+        const auto here = static_cast<off_t>(offset);
+        const off_t data = ::lseek(fd_, here, SEEK_DATA);
+        // ENXIO: no data from here to the end of the file, or past it.
+        if (data < 0) { return {errno == ENXIO, last - offset}; }
+        if (data > here) { return {true, static_cast<std::uint64_t>(data - here)}; }
+        const off_t hole = ::lseek(fd_, here, SEEK_HOLE);
+        return {false, hole > here ? static_cast<std::uint64_t>(hole - here) : last - offset};
     }
 
   private:

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <new>
@@ -88,6 +89,13 @@ class file {
     io::limits limits() const noexcept { return limits_; }
     result<std::uint64_t> size() const noexcept { return node_->content.size(); }
     file_identity identity() const noexcept { return {0, node_->inode}; }
+    /// Pages of 4 KiB that take no space are holes.
+    file_run run_at(std::uint64_t offset) const noexcept {
+        constexpr std::uint64_t last = std::numeric_limits<std::int64_t>::max();
+        const sparse_bytes& content = node_->content;
+        const std::uint64_t end = content.run_end(offset);
+        return {!content.is_allocated(offset), (end > offset ? end : last) - offset};
+    }
 
   private:
     friend class backend;
@@ -121,7 +129,7 @@ class backend {
           at_once_(!how.deferred && how.latency == 0 && how.seed == 0), servers_(how.depth) {}
     backend(const backend&) = delete;
     backend& operator=(const backend&) = delete;
-    ~backend() { GAUR_ASSERT(in_flight_ == 0); }
+    ~backend() { drain(*this); }
 
     result<file> open(const std::string& path, open_mode mode) {
         auto found = files_.find(path);
@@ -173,6 +181,9 @@ class backend {
     void reset_counters() noexcept { counters_ = {}; }
 
     // The disk, from outside: for tests.
+
+    /// The disk has so many bytes of space from here on; see options::capacity.
+    void set_capacity(std::uint64_t bytes) noexcept { options_.capacity = bytes; }
 
     bool contains(const std::string& path) const { return files_.contains(path); }
     /// The file must be there. The reference holds as long as the name or a handle does.

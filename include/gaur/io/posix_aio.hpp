@@ -96,6 +96,7 @@ class file {
     io::limits limits() const noexcept { return host_.limits(); }
     result<std::uint64_t> size() const noexcept { return host_.size(); }
     file_identity identity() const noexcept { return host_.identity(); }
+    file_run run_at(std::uint64_t offset) const noexcept { return host_.run_at(offset); }
 
   private:
     friend class backend;
@@ -125,7 +126,7 @@ class backend {
 
     backend(const backend&) = delete;
     backend& operator=(const backend&) = delete;
-    ~backend() { GAUR_ASSERT(in_flight_ == 0); }
+    ~backend() { drain(*this); }
 
     /// Errors are open(2)'s; EISDIR for a directory.
     result<file> open(const std::string& path, open_mode mode) {

@@ -113,6 +113,30 @@ class sparse_bytes {
         if (size > 0) { size_ = std::max(size_, end); }
     }
 
+    /// Whether the page of `offset` is allocated; past the end none is.
+    bool is_allocated(std::uint64_t offset) const noexcept {
+        if (offset >= size_) { return false; }
+        const slot* s = find(offset / chunk_size);
+        return s != nullptr && (s->pages >> (offset % chunk_size / page_size) & 1) != 0;
+    }
+
+    /// Where the run of pages ends that are allocated, or not, as the page of `offset` is. 0: the
+    /// hole reaches past the end of the file.
+    std::uint64_t run_end(std::uint64_t offset) const noexcept {
+        constexpr std::uint64_t leaf_bytes = slots_in_leaf * chunk_size;
+        const bool allocated = is_allocated(offset);
+        for (std::uint64_t at = align_down(offset, page_size) + page_size; at < size_;) {
+            const std::uint64_t l = at / leaf_bytes;
+            if (!allocated && (l >= leaves_.size() || leaves_[l] == nullptr)) {
+                at = (l + 1) * leaf_bytes;
+                continue;
+            }
+            if (is_allocated(at) != allocated) { return at; }
+            at += page_size;
+        }
+        return allocated ? size_ : 0;
+    }
+
     /// Bytes of new space that `allocate`, or a write, of the range would take.
     std::uint64_t missing(std::uint64_t offset, std::uint64_t size) const noexcept {
         const std::uint64_t end = offset + size;

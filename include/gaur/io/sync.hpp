@@ -32,6 +32,7 @@ class backend {
         io::limits limits() const noexcept { return host_.limits(); }
         result<std::uint64_t> size() const noexcept { return host_.size(); }
         file_identity identity() const noexcept { return host_.identity(); }
+        file_run run_at(std::uint64_t offset) const noexcept { return host_.run_at(offset); }
 
       private:
         friend class backend;

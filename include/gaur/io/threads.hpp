@@ -47,6 +47,7 @@ class file {
     io::limits limits() const noexcept { return host_.limits(); }
     result<std::uint64_t> size() const noexcept { return host_.size(); }
     file_identity identity() const noexcept { return host_.identity(); }
+    file_run run_at(std::uint64_t offset) const noexcept { return host_.run_at(offset); }
 
   private:
     friend class backend;
@@ -82,7 +83,7 @@ class backend {
     backend(const backend&) = delete;
     backend& operator=(const backend&) = delete;
     ~backend() {
-        GAUR_ASSERT(in_flight_ == 0);
+        drain(*this);
         {
             const std::lock_guard lock(mutex_);
             stopping_ = true;
@@ -173,7 +174,10 @@ class backend {
         return count;
     }
 
-    void signal() const noexcept { ::eventfd_write(event_, 1); }
+    /// Any other failure leaves the descriptor readable: its counter is full.
+    void signal() const noexcept {
+        while (::eventfd_write(event_, 1) != 0 && errno == EINTR) {}
+    }
 
     /// A worker's life.
     void work() noexcept {

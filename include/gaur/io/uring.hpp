@@ -7,43 +7,26 @@
 #include <gaur/io/host_file.hpp>
 #include <gaur/io/operation_queue.hpp>
 #include <gaur/io/system_call.hpp>
+#include <gaur/io/uring_ring.hpp>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
-#include <bitset>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <liburing.h>
 #include <memory>
 #include <new>
-#include <optional>
 #include <sched.h>
 #include <span>
 #include <string>
 #include <string_view>
 #include <sys/eventfd.h>
-#include <sys/uio.h>
 #include <unistd.h>
 #include <utility>
 
 /// Linux's io_uring, through liburing. Kernel 5.6 or later; faster from 6.1 on.
 namespace gaur::io::uring {
-
-struct options {
-    /// Operations at the kernel at once, 1 to 16384; more wait in the backend.
-    unsigned depth = 256;
-    /// All calls, make() among them, come from one thread: lets the kernel do its part of the work
-    /// inside our calls instead of interrupting us (SINGLE_ISSUER, DEFER_TASKRUN). Say false where
-    /// threads take turns, as on a strand of a pool.
-    bool single_thread = true;
-    /// A kernel thread looks for submissions, and none takes a system call: it spins on a core of
-    /// its own, and goes to sleep after `sqpoll_idle_ms` without any.
-    bool sqpoll = false;
-    unsigned sqpoll_idle_ms = 100;
-};
 
 class operation : public io::operation {
   public:
@@ -79,6 +62,7 @@ class file {
     io::limits limits() const noexcept { return host_.limits(); }
     result<std::uint64_t> size() const noexcept { return host_.size(); }
     file_identity identity() const noexcept { return host_.identity(); }
+    file_run run_at(std::uint64_t offset) const noexcept { return host_.run_at(offset); }
 
   private:
     friend class backend;
@@ -105,7 +89,7 @@ class backend {
         if (how.depth == 0 || how.depth > 16384) { return error::from_errno(EINVAL); }
         std::unique_ptr<backend> made(new (std::nothrow) backend(how.depth));
         if (made == nullptr) { return error::from_errno(ENOMEM); }
-        if (const int failed = made->start_ring(how); failed != 0) {
+        if (const int failed = made->ring_.start(how); failed != 0) {
             return error::from_errno(failed);
         }
         return made;
@@ -113,11 +97,7 @@ class backend {
 
     backend(const backend&) = delete;
     backend& operator=(const backend&) = delete;
-    ~backend() {
-        GAUR_ASSERT(in_flight_ == 0);
-        if (has_ring_) { ::io_uring_queue_exit(&ring_); }
-        if (event_ >= 0) { ::close(event_); }
-    }
+    ~backend() { drain(*this); }
 
     /// Memory that the kernel has mapped, until this goes: before the memory and the backend do.
     class registration {
@@ -130,7 +110,7 @@ class backend {
             return *this;
         }
         ~registration() {
-            if (of_ != nullptr) { static_cast<void>(of_->set_region(slot_, {})); }
+            if (of_ != nullptr && of_->adopt()) { of_->ring_.remove_region(slot_); }
         }
 
       private:
@@ -145,25 +125,17 @@ class backend {
     /// memory, or a pool of buffers; up to 16 regions of 1 GiB. Fails with ENOMEM (RLIMIT_MEMLOCK,
     /// or no region is left), EINVAL (a kernel before 5.19): all works without.
     result<registration> register_memory(std::span<std::byte> region) noexcept {
-        if (!has_regions_) {
-            const int made = ::io_uring_register_buffers_sparse(&ring_, most_regions);
-            if (made != 0) { return error::from_errno(-made); }
-            has_regions_ = true;
-        }
-        for (unsigned slot = 0; slot < most_regions; ++slot) {
-            if (!regions_[slot].empty()) { continue; }
-            const result<void> mapped = set_region(slot, region);
-            if (!mapped) { return mapped.error(); }
-            return registration(*this, slot);
-        }
-        return error::from_errno(ENOMEM);
+        if (!adopt()) { return errc::ring_of_another_thread; }
+        const result<unsigned> slot = ring_.add_region(region);
+        if (!slot) { return slot.error(); }
+        return registration(*this, *slot);
     }
 
     /// Errors are open(2)'s; EISDIR for a directory.
     result<file> open(const std::string& path, open_mode mode) {
         result<host_file> host = host_file::open(path, mode);
         if (!host) { return host.error(); }
-        const int slot = register_file(host->fd());
+        const int slot = adopt() ? ring_.add_file(host->fd()) : -1;
         return file(*std::move(host), *this, slot);
     }
 
@@ -179,11 +151,15 @@ class backend {
             op.set_outcome(refused != 0 ? refused : run_request(op.fd_, op.asks_, op.asked()));
             return submit_status::done;
         }
+        if (!adopt()) [[unlikely]] {
+            op.set_outcome(static_cast<int>(errc::ring_of_another_thread));
+            return submit_status::done;
+        }
         ++in_flight_;
         if (at_kernel_ < depth_) {
             ++at_kernel_;
             queue_entry(op);
-            if (::io_uring_sq_ready(&ring_) >= batch) { ::io_uring_submit(&ring_); }
+            if (::io_uring_sq_ready(&ring_.get()) >= batch) { ::io_uring_submit(&ring_.get()); }
         } else {
             backlog_.push(op);
         }
@@ -191,22 +167,20 @@ class backend {
     }
 
     unsigned poll() noexcept {
-        // First: what ends from here on signals anew.
-        if (event_ >= 0) {
-            eventfd_t signals = 0;
-            ::eventfd_read(event_, &signals);
-        }
+        ring_.take_signals(); // first: what ends from here on signals anew
         if (in_flight_ == 0) { return 0; }
         if (has_entries() || kernel_has_work()) { enter(0); }
         const unsigned ended = reap();
         // Else descriptor() would wait for what never started.
         if (has_entries()) { enter(0); }
+        // What the kernel has not taken or not done now signals nothing: have poll() called again.
+        if (has_entries() || kernel_has_work()) { ring_.signal(); }
         return ended;
     }
 
     unsigned wait() noexcept {
         while (in_flight_ != 0) {
-            if (has_entries() || ::io_uring_cq_ready(&ring_) == 0) { enter(1); }
+            if (has_entries() || ::io_uring_cq_ready(&ring_.get()) == 0) { enter(1); }
             if (const unsigned ended = reap(); ended != 0) { return ended; }
         }
         return 0;
@@ -219,92 +193,25 @@ class backend {
     /// kernel signals only from the first call on; without descriptors left it is the ring after
     /// all.
     int descriptor() const noexcept {
-        if (event_ < 0) {
-            const int made = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK); // perhaps there is work now
-            if (made < 0) { return ring_.ring_fd; }
-            if (::io_uring_register_eventfd(&ring_, made) != 0) {
-                ::close(made);
-                return ring_.ring_fd;
-            }
-            event_ = made;
-        }
-        return event_;
+        // Nothing of the backend changes that anybody but the kernel could see.
+        auto& self = const_cast<backend&>(*this);
+        self.adopt();
+        return self.ring_.descriptor();
     }
 
   private:
     friend uring::file;
     explicit backend(unsigned depth) noexcept : depth_(depth) {}
 
-    /// Its place in the ring's table, or -1: the table is full, or the kernel (before 5.19) has
-    /// none that may have gaps. The descriptor does as well.
-    int register_file(int fd) noexcept {
-        if (!files_.has_value()) {
-            files_.emplace();
-            const int made = ::io_uring_register_files_sparse(&ring_, most_files);
-            if (made != 0) { files_->set(); }
-        }
-        unsigned slot = 0;
-        while (slot < most_files && files_->test(slot)) { ++slot; }
-        if (slot == most_files || !set_file(slot, fd)) { return -1; }
-        files_->set(slot);
-        return static_cast<int>(slot);
-    }
     void forget_file(unsigned slot) noexcept {
-        // Where the ring keeps the file after all, its place is not used again.
-        if (set_file(slot, -1)) { files_->reset(slot); }
+        ring_.remove_file(slot, adopt());
     }
-    bool set_file(unsigned slot, int fd) noexcept {
-        return ::io_uring_register_files_update(&ring_, slot, &fd, 1) == 1;
-    }
-
-    /// 0 or an errno. Asks for what helps from best to plain, since kernels refuse with EINVAL what
-    /// they do not know.
-    int start_ring(const options& how) noexcept {
-        constexpr unsigned cooperate =
-            IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
-        constexpr unsigned defer =
-            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL;
-        constexpr std::array one_thread = {defer | IORING_SETUP_TASKRUN_FLAG, cooperate, 0U};
-        // A thread that cooperates runs completions in its own system calls only: no good where the
-        // thread that submitted is not the one that waits.
-        constexpr std::array threads = {0U + IORING_SETUP_SUBMIT_ALL, 0U};
-        constexpr std::array kernel_thread = {0U + IORING_SETUP_SQPOLL};
-        const std::span<const unsigned> best_to_plain =
-            how.sqpoll ? std::span<const unsigned>(kernel_thread)
-                       : (how.single_thread ? std::span<const unsigned>(one_thread)
-                                            : std::span<const unsigned>(threads));
-        // The kernel's thread frees the entries of a batch only after the last one, when the first
-        // may have ended already and made room for another operation.
-        const unsigned entries = how.sqpoll ? 2 * how.depth : how.depth;
-        int failed = EINVAL;
-        for (const unsigned flags : best_to_plain) {
-            io_uring_params asked{};
-            asked.flags = flags;
-            asked.sq_thread_idle = how.sqpoll_idle_ms;
-            failed = -::io_uring_queue_init_params(entries, &ring_, &asked);
-            if (failed != EINVAL) { break; }
-        }
-        if (failed != 0) { return failed; }
-        has_ring_ = true;
-        // Saves looking up the descriptor in each call. Kernels before 5.18 refuse: no matter.
-        if (how.single_thread) { ::io_uring_register_ring_fd(&ring_); }
-        return knows_opcodes() ? 0 : ENOSYS;
-    }
-
-    bool knows_opcodes() noexcept {
-        io_uring_probe* const probe = ::io_uring_get_probe_ring(&ring_);
-        if (probe == nullptr) { return false; }
-        const bool all = std::ranges::all_of(
-            std::array{IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV,
-                       IORING_OP_FSYNC, IORING_OP_FALLOCATE},
-            [&](int code) { return ::io_uring_opcode_supported(probe, code) != 0; });
-        ::io_uring_free_probe(probe);
-        return all;
-    }
+    /// False: the ring is another thread's, who has operations in flight.
+    bool adopt() noexcept { return ring_.adopt(at_kernel_ == 0); }
 
     /// Writes the ring's next entry: there is one, since no more than `depth_` are on their way.
     void queue_entry(operation& op) noexcept {
-        io_uring_sqe* const entry = ::io_uring_get_sqe(&ring_);
+        io_uring_sqe* const entry = ::io_uring_get_sqe(&ring_.get());
         GAUR_ASSERT(entry != nullptr);
         const request& what = op.asked();
         // The kernel ends larger transfers short anyhow; a power of two keeps their rest aligned.
@@ -346,47 +253,31 @@ class backend {
         op.handed_over_.store(true, std::memory_order_release);
     }
 
-    result<void> set_region(unsigned slot, std::span<std::byte> region) noexcept {
-        const iovec where{region.data(), region.size()};
-        const __u64 no_tag = 0;
-        const int taken =
-            ::io_uring_register_buffers_update_tag(&ring_, slot, &where, &no_tag, 1);
-        if (taken < 0) { return error::from_errno(-taken); }
-        regions_[slot] = region;
-        return {};
-    }
-
     /// The registered region that holds all of a plain transfer, or -1.
     int region_of(const request& what, std::size_t size) const noexcept {
-        if (!has_regions_ || what.vectors != nullptr) { return -1; }
-        const auto* const first = static_cast<const std::byte*>(what.data);
-        const auto holds = [=](std::span<std::byte> region) {
-            return !region.empty() && !std::less<>()(first, std::as_const(region).data()) &&
-                   !std::less<>()(region.data() + region.size(), first + size);
-        };
-        const auto at = std::ranges::find_if(regions_, holds);
-        return at != regions_.end() ? static_cast<int>(at - regions_.begin()) : -1;
+        return what.vectors == nullptr ? ring_.region_of(what.data, size) : -1;
     }
 
     /// So many entries wait for one system call, and no longer: a device that gets its operations
     /// one wait() at a time, all at once, stands still in between (measured: a fifth slower).
     static constexpr unsigned batch = 4;
 
-    bool has_entries() const noexcept { return ::io_uring_sq_ready(&ring_) != 0; }
+    bool has_entries() const noexcept { return ::io_uring_sq_ready(&ring_.get()) != 0; }
 
     /// Completions that the kernel makes, or moves into the ring, only when it is called.
     bool kernel_has_work() const noexcept {
-        return (IO_URING_READ_ONCE(*ring_.sq.kflags) &
+        return (IO_URING_READ_ONCE(*ring_.get().sq.kflags) &
                 (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
     }
 
     /// Takes the entries to the kernel, and waits for `completions`. Where it cannot take them now,
     /// they stay in the ring for the next call.
     void enter(unsigned completions) noexcept {
-        const int taken = completions == 0 ? ::io_uring_submit_and_get_events(&ring_)
-                                           : ::io_uring_submit_and_wait(&ring_, completions);
+        const int taken = completions == 0 ? ::io_uring_submit_and_get_events(&ring_.get())
+                                           : ::io_uring_submit_and_wait(&ring_.get(), completions);
         if (taken >= 0 || taken == -EINTR) { return; }
-        // EEXIST: another thread calls than the one of options::single_thread.
+        // EEXIST: another thread waits for operations that are in flight than the one of
+        // options::single_thread, which alone can end them.
         GAUR_ASSERT(taken == -EAGAIN || taken == -EBUSY || taken == -ENOMEM);
         if (completions != 0) { ::sched_yield(); }
     }
@@ -394,12 +285,12 @@ class backend {
     /// Ends what is in the ring now, not what callbacks add; how many.
     unsigned reap() noexcept {
         unsigned ended = 0;
-        for (unsigned left = ::io_uring_cq_ready(&ring_); left != 0; --left) {
+        for (unsigned left = ::io_uring_cq_ready(&ring_.get()); left != 0; --left) {
             io_uring_cqe* completion = nullptr;
-            if (::io_uring_peek_cqe(&ring_, &completion) != 0) { break; }
+            if (::io_uring_peek_cqe(&ring_.get(), &completion) != 0) { break; }
             auto& op = *static_cast<operation*>(::io_uring_cqe_get_data(completion));
             const int moved = completion->res;
-            ::io_uring_cqe_seen(&ring_, completion);
+            ::io_uring_cqe_seen(&ring_.get(), completion);
             const bool handed_over = op.handed_over_.load(std::memory_order_acquire);
             GAUR_ASSERT(handed_over);
             const int outcome = outcome_of(op, moved);
@@ -436,18 +327,11 @@ class backend {
         return has_other_way ? run_request(op.fd_, op.asks_, what) : failed;
     }
 
-    mutable ::io_uring ring_{}; // liburing takes no const ring to register an eventfd
-    mutable int event_ = -1;    // from the first descriptor() on
-    bool has_ring_ = false;
+    ring ring_;
     unsigned depth_;
     unsigned at_kernel_ = 0; ///< in the ring or at the kernel
     unsigned in_flight_ = 0; ///< and in the backlog
     operation_queue<operation> backlog_;
-    static constexpr unsigned most_regions = 16;
-    std::array<std::span<std::byte>, most_regions> regions_;
-    bool has_regions_ = false;
-    static constexpr unsigned most_files = 64;
-    std::optional<std::bitset<most_files>> files_; ///< places taken; from the first open() on
 };
 
 inline file::~file() {

@@ -32,7 +32,9 @@ struct commit_figures {
 ///   2. L2 entries and L1 entries; barrier
 ///
 /// A step with nothing to write needs no barrier. After a crash at any point the refcounts on disk
-/// are never below the references on disk. Kept from epoch to epoch for its memory.
+/// are never below the references on disk. If a step fails, what it and the steps behind it were to
+/// write is dirty again (`ended`), and the next epoch writes it, whatever of it has reached the
+/// disk: the steps before it are durable. Kept from epoch to epoch for its memory.
 template <class Shard>
 class epoch {
   public:
@@ -41,10 +43,18 @@ class epoch {
     /// refcounts are stale.
     void cut(metadata<Shard>& m, refcounts<Shard>& counts, mappings<Shard>& maps,
              header_sector& header, bool data_written, bool with_counts) {
+        durable_ = 0;
+        is_lost_ = false;
+        moved_from_.reset();
         if (with_counts) { cut_counts(m, counts, header); }
-        if (header.take_changed()) { counts_.add({0}, header.bytes()); }
+        header_taken_ = header.take_changed();
+        if (header_taken_) { counts_.add({0}, header.bytes()); }
         m.slices.for_each_dirty(cache::slice_kind::mapping, [&](cache::slice& s) {
-            add_dirty(m, s.is_fresh() ? counts_ : mappings_, s);
+            if (s.is_fresh()) {
+                add_dirty(m, counts_, s, 1);
+            } else {
+                add_dirty(m, mappings_, s, 2);
+            }
         });
         maps.l1().take_dirty([&](host_offset at, std::span<const std::byte> bytes) {
             mappings_.add(at, bytes);
@@ -59,42 +69,76 @@ class epoch {
         result<void> r;
         if (!self.new_blocks_.empty()) {
             async::task<void> first =
-                step(shard, m, self.new_blocks_, async::point::flush_refcounts, figures);
+                step(shard, self, m, self.new_blocks_, async::point::flush_refcounts, figures);
             r = co_await first;
             if (!r) { co_return r; }
         }
+        self.durable_ = 1;
         const bool maps = !self.mappings_.empty();
         if (!self.counts_.empty() || (maps ? self.data_first_ : self.data_written_)) {
             async::task<void> second =
-                step(shard, m, self.counts_, async::point::flush_refcounts, figures);
+                step(shard, self, m, self.counts_, async::point::flush_refcounts, figures);
             r = co_await second;
             if (!r) { co_return r; }
         }
+        self.durable_ = 2;
         if (maps) {
             async::task<void> third =
-                step(shard, m, self.mappings_, async::point::flush_mappings, figures);
+                step(shard, self, m, self.mappings_, async::point::flush_mappings, figures);
             r = co_await third;
+            if (!r) { co_return r; }
         }
+        self.durable_ = steps;
         co_return r;
     }
 
+    /// `write` has ended. What is not durable is dirty again, beside what has changed meanwhile.
+    /// Nothing suspends in here.
+    void ended(metadata<Shard>& m, refcounts<Shard>& counts, mappings<Shard>& maps,
+               header_sector& header) {
+        m.slices.writes_ended(durable_);
+        counts.table().writes_ended(durable_ > (moved_from_ ? 0U : 1U));
+        maps.l1().writes_ended(durable_ == steps);
+        if (durable_ < 2 && header_taken_) { header.put_back_changed(); }
+        // The header on disk points to the old table, or, after a step that failed, to either.
+        if (moved_from_ && durable_ == 0) {
+            counts.put_back_old_table(*moved_from_);
+            moved_from_.reset();
+        }
+        if (durable_ < steps) { maps.put_back_data_first(data_first_); }
+        new_blocks_.clear();
+        counts_.clear();
+        mappings_.clear();
+    }
+
+    /// The refcount table that the header no longer points to once the epoch is durable.
+    const std::optional<host_range>& moved_from() const noexcept { return moved_from_; }
+    /// A barrier has failed: the host may have dropped what was written before it.
+    bool is_lost() const noexcept { return is_lost_; }
+
   private:
+    static constexpr unsigned steps = 3;
+
     void cut_counts(metadata<Shard>& m, refcounts<Shard>& counts, header_sector& header) {
         const bool moved = counts.has_moved();
         m.slices.for_each_dirty(cache::slice_kind::refcount, [&](cache::slice& s) {
-            add_dirty(m, s.is_fresh() ? new_blocks_ : counts_, s);
+            if (s.is_fresh()) {
+                add_dirty(m, new_blocks_, s, 0);
+            } else {
+                add_dirty(m, counts_, s, 1);
+            }
         });
         counts.table().take_dirty([&](host_offset at, std::span<const std::byte> bytes) {
             (moved ? new_blocks_ : counts_).add(at, bytes);
         });
         if (moved) {
             header.follow_refcount_table(m.header);
-            const std::optional<host_range> old = counts.take_old_table();
-            m.dropped.push_back({old->first, old->count});
+            moved_from_ = counts.take_old_table();
         }
     }
 
-    static void add_dirty(metadata<Shard>& m, cache::write_set& set, cache::slice& s) {
+    static void add_dirty(metadata<Shard>& m, cache::write_set& set, cache::slice& s,
+                          unsigned step) {
         constexpr std::size_t sector = cache::slice_cache<Shard>::sector;
         // Where the host's blocks are larger than a sector, whole blocks: nothing to read back.
         const std::size_t block = std::clamp<std::size_t>(m.file.limits().offset_alignment, sector,
@@ -105,12 +149,13 @@ class epoch {
                 set.add(s.at() + from, {s.data() + from, block});
             }
         }
-        m.slices.begin_write(s);
+        m.slices.begin_write(s, step);
     }
 
     /// Writes one step and waits until it is durable.
-    static async::task<void> step(Shard& shard, metadata<Shard>& m, cache::write_set& set,
-                                  async::point where, commit_figures& figures) {
+    static async::task<void> step(Shard& shard, epoch& self, metadata<Shard>& m,
+                                  cache::write_set& set, async::point where,
+                                  commit_figures& figures) {
         async::probe_here here(shard.probe(), where, set.size_bytes());
         result<void> r = co_await here;
         if (!r) { co_return r; }
@@ -118,12 +163,13 @@ class epoch {
         async::task<void> writing = cache::write_set::write(shard, m.file, set);
         r = co_await writing;
         if (!r) { co_return r; }
-        async::task<void> flushing = barrier(shard, m, figures);
+        async::task<void> flushing = barrier(shard, self, m, figures);
         r = co_await flushing;
         co_return r;
     }
 
-    static async::task<void> barrier(Shard& shard, metadata<Shard>& m, commit_figures& figures) {
+    static async::task<void> barrier(Shard& shard, epoch& self, metadata<Shard>& m,
+                                     commit_figures& figures) {
         async::probe_here here(shard.probe(), async::point::flush_to_disk, figures.barriers);
         result<void> r = co_await here;
         if (!r || !m.flushes) { co_return r; }
@@ -133,14 +179,19 @@ class epoch {
         async::await_io flushing(shard, m.file, what);
         r = co_await flushing;
         if (r && end) { m.durable_end = std::max(m.durable_end, {*end}); }
+        self.is_lost_ = !r;
         co_return r;
     }
 
     cache::write_set new_blocks_;
     cache::write_set counts_;
     cache::write_set mappings_;
+    std::optional<host_range> moved_from_;
+    unsigned durable_ = 0; // steps
+    bool header_taken_ = false;
     bool data_first_ = false;
     bool data_written_ = false;
+    bool is_lost_ = false;
 };
 
 } // namespace gaur::qcow2

@@ -3,6 +3,7 @@
 
 #include <gaur/cache/group_commit.hpp>
 #include <gaur/device/format.hpp>
+#include <gaur/qcow2/corrupt_mark.hpp>
 #include <gaur/qcow2/epoch.hpp>
 #include <gaur/qcow2/grow_ahead.hpp>
 #include <gaur/qcow2/header_sector.hpp>
@@ -35,7 +36,8 @@ using damage_function = std::function<void(error why)>;
 /// A commit lowers what earlier epochs let go, cuts an epoch out of memory and writes it
 /// (`qcow2::epoch`). Only when that is durable may what its entries referred to before lose its
 /// references: in memory, to ride with a later epoch, and only once no request can still use it. So
-/// clusters may leak in a crash, and nothing can be lost.
+/// clusters may leak in a crash, and nothing can be lost. A commit that fails before its barrier,
+/// for want of space say, loses nothing: all of it stays in memory for the next one.
 template <class Shard>
 class format {
   public:
@@ -154,7 +156,7 @@ class format {
     /// Whether I/O is in flight that belongs to no request.
     bool is_busy() const noexcept {
         return commit_.is_running() || grower_.is_running() || m_->slices.is_loading() ||
-               mark_.running;
+               mark_.is_running();
     }
 
     /// A writer must clear the autoclear bits of what it does not keep up to date, before it writes
@@ -164,8 +166,10 @@ class format {
         return commit_once(shard_, *this);
     }
 
-    /// `call` runs on the executor, once, when the image turns out to be damaged.
+    /// `call` runs on the executor, once, when the image turns out to be damaged, if the image is
+    /// still there then. It may destroy the image.
     void on_damage(damage_function call) noexcept { on_damage_ = std::move(call); }
+    void forget_callbacks() noexcept { on_damage_ = nullptr; }
 
     /// Called when such I/O has ended; for whoever waits to take the format apart.
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
@@ -173,10 +177,15 @@ class format {
         on_idle_context_ = context;
     }
 
-    // For group_commit.
+    // For group_commit and corrupt_mark.
 
     const typename Shard::executor_type& executor() const noexcept { return shard_.executor(); }
     async::task<void> write_epoch() { return commit_epoch(shard_, *this); }
+    void tell_damage() noexcept {
+        const damage_function call = std::exchange(on_damage_, nullptr);
+        if (call) { call(*damage_); }
+    }
+    async::task<void> write_mark() { return commit_once(shard_, *this); }
     async::frame_pool& frames() noexcept { return shard_.frames(); }
     void epochs_idle() noexcept {
         if (on_idle_ != nullptr) { on_idle_(on_idle_context_); }
@@ -191,27 +200,6 @@ class format {
         std::vector<dropped_run> runs;
     };
 
-    /// Writes down that the image is damaged, from the executor's floor.
-    struct mark : exec::work {
-        explicit mark(format& f) noexcept : exec::work(&on_run), of(f) {}
-        static void on_run(exec::work& w) noexcept {
-            auto& self = static_cast<mark&>(w);
-            format& f = self.of;
-            if (f.on_damage_) { f.on_damage_(*f.damage_); }
-            self.writing = commit_once(f.shard_, f);
-            if (self.writing.start({&on_end, &self})) { on_end(&self); }
-        }
-        static void on_end(void* self) noexcept {
-            auto& m = *static_cast<mark*>(self);
-            static_cast<void>(m.writing.take());
-            m.running = false;
-            m.of.epochs_idle();
-        }
-        format& of;
-        async::task<void> writing;
-        bool running = false;
-    };
-
     /// A table entry that cannot be, or would have the image harm itself: no guest writes to the
     /// image any more, and it is marked as corrupt, on disk (specification, "Header",
     /// incompatible_features; version 2 has no such mark) and to the program.
@@ -224,8 +212,7 @@ class format {
             f.header_sector_.set_incompatible(h, h.incompatible_features |
                                                      layout::incompatible::corrupt);
         }
-        f.mark_.running = true;
-        f.shard_.executor().post(f.mark_);
+        f.mark_.start();
     }
 
     static void on_background_idle(void* self) noexcept {
@@ -274,20 +261,36 @@ class format {
         if (!r) { co_return r; }
 
         // Nothing suspends while the epoch is cut out of what is in memory.
-        self.cut_epoch();
+        const bool data_written = self.cut_epoch();
         std::vector<dropped_run> dropped = std::exchange(self.m_->dropped, {});
-        const track::quarantine::generation last =
-            dropped.empty() ? 0 : self.quarantine_.close();
+        const bool drops = !dropped.empty() || self.epoch_.moved_from();
+        const track::quarantine::generation last = drops ? self.quarantine_.close() : 0;
 
         async::task<void> writing =
             epoch<Shard>::write(shard, self.epoch_, *self.m_, self.figures_);
         r = co_await writing;
-        self.m_->slices.writes_ended(r.has_value());
-        if (r && !dropped.empty()) { self.released_later_.push_back({last, std::move(dropped)}); }
+        self.end_epoch(r, data_written, {last, std::move(dropped)});
         co_return r;
     }
 
-    void cut_epoch() {
+    /// An epoch has been written, or has failed: then everything that it has not made durable waits
+    /// for the next one, and what it dropped keeps its references until that is durable.
+    void end_epoch(result<void> written, bool data_written, batch dropped) {
+        epoch_.ended(*m_, refcounts_, mappings_, header_sector_);
+        if (const std::optional<host_range>& old = epoch_.moved_from()) {
+            dropped.runs.push_back({old->first, old->count});
+        }
+        if (written) {
+            if (!dropped.runs.empty()) { released_later_.push_back(std::move(dropped)); }
+            return;
+        }
+        if (epoch_.is_lost()) { commit_.fail(written.error()); }
+        data_written_ = data_written_ || data_written;
+        m_->dropped.insert(m_->dropped.end(), dropped.runs.begin(), dropped.runs.end());
+    }
+
+    /// Whether guest data waits for it.
+    bool cut_epoch() {
         layout::header& h = m_->header;
         const bool maps = mappings_.l1().is_dirty() ||
                           m_->slices.has_dirty(cache::slice_kind::mapping);
@@ -298,8 +301,9 @@ class format {
         // With lazy refcounts the dirty bit says that they are stale, so they may wait for the
         // close.
         const bool with_counts = !h.is_dirty() || closing_ || must_commit();
-        epoch_.cut(*m_, refcounts_, mappings_, header_sector_,
-                   std::exchange(data_written_, false), with_counts);
+        const bool data_written = std::exchange(data_written_, false);
+        epoch_.cut(*m_, refcounts_, mappings_, header_sector_, data_written, with_counts);
+        return data_written;
     }
 
     /// Lowers the refcounts of what was dropped in epochs that are durable, and that no request can
@@ -394,7 +398,7 @@ class format {
     bool writable_;
     std::optional<error> damage_;
     damage_function on_damage_;
-    mark mark_;
+    corrupt_mark<format> mark_;
     bool closing_ = false;
     bool data_written_ = false;
     cache::group_commit<format> commit_;

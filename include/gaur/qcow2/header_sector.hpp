@@ -29,6 +29,8 @@ class header_sector {
     std::span<const std::byte> bytes() const noexcept { return bytes_; }
     /// Whether it has changed since the last call.
     bool take_changed() noexcept { return std::exchange(changed_, false); }
+    /// The commit that was to write it has failed: it is to be written again.
+    void put_back_changed() noexcept { changed_ = true; }
 
     void set_incompatible(layout::header& h, std::uint64_t features) noexcept {
         h.incompatible_features = features;

@@ -27,6 +27,8 @@ class mappings {
 
     /// Data has to be durable before a mapping that was linked since the last call.
     bool take_data_first() noexcept { return std::exchange(data_first_, false); }
+    /// The commit that took `data_first` has failed.
+    void put_back_data_first(bool data_first) noexcept { data_first_ = data_first_ || data_first; }
 
     /// Where all of it lies, as most of what is asked does: one run of data, its entries in memory
     /// and nothing wrong about them; `ours`: and no snapshot's too. Else nothing: `locate` and
@@ -54,10 +56,7 @@ class mappings {
         if (ok && table.is_allocated()) { return locate_in(table, at, n); }
         device::located answer;
         answer.status = ok;
-        if (ok) {
-            const std::uint64_t reach = m_.tables.l1_reach();
-            answer.what.size = std::min(n, reach - (at.value & (reach - 1)));
-        }
+        if (ok) { answer.what.size = without_table(at, n); }
         return answer;
     }
 
@@ -82,8 +81,14 @@ class mappings {
         if (!here.status || here.first) { return plan; }
         if (here.what.in_place) {
             plan.in_place = here.what;
+            return plan;
+        }
+        const result<cluster_count> run =
+            count_not_in_place(table, at, std::min(n, slice_left(at)));
+        if (run) {
+            plan.new_clusters = *run;
         } else {
-            plan.new_clusters = count_not_in_place(table, at, std::min(n, slice_left(at)));
+            plan.status = run.error();
         }
         return plan;
     }
@@ -172,6 +177,16 @@ class mappings {
         answer.what.in_place = answer.what.in_place && table.copied();
         return answer;
     }
+    /// Bytes from `at` on, at most `n`, that no L2 table maps; the first L1 entry has been seen.
+    std::uint64_t without_table(guest_offset at, std::uint64_t n) const noexcept {
+        const std::uint64_t reach = m_.tables.l1_reach();
+        std::uint64_t size = reach - (at.value & (reach - 1));
+        for (std::uint64_t next = m_.tables.l1_index(at) + 1;
+             size < n && next < l1_.entries() && l1_.get(next) == 0; ++next) {
+            size += reach;
+        }
+        return std::min(size, n);
+    }
     result<void> check(layout::l1_entry table, guest_offset at) const noexcept {
         if (table.raw == 0) { return {}; }
         if (table.table() >= m_.used_end) { return {errc::l1_entry, at.value}; }
@@ -258,21 +273,37 @@ class mappings {
         return {};
     }
 
-    cluster_count count_not_in_place(layout::l1_entry table, guest_offset at,
-                                     std::uint64_t n) noexcept {
+    /// Clusters from `at` on that need new host clusters: 1 or more. Fails if an entry among them,
+    /// or the first one behind them, is damaged: before a cluster is taken, since that might lie
+    /// where such an entry points.
+    result<cluster_count> count_not_in_place(layout::l1_entry table, guest_offset at,
+                                             std::uint64_t n) noexcept {
+        const cluster_geometry g = m_.tables.clusters;
         const cache::slice& s = *m_.slices.find(slice_at(table, at));
-        const std::uint64_t most = m_.tables.clusters.touched(at, n).count.value;
+        const guest_range touched = g.touched(at, n);
         std::size_t from = entry_at(at);
-        std::uint64_t count = 1;
-        for (; count < most; ++count) {
-            from += 8;
+        std::uint64_t count = 0;
+        for (; count < touched.count.value; ++count, from += 8) {
             const layout::l2_entry e = entry(s, from);
-            if (e.kind() == layout::cluster_kind::normal && e.copied()) { break; }
-            if (e.raw != 0 && !layout::check(e, m_.header.version, m_.tables.clusters.bits, at)) {
-                break; // its error belongs to the piece that begins there
-            }
+            if (e.raw == 0) { continue; }
+            const result<void> ok =
+                check_replaced(e, g.offset_of(touched.first + cluster_count{count}));
+            if (!ok) { return ok.error(); }
+            if (count > 0 && e.kind() == layout::cluster_kind::normal && e.copied()) { break; }
         }
-        return {count};
+        return cluster_count{count};
+    }
+
+    /// Whether the references of the entry of the cluster at `at` may be dropped.
+    result<void> check_replaced(layout::l2_entry e, guest_offset at) const noexcept {
+        device::extent unused;
+        const result<void> ok = describe(e, at, 0, unused);
+        if (!ok) { return ok; }
+        // It reads as zeroes wherever its cluster lies, but only one in the file can be dropped.
+        if (e.kind() == layout::cluster_kind::zero_allocated && e.host() >= m_.used_end) {
+            return {errc::l2_past_end, at.value};
+        }
+        return {};
     }
 
     /// The entry is about to be overwritten: its references are gone.

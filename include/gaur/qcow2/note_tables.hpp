@@ -6,6 +6,7 @@
 #include <gaur/base/buffer.hpp>
 #include <gaur/base/bytes.hpp>
 #include <gaur/base/error.hpp>
+#include <gaur/base/growth.hpp>
 #include <gaur/base/units.hpp>
 #include <gaur/cache/resident_table.hpp>
 #include <gaur/qcow2/layout/bitmap.hpp>
@@ -136,6 +137,7 @@ async::task<void> note_snapshot_tables(Shard& shard, metadata<Shard>& m,
     constexpr std::size_t step = buffer_pool::alignment; // so that no direct read is copied
     const cluster_geometry g = m.tables.clusters;
     std::vector<host_range> runs;
+    if (!try_reserve(runs, all.size())) { co_return error::from_errno(ENOMEM); }
     for (const layout::snapshot& s : all) {
         // Of one that claims too much, what is in the file.
         const host_offset at = s.l1_table_offset;
@@ -157,7 +159,7 @@ async::task<void> note_snapshot_tables(Shard& shard, metadata<Shard>& m,
     const buffer room = shard.buffers().take(wanted);
     if (!room.has_value()) { co_return error::from_errno(ENOMEM); }
     std::vector<std::span<std::byte>> read; // the tables in `room`
-    read.reserve(at_once);
+    if (!try_reserve(read, at_once)) { co_return error::from_errno(ENOMEM); }
     for (std::size_t n = 0; n < found->size();) {
         async::io_group<Shard> reads(shard);
         read.clear();
@@ -198,6 +200,11 @@ async::task<void> note_bitmap_tables(Shard& shard, metadata<Shard>& m, std::uint
         shard.buffers().take(static_cast<std::size_t>(std::min(end - at, step)));
     if (!room.has_value()) { co_return error::from_errno(ENOMEM); }
     std::vector<host_range> runs;
+    const std::uint64_t most =
+        std::min<std::uint64_t>(named.count, (end - at) / bitmap::fixed_bytes);
+    if (!try_reserve(runs, static_cast<std::size_t>(most))) {
+        co_return error::from_errno(ENOMEM);
+    }
     std::uint64_t read_from = 0; // what is in memory
     std::uint64_t read_to = 0;
     for (std::uint32_t n = 0; n < named.count && bitmap::fixed_bytes <= end - at; ++n) {

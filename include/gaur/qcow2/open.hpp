@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/base/growth.hpp>
 #include <gaur/device/engine.hpp>
 #include <gaur/io/file_lock.hpp>
 #include <gaur/qcow2/file_name.hpp>
@@ -14,6 +15,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -50,6 +53,9 @@ struct open_options {
     inflate_function inflate = nullptr; ///< for compressed clusters: &qcow2::zlib_inflate
     /// Whom else the image and its backing files are shared with, QEMU among them; see io::locking.
     io::locking locking = io::locking::on;
+    /// For so long each file is tried again while another process holds it; the thread that opens
+    /// is blocked meanwhile, and with it its loop. 0: once.
+    std::chrono::milliseconds lock_wait = io::usual_lock_wait;
     /// Where it is not null and the open fails: the file of the chain that was the matter.
     std::string* failed_path = nullptr;
     /// Where it is not null: the format that is said of that file, for
@@ -63,7 +69,8 @@ namespace detail {
 template <class Shard>
 async::task<std::vector<std::byte>> read_bytes(Shard& shard, typename Shard::file& file,
                                                host_offset at, std::size_t size) {
-    std::vector<std::byte> bytes(size);
+    std::vector<std::byte> bytes;
+    if (!try_resize(bytes, size)) { co_return error::from_errno(ENOMEM); }
     const io::request what = io::request::read(at.value, bytes);
     async::await_io reading(shard, file, what);
     result<void> r = co_await reading;
@@ -124,7 +131,7 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
     if (!lock) { co_return lock.error(); }
     result<backend_file> opened =
-        io.open(path, {options.write, false, false, options.direct, *lock});
+        io.open(path, {options.write, false, false, options.direct, *lock, options.lock_wait});
     if (!opened) { co_return opened.error(); }
 
     // The tables are read through a file of their own, since the metadata that will hold the file
@@ -207,11 +214,12 @@ async::task<std::unique_ptr<layer<Shard>>> load_backing_file(Shard& shard,
     const result<io::file_lock> lock = io::lock_for(options.locking, false);
     if (!lock) { co_return lock.error(); }
     result<typename Shard::backend_type::file> file =
-        io.open(path, {false, false, false, options.direct, *lock});
+        io.open(path, {false, false, false, options.direct, *lock, options.lock_wait});
     if (!file) { co_return file.error(); }
     const result<std::uint64_t> size = file->size();
     if (!size) { co_return size.error(); }
-    auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file), *size, false);
+    auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file),
+                                                   raw::disk_size(*size), false);
     co_return std::make_unique<layer<Shard>>(std::move(raw));
 }
 

@@ -4,6 +4,7 @@
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
 #include <gaur/base/buffer.hpp>
+#include <gaur/base/growth.hpp>
 #include <gaur/base/units.hpp>
 #include <gaur/qcow2/deadline.hpp>
 
@@ -59,6 +60,9 @@ async::task<void> read_tables(Shard& shard, typename Shard::file& file, std::siz
     if (!room.has_value()) { co_return error::from_errno(ENOMEM); }
     std::vector<piece_to_read> pieces;
     std::vector<std::size_t> numbers;
+    if (!try_reserve(pieces, at_once) || !try_reserve(numbers, at_once)) {
+        co_return error::from_errno(ENOMEM);
+    }
     for (std::size_t n = 0; n < count;) {
         const result<void> in_time = until.ask();
         if (!in_time) { co_return in_time; }

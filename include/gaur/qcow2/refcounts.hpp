@@ -2,8 +2,10 @@
 #pragma once
 
 #include <gaur/cache/resident_table.hpp>
-#include <gaur/qcow2/alloc/cluster_allocator.hpp>
-#include <gaur/qcow2/alloc/windows.hpp>
+#include <gaur/qcow2/alloc/best_fit.hpp>
+#include <gaur/qcow2/alloc/placement.hpp>
+#include <gaur/qcow2/alloc/stream_ends.hpp>
+#include <gaur/qcow2/alloc/stream_windows.hpp>
 #include <gaur/qcow2/metadata.hpp>
 
 #include <algorithm>
@@ -18,11 +20,19 @@ struct allocation_figures {
     std::uint64_t runs = 0; ///< times a cluster did not follow the one before it, in guest and host
 };
 
+/// Which placement the images of a shard have. To be specialised for a shard of one's own.
+template <class Shard>
+struct placement_of {
+    using type = alloc::stream_windows<alloc::best_fit>;
+};
+
 /// The refcounts of one image: which host clusters are free, taking them, and growing the refcount
 /// table and its blocks (specification, "Refcount table" and "Refcount blocks"). Answers from
-/// memory, changes memory only; a commit makes it durable.
-template <class Shard>
+/// memory, changes memory only; a commit makes it durable. `Placement` chooses the clusters.
+template <class Shard, class Placement = typename placement_of<Shard>::type>
 class refcounts {
+    static_assert(alloc::check_placement<Placement>());
+
   public:
     /// `ahead`: clusters that are counted before anybody asked for them.
     refcounts(metadata<Shard>& m, cache::resident_table table, cluster_count ahead)
@@ -35,43 +45,35 @@ class refcounts {
     /// The table has moved since the last commit: the header must follow once it is durable.
     bool has_moved() const noexcept { return old_table_.has_value(); }
     std::optional<host_range> take_old_table() noexcept { return std::exchange(old_table_, {}); }
+    /// The commit that took `old` failed before its header: on disk the table is still there. If
+    /// it has moved again meanwhile, no header ever pointed to where it was in between.
+    void put_back_old_table(host_range old) {
+        if (old_table_) { m_.dropped.push_back({old_table_->first, old_table_->count}); }
+        old_table_ = old;
+    }
 
     /// From 1 to `count` neighbouring clusters, refcount 1, for the guest's from `at` on, or for a
-    /// table. They come out of a window, a run whose refcounts were raised when its first cluster
-    /// was taken: so most commits find no refcount to write, and need no barrier before the
-    /// mappings.
+    /// table.
     device::grant take(cluster_count count, std::optional<guest_cluster> at = {}) noexcept {
+        alloc::request what{count, count, at, {}};
+        if (at) { what.after = ends_.find(*at); }
         device::grant g;
-        alloc::window* w = &windows_.for_write(at);
-        while (w->left.count < count) {
-            const alloc::answer found =
-                allocator_.take(*this, count - w->left.count, ahead_);
-            if (const auto* more = std::get_if<alloc::grant>(&found)) {
-                if (add_to_window(*w, {more->first, more->count})) { continue; }
-                // What is left of the old run goes first.
-                g = take_from(*w, w->left.count, at);
-                add_to_window(*w, {more->first, more->count});
-                return g;
-            }
-            const auto* missing = std::get_if<alloc::missing_block>(&found);
-            if (missing != nullptr && !missing->exists) {
+        for (;;) {
+            const alloc::answer found = placement_.take(*this, what);
+            if (const auto* run = std::get_if<alloc::grant>(&found)) { return granted(*run, what); }
+            if (const auto* missing = std::get_if<alloc::missing_block>(&found)) {
+                if (missing->exists) {
+                    g.missing = m_.want_slice(missing->slice, cache::slice_kind::refcount);
+                    return g;
+                }
                 g.status = add_block(missing->index);
                 if (g.status) { continue; }
                 return g;
             }
-            // Rather fewer than to wait, or to fail.
-            if (!w->left.empty()) { return take_from(*w, w->left.count, at); }
-            if (missing != nullptr) {
-                g.missing = m_.want_slice(missing->slice, cache::slice_kind::refcount);
-                return g;
-            }
-            w = windows_.last();
-            if (w != nullptr) { return take_from(*w, std::min(count, w->left.count), at); }
             const auto* why = std::get_if<error>(&found);
             g.status = why != nullptr ? result<void>(*why) : result<void>(errc::image_full);
             return g;
         }
-        return take_from(*w, count, at);
     }
 
     /// One reference to `c` less. Asks for its slice where that is not in memory.
@@ -101,14 +103,18 @@ class refcounts {
         if (count == 1) {
             m_.slices.forget(at, m_.tables.cluster_size());
             m_.table_places.remove(c);
-            allocator_.freed(c);
+            placement_.freed(c);
             static_cast<void>(m_.shard.probe().hit(async::point::cluster_free, at.value));
         }
         return {};
     }
 
-    // For the allocator.
+    // For the placement: a RefcountView.
 
+    cluster_count ahead() const noexcept { return ahead_; }
+    host_cluster used_end() const noexcept {
+        return m_.tables.clusters.cluster_of(m_.used_end);
+    }
     alloc::slice_answer slice_of(host_cluster c) noexcept {
         const host_cluster end{m_.host_end.value >> m_.tables.clusters.bits};
         if (c >= end) { return m_.no_space(); }
@@ -135,62 +141,56 @@ class refcounts {
                                          std::min(per_slice, (end - first).value))};
     }
 
+    alloc::grant take_free(host_range run) noexcept {
+        const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.zeroes_from();
+        mark_taken(run);
+        m_.used_end = std::max(m_.used_end, m_.tables.clusters.offset_of(run.end()));
+        // Early: while the host extends the file, it may let nobody read.
+        prefetch_counts(run.end() + cluster_count{4 * ahead_.value});
+        return {run.first, run.count, pristine};
+    }
+
+    /// Raises no more clusters in advance: calls `give_back(host_range)` for each run that was.
+    template <class F>
+    void end_windows(F give_back) noexcept {
+        ahead_ = {};
+        placement_.release([this, &give_back](const alloc::grant& left) {
+            const host_range unused{left.first, left.count};
+            const bool at_end = m_.tables.clusters.offset_of(unused.end()) == m_.used_end;
+            if (left.pristine && at_end) {
+                m_.used_end = m_.tables.clusters.offset_of(unused.first);
+            }
+            give_back(unused);
+        });
+    }
+
+  private:
+    /// What the placement has granted, as the engine has it.
+    device::grant granted(const alloc::grant& run, const alloc::request& what) noexcept {
+        GAUR_ASSERT(run.count.value > 0 && run.count <= what.count);
+        device::grant g;
+        const host_offset at = m_.tables.clusters.offset_of(run.first);
+        if (m_.table_places.meets({run.first, run.count})) {
+            // A refcount of 0 where a table lies: the image was damaged before.
+            g.status = m_.damaged_at(at);
+            return g;
+        }
+        g.first = run.first;
+        g.count = run.count;
+        g.pristine = run.pristine;
+        if (what.at) {
+            figures_.clusters += run.count.value;
+            figures_.runs += what.after == run.first ? 0 : 1;
+            ends_.note(*what.at, *what.at + run.count, run.first + run.count);
+        }
+        static_cast<void>(m_.shard.probe().hit(async::point::cluster_alloc, at.value));
+        return g;
+    }
+
     void mark_taken(host_range range) noexcept {
         for (host_cluster c = range.first; c < range.end(); c = c + cluster_count{1}) {
             set(c, 1);
         }
-    }
-
-    /// No longer holds clusters for those who may come: calls `give_back(host_range)` for each run.
-    template <class F>
-    void end_windows(F give_back) noexcept {
-        ahead_ = {};
-        while (alloc::window* w = windows_.last()) {
-            const host_range unused = std::exchange(w->left, {});
-            const bool at_end = m_.tables.clusters.offset_of(unused.end()) == m_.used_end;
-            if (w->pristine && at_end) {
-                m_.used_end = m_.tables.clusters.offset_of(unused.first);
-            }
-            give_back(unused);
-        }
-    }
-
-  private:
-    /// False where the run is no part of what is left of the window.
-    bool add_to_window(alloc::window& w, host_range run) noexcept {
-        const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.zeroes_from();
-        if (!w.left.empty() && (w.left.end() != run.first || w.pristine != pristine)) {
-            return false;
-        }
-        w.left = {w.left.empty() ? run.first : w.left.first, w.left.count + run.count};
-        w.pristine = pristine;
-        m_.used_end = std::max(m_.used_end, m_.tables.clusters.offset_of(run.end()));
-        // Early: while the host extends the file, it may let nobody read.
-        prefetch_counts(run.end() + cluster_count{4 * ahead_.value});
-        return true;
-    }
-
-    device::grant take_from(alloc::window& w, cluster_count count,
-                            std::optional<guest_cluster> at) noexcept {
-        device::grant g;
-        if (m_.table_places.meets({w.left.first, count})) {
-            // A refcount of 0 where a table lies: the image was damaged before.
-            g.status = m_.damaged_at(m_.tables.clusters.offset_of(w.left.first));
-            return g;
-        }
-        g.first = w.left.first;
-        g.count = count;
-        g.pristine = w.pristine;
-        w.left = {w.left.first + count, w.left.count - count};
-        if (at) {
-            figures_.clusters += count.value;
-            figures_.runs += w.next == at && w.taken_to == g.first ? 0 : 1;
-            w.taken_to = g.first + count;
-            windows_.taken(w, *at, *at + count);
-        }
-        static_cast<void>(m_.shard.probe().hit(
-            async::point::cluster_alloc, m_.tables.clusters.offset_of(g.first).value));
-        return g;
     }
 
     /// Those who come to `c` shall not have to wait for its refcount, and take clusters out of
@@ -311,8 +311,8 @@ class refcounts {
     metadata<Shard>& m_;
     layout::refcount_width width_;
     cache::resident_table table_;
-    alloc::cluster_allocator allocator_;
-    alloc::windows windows_;
+    Placement placement_;
+    alloc::stream_ends ends_;
     cluster_count ahead_;
     allocation_figures figures_;
     std::optional<host_range> old_table_; // as it is on disk, until the header has followed

@@ -3,11 +3,13 @@
 
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
+#include <gaur/base/growth.hpp>
 #include <gaur/qcow2/layout/header.hpp>
 #include <gaur/qcow2/layout/limits.hpp>
 #include <gaur/qcow2/layout/snapshot.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -52,7 +54,7 @@ async::task<snapshot_table> load_snapshots(Shard& shard, typename Shard::file& f
         step = std::min(step, largest_step);
         const std::size_t had = bytes.size();
         const auto more = static_cast<std::size_t>(std::min(step, most - read_to));
-        bytes.resize(had + more);
+        if (!try_resize(bytes, had + more)) { co_return error::from_errno(ENOMEM); }
         const io::request what =
             io::request::read(at + read_to, std::span<std::byte>(bytes).subspan(had));
         async::await_io reading(shard, file, what);

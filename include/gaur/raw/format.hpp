@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gaur/async/shard.hpp>
+#include <gaur/base/units.hpp>
 #include <gaur/cache/group_commit.hpp>
 #include <gaur/device/format.hpp>
 
@@ -12,11 +13,18 @@
 
 namespace gaur::raw {
 
+/// A disk consists of sectors of 512 bytes: the size of the disk that a file of `file_size` bytes
+/// holds. What is missing of the last sector reads as zeroes, and the file gets it when it is
+/// written, not before.
+constexpr std::uint64_t disk_size(std::uint64_t file_size) noexcept {
+    return align_up(file_size, 512);
+}
+
 /// The trivial format: the file is the disk. The smallest model of device::TopFormat.
 template <class Shard>
 class format {
   public:
-    /// `size` bytes of the file are the disk.
+    /// `size` bytes of the file are the disk; what the file does not reach of them reads as zeroes.
     format(Shard& shard, typename Shard::backend_type& io, typename Shard::backend_type::file file,
            std::uint64_t size, bool writable)
         : shard_(shard), file_(io, std::move(file), shard.buffers()), size_(size),
@@ -57,6 +65,7 @@ class format {
     }
     async::task<void> close() { return flush(shard_, *this); }
     bool is_busy() const noexcept { return commit_.is_running(); }
+    void forget_callbacks() noexcept {} // it has none
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
         on_idle_ = call;
         on_idle_context_ = context;
@@ -77,10 +86,15 @@ class format {
         if (!std::exchange(self.data_written_, false)) { co_return {}; }
         async::probe_here here(shard.probe(), async::point::flush_to_disk, 0);
         result<void> r = co_await here;
-        if (!r) { co_return r; }
+        if (!r) {
+            self.data_written_ = true;
+            co_return r;
+        }
         const io::request what = io::request::flush();
         async::await_io flushing(shard, self.file_, what);
         r = co_await flushing;
+        // The host may have dropped what it could not write.
+        if (!r) { self.commit_.fail(r.error()); }
         co_return r;
     }
     static async::task<void> flush(Shard&, format& self) {

@@ -7,6 +7,7 @@
 #include <gaur/raw/format.hpp>
 
 #include <cstddef>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -30,7 +31,7 @@ struct open_options {
     /// Make the file, or empty an existing one: `size` bytes that read as zeroes. A block device
     /// keeps what it holds behind its first 4096 bytes, and its own size when it is opened again.
     bool create = false;
-    std::uint64_t size = 0;   ///< bytes, with `create`
+    std::uint64_t size = 0;   ///< bytes, with `create`; rounded up to whole sectors of 512
     /// Whom else the file is shared with, QEMU among them. A writer is alone, as a QEMU guest is
     /// with its raw disk; qemu-img and qemu-io let each other write to raw files.
     io::locking locking = io::locking::on;
@@ -40,9 +41,13 @@ struct open_options {
     /// With `create`: files that must not be emptied, those that the caller reads. The open ends
     /// with errc::target_is_read where `path` leads to one of them.
     std::vector<io::file_identity> kept = {};
+    /// For so long it is tried again while another process holds the file; the thread that opens is
+    /// blocked meanwhile, and with it its loop. 0: once.
+    std::chrono::milliseconds lock_wait = io::usual_lock_wait;
 };
 
-/// Opens the file at `path` as a disk. Errors: the host's, those of io::check_lock, and with
+/// Opens the file at `path` as a disk, its size rounded up to whole sectors of 512 bytes: see
+/// disk_size. Errors: the host's, those of io::check_lock, and with
 /// `create` errc::target_is_read, or ENOSPC if a block device is smaller than `size`: then the file
 /// is as it was.
 template <io::IoBackend B, exec::Executor Ex, async::Probe P = async::no_probe>
@@ -56,19 +61,20 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
     if (!lock) { co_return lock.error(); }
     const io::open_mode mode{
-        .write = options.write, .direct = options.direct, .lock = *lock};
+        .write = options.write, .direct = options.direct, .lock = *lock,
+        .lock_wait = options.lock_wait};
     result<typename B::file> opened =
         options.create ? device::open_target(io, path, mode, options.kept) : io.open(path, mode);
     if (!opened) { co_return opened.error(); }
-    result<std::uint64_t> size = opened->size();
-    if (!size) { co_return size.error(); }
-    if (options.create) { size = options.size; }
-    auto top = std::make_unique<format<shard_type>>(*shard, io, *std::move(opened), *size,
+    const result<std::uint64_t> file_size = opened->size();
+    if (!file_size) { co_return file_size.error(); }
+    const std::uint64_t size = disk_size(options.create ? options.size : *file_size);
+    auto top = std::make_unique<format<shard_type>>(*shard, io, *std::move(opened), size,
                                                     options.write);
     if (!options.flush) { top->leave_flushes_out(); }
     if (options.create) {
         async::task<void> emptying =
-            device::empty_file(*shard, top->file(), options.size, 0, header_bytes);
+            device::empty_file(*shard, top->file(), size, 0, header_bytes);
         result<void> r = co_await emptying;
         if (!r) { co_return r.error(); }
     }

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <iterator>
 #include <span>
+#include <string_view>
 #include <utility>
 
 namespace gaur::track {
@@ -97,6 +98,9 @@ class change
             boost::intrusive::tag<by_admission>>::is_linked();
     }
     bool has_waiters() const noexcept { return !waiters_.empty(); }
+    /// Requests that wait for it, and those that joined it. O(n): for tools.
+    std::size_t waiting() const noexcept { return waiters_.size(); }
+    std::size_t joined() const noexcept { return companions_.size(); }
 
     track::door door() const noexcept { return door_; }
     void set_door(track::door d) noexcept { door_ = d; }
@@ -107,9 +111,8 @@ class change
         for (companion& c : companions_) { use(c); }
     }
 
-    /// Companions beside it whose own writes are in flight, and whether one of them has succeeded.
+    /// Companions beside it whose own writes are in flight.
     std::uint32_t writing_beside() const noexcept { return writing_beside_; }
-    bool was_written_beside() const noexcept { return written_beside_; }
 
     /// Runs, once, when the last companion's own write has ended. Must only post.
     void on_alone(void (*call)(void*) noexcept, void* context) noexcept {
@@ -117,11 +120,10 @@ class change
         on_alone_context_ = context;
     }
 
-    /// A companion's own write has ended; it may come after the change has retired.
-    static void wrote_beside(companion& c, bool well) noexcept {
+    /// A companion's own write has ended, well or not; it may come after the change has retired.
+    static void wrote_beside(companion& c) noexcept {
         change* self = std::exchange(c.with_, nullptr);
         if (self == nullptr) { return; }
-        self->written_beside_ = self->written_beside_ || well;
         if (--self->writing_beside_ == 0 && self->on_alone_ != nullptr) {
             std::exchange(self->on_alone_, nullptr)(self->on_alone_context_);
         }
@@ -140,13 +142,13 @@ class change
     std::uint32_t queue_length_ = 0;
     std::uint32_t writing_beside_ = 0;
     track::door door_ = track::door::closed;
-    bool written_beside_ = false;
 };
 
 /// The index of the 2009 patch: none. A conflict is found by walking the list.
 template <class Change>
 class list_index {
   public:
+    static constexpr std::string_view name = "list_index";
     void insert(Change&) noexcept {}
     void erase(Change&) noexcept {}
     template <class List>
@@ -167,6 +169,7 @@ class list_index {
 template <class Change>
 class ordered_index {
   public:
+    static constexpr std::string_view name = "ordered_index";
     void insert(Change& c) noexcept { set_.insert(c); }
     void erase(Change& c) noexcept { set_.erase(set_.iterator_to(c)); }
     template <class List>
@@ -299,6 +302,11 @@ class in_flight {
 
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
+    /// Calls `use(const change&)` for each tracked change, in the order of admission. For tools.
+    template <class F>
+    void for_each(F use) const {
+        for (const change& c : admitted_) { use(c); }
+    }
     const track::figures& figures() const noexcept { return figures_; }
 
   private:
