@@ -534,6 +534,18 @@ edit(qcow2/mappings.hpp
     [==[const host_offset end = MUTANT ? host_offset{0}
                                        : m_.tables.clusters.offset_of(g.first + g.count);]==])
 
+mutant(44 "a write that fails is linked for one that joined it, over what was not zero"
+    HISTORY "gaur itself, in another form: entries without data became durable"
+    BY "failure_with_a_joined_write.what_is_not_zero_stays")
+edit(device/new_clusters.hpp
+    [==[settle(Engine& engine, new_clusters& self, result<void> written) {]==]
+    [==[settle(Engine& engine, new_clusters& self, result<void> written) {
+        if (!written && MUTANT && self.mine_.node().joined() != 0 && self.grant_.pristine) {
+            alone all_written(engine, self.mine_.node());
+            co_await all_written;
+            written = result<void>();
+        }]==])
+
 mutant(45 "a refcount table that was never written is lost when the next one takes its place"
     HISTORY "QEMU b106ad9185 and qcow2_grow_refcount_table: a table freed too early, or never"
     BY "growing_tables.a_refcount_table_that_moves_twice_in_one_epoch")
