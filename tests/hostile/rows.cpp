@@ -489,6 +489,7 @@ errc code_of(const std::string& name) {
         {"corrupt_image", errc::corrupt_image},
         {"size_unaligned", errc::size_unaligned},
         {"tables_overlap", errc::tables_overlap},
+        {"refcount_too_low", errc::refcount_too_low},
         {"extended_l2", errc::extended_l2},
         {"external_data_file", errc::external_data_file},
         {"encrypted", errc::encrypted},
@@ -578,6 +579,13 @@ std::map<std::string, std::vector<variant>> cases_of_the_readme() {
     all["tables that overlap"] = {row_of(22, "refcount_table_and_bitmaps"), row_of(50, "shared"),
                                   row_of(41, "is_the_l1_table")};
     all["bitmaps"] = {sound({})};
+    auto& uncounted = all["data behind all others with refcount 0"];
+    uncounted = {sound({})};
+    uncounted[0].damage = [](crafted_image& i, files&) {
+        const std::uint64_t at = i.take(1);
+        i.set_refcount(at / i.cluster(), 0);
+        i.set(i.entry(guest::hole), at | guest::copied);
+    };
     all["unknown header fields, extensions, compatible features"] = {
         row_of(6, "kept"), row_of(37, "kept"), row_of(11, "bit_40"),
         row_of(59, "all_that_is_unknown")};

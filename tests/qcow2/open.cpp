@@ -305,7 +305,10 @@ TEST_F(open_test, passes_on_the_hosts_errors) {
     const std::uint64_t reads = images.counters().requests(io::opcode::read);
     for (std::uint64_t nth = 1; nth <= reads; ++nth) {
         images.io.fail({.nth = nth, .code = io::opcode::read});
-        EXPECT_EQ(refusal({.write = true}), error::from_errno(EIO).message()) << nth;
+        // The last is of a refcount block: its clusters count as in use until a write needs it.
+        EXPECT_EQ(refusal({.write = true}),
+                  nth < reads ? error::from_errno(EIO).message() : std::string())
+            << nth;
         images.io.forget_rules();
     }
 }

@@ -3,6 +3,7 @@
 
 #include <gaur/device/engine.hpp>
 #include <gaur/io/file_lock.hpp>
+#include <gaur/qcow2/end_of_use.hpp>
 #include <gaur/qcow2/format.hpp>
 #include <gaur/qcow2/gate.hpp>
 #include <gaur/qcow2/layer.hpp>
@@ -162,10 +163,13 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
             note_active_tables(m->table_places, h, l1_table, count_table, *snapshots);
         if (!noted) { co_return noted.error(); }
         async::task<void> noting = note_snapshot_tables(
-            shard, *m, std::move(snapshots->entries), found->file_size, options.limits);
+            shard, *m, std::move(snapshots->entries), m->opened_end.value, options.limits);
         noted = co_await noting;
         if (!noted) { co_return noted.error(); }
-        noting = note_bitmap_tables(shard, *m, found->file_size);
+        noting = note_bitmap_tables(shard, *m, m->opened_end.value);
+        noted = co_await noting;
+        if (!noted) { co_return noted.error(); }
+        noting = find_end_of_use(shard, *m, count_table, l1_table);
         noted = co_await noting;
         if (!noted) { co_return noted.error(); }
     }

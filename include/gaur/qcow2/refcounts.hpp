@@ -122,7 +122,7 @@ class refcounts {
             return ok.error();
         }
         // It would read as zeroes there, and be written.
-        if (entry.block() >= m_.used_end) { return error(errc::refcount_entry, index * 8); }
+        if (entry.block() >= m_.written_end()) { return error(errc::refcount_entry, index * 8); }
         const std::uint64_t in_block = c.value % per_block;
         const std::uint64_t per_slice = per_slice_entries();
         const host_offset at =
@@ -147,7 +147,7 @@ class refcounts {
         while (alloc::window* w = windows_.last()) {
             const host_range unused = std::exchange(w->left, {});
             const bool at_end = m_.tables.clusters.offset_of(unused.end()) == m_.used_end;
-            if (w->pristine && at_end) {
+            if (at_end && m_.tables.clusters.offset_of(unused.first) >= m_.least_end) {
                 m_.used_end = m_.tables.clusters.offset_of(unused.first);
             }
             give_back(unused);
@@ -157,7 +157,7 @@ class refcounts {
   private:
     /// False where the run is no part of what is left of the window.
     bool add_to_window(alloc::window& w, host_range run) noexcept {
-        const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.used_end;
+        const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.written_end();
         if (!w.left.empty() && (w.left.end() != run.first || w.pristine != pristine)) {
             return false;
         }
