@@ -47,6 +47,7 @@ std::unique_ptr<disk> open_target(host& on, const convert_command& asked, const 
     how.format = asked.target_format;
     how.write = true;
     how.direct = is_direct(asked.target_cache, "cache option");
+    how.invalidate_bitmaps = asked.invalidate_bitmaps;
     auto target = open_disk(on, how);
     if (target->size() < source.size()) {
         throw failure("output file is smaller than input file");

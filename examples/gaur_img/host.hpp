@@ -27,6 +27,7 @@ struct image_options {
     bool force_share = false;          ///< even while somebody writes to it; for reading only
     bool create = false;               ///< raw: make it, or cut it to nothing
     std::uint64_t size = 0;            ///< with `create`
+    bool invalidate_bitmaps = false;   ///< qcow2, to write: give up its persistent bitmaps
     std::string ordering = "join"; ///< or "serialize": what a write does that meets another
     std::string* failed_path = nullptr; ///< where it fails: the file of the chain that did
 };

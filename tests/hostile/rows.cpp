@@ -109,8 +109,8 @@ class case_of {
         for (const auto& [name, bytes] : beside) { on_.set(name, bytes); }
         made_ = on_.io.snapshot();
         read_limit_ = 4 * on_.files_size() + (1 << 20);
-        how_ = {.references = v.policy, .without_snapshots = v.without_snapshots,
-                .inflate = &qcow2::zlib_inflate};
+        how_ = {.references = v.policy, .bitmaps = qcow2::bitmaps::invalidate,
+                .without_snapshots = v.without_snapshots, .inflate = &qcow2::zlib_inflate};
     }
 
     void run() {
@@ -490,6 +490,7 @@ errc code_of(const std::string& name) {
         {"size_unaligned", errc::size_unaligned},
         {"tables_overlap", errc::tables_overlap},
         {"refcount_too_low", errc::refcount_too_low},
+        {"bitmaps_present", errc::bitmaps_present},
         {"extended_l2", errc::extended_l2},
         {"external_data_file", errc::external_data_file},
         {"encrypted", errc::encrypted},
@@ -579,6 +580,7 @@ std::map<std::string, std::vector<variant>> cases_of_the_readme() {
     all["tables that overlap"] = {row_of(22, "refcount_table_and_bitmaps"), row_of(50, "shared"),
                                   row_of(41, "is_the_l1_table")};
     all["bitmaps"] = {sound({})};
+    all["… given up (`bitmaps::invalidate`)"] = {sound({})};
     auto& uncounted = all["data behind all others with refcount 0"];
     uncounted = {sound({})};
     uncounted[0].damage = [](crafted_image& i, files&) {
@@ -620,7 +622,10 @@ TEST(readme, says_what_is_supported) {
             stage on;
             on.set("image", image.bytes);
             for (const auto& [name, bytes] : beside) { on.set(name, bytes); }
+            const auto bitmaps = row[0] == "bitmaps" ? qcow2::bitmaps::refuse
+                                                     : qcow2::bitmaps::invalidate;
             qcow2::open_options how{.references = v.policy,
+                                    .bitmaps = bitmaps,
                                     .without_snapshots = v.without_snapshots,
                                     .inflate = &qcow2::zlib_inflate};
             auto disk = on.open(how);

@@ -213,7 +213,7 @@ class kept_tables : public ::testing::Test {
         return *std::move(opened);
     }
     image open_to_write() {
-        return open({.write = true, .count_ahead = 0,
+        return open({.write = true, .bitmaps = qcow2::bitmaps::invalidate, .count_ahead = 0,
                      .on_damage = [this](error why) { events.push_back(why); }});
     }
     static result<void> write(image& disk, std::uint64_t guest_cluster) {
@@ -328,7 +328,8 @@ TEST_F(kept_tables, nor_does_a_write_go_over_a_bitmaps_table) {
 TEST_F(kept_tables, are_read_for_writing_only) {
     const auto reads = [this](bool writing) {
         images.reset_counters();
-        const image disk = open({.write = writing});
+        const image disk =
+            open({.write = writing, .bitmaps = qcow2::bitmaps::invalidate});
         return images.counters().requests(io::opcode::read);
     };
     const std::uint64_t reading = reads(false);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <gaur/qcow2/open.hpp>
 
+#include "support/crafted_image.hpp"
 #include "support/memory_image.hpp"
 
 #include <gaur/qcow2/image.hpp>
@@ -99,6 +100,18 @@ TEST_F(open_test, every_field_that_can_be_wrong) {
         EXPECT_EQ(refusal({}), f.read_only_opens ? "" : text(f.why, f.where));
         EXPECT_EQ(images.bytes("i"), bytes) << "a refused image was written to";
     }
+}
+
+/// Whoever writes has to say that the bitmaps may go; they do before anything else is written.
+TEST_F(open_test, persistent_bitmaps) {
+    const crafted_image made;
+    images.set_bytes("i", made.bytes);
+    EXPECT_EQ(refusal({}), "");
+    EXPECT_EQ(refusal({.write = true}), text(errc::bitmaps_present, 1));
+    EXPECT_EQ(images.bytes("i"), made.bytes);
+    EXPECT_EQ(refusal({.write = true, .bitmaps = qcow2::bitmaps::invalidate}), "");
+    EXPECT_EQ(images.header("i").autoclear_features, 0U);
+    EXPECT_EQ(refusal({.write = true}), "") << "there are none any more";
 }
 
 TEST_F(open_test, truncated_header) {

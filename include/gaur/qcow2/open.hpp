@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -23,10 +24,18 @@
 
 namespace gaur::qcow2 {
 
+/// What to do about persistent dirty bitmaps, as backup tools keep them in an image, when it is
+/// opened for writing: gaur does not keep them up to date.
+enum class bitmaps : std::uint8_t {
+    refuse,     ///< an image that has some does not open: errc::bitmaps_present
+    invalidate, ///< they are given up: marked as not up to date before anything else is written
+};
+
 struct open_options {
     bool write = false;
     bool direct = false; ///< past the host's page cache (O_DIRECT)
     qcow2::gate references = {};  ///< which files that the image names are opened: none
+    qcow2::bitmaps bitmaps = qcow2::bitmaps::refuse; ///< only looked at with `write`
     std::string backing_format = {}; ///< "qcow2" or "raw", where the image does not say
     unsigned max_depth = 64;       ///< files in the chain
     layout::limits limits = {};    ///< of what each of them may claim
@@ -132,6 +141,10 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     const result<void> supported = layout::check_supported(found->header, options.write);
     if (!supported) { co_return supported.error(); }
     const layout::header& h = found->header;
+    if (const auto count = h.bitmaps().count;
+        options.write && options.bitmaps == bitmaps::refuse && count != 0) {
+        co_return error(errc::bitmaps_present, count);
+    }
 
     // A writer must not write over what belongs to snapshots. Nobody else needs them, but an image
     // whose table cannot be understood is opened by who asks for it only; by QEMU not at all.
