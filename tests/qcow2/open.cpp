@@ -134,7 +134,7 @@ TEST_F(open_test, malformed_snapshot_table) {
     EXPECT_EQ(refusal({}), text(errc::snapshot_malformed, end));
     EXPECT_EQ(refusal({.write = true}), text(errc::snapshot_malformed, end));
     images.set<std::uint32_t>("i", end + 36, 0);
-    images.set<std::uint16_t>("i", end + 14, 5000); // a name past the end of the file
+    images.set<std::uint16_t>("i", end + 14, 65535); // a name past the file's last cluster
     EXPECT_EQ(refusal({}), text(errc::snapshot_malformed, end));
 }
 

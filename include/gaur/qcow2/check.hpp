@@ -78,9 +78,9 @@ class checker {
     }
 
   private:
-    /// Bytes of a table that the file holds; past its end there are only zeroes.
+    /// Bytes of a table up to the end of the file's last cluster; behind that there is nothing.
     std::size_t in_file(host_offset at, std::uint64_t size) const noexcept {
-        const std::uint64_t end = tables_.file_size();
+        const std::uint64_t end = tables_.file_end();
         return at.value < end ? static_cast<std::size_t>(std::min(size, end - at.value)) : 0;
     }
 
