@@ -393,7 +393,9 @@ TEST_P(limits, are_held) {
         EXPECT_TRUE(is(found, GetParam().checks || writers ? refusal() : why)) << text(found);
         if (found) { EXPECT_EQ(found->check_errors, writers ? 0 : by); }
         EXPECT_TRUE(is(on.open({.limits = most}), writers ? refusal() : why));
-        EXPECT_TRUE(is(on.open({.write = true, .limits = most}), why));
+        EXPECT_TRUE(is(on.open({.write = true, .bitmaps = qcow2::bitmaps::invalidate,
+                                .limits = most}),
+                       why));
     }
 }
 INSTANTIATE_TEST_SUITE_P(hostile, limits, ::testing::ValuesIn(each_limit),
@@ -663,7 +665,8 @@ TEST(readme, says_what_the_limits_are) {
 
 class operations : public ::testing::Test {
   protected:
-    stage::image_type open(stage& on, const qcow2::open_options& how = {.write = true}) {
+    stage::image_type open(stage& on, qcow2::open_options how = {.write = true}) {
+        how.bitmaps = qcow2::bitmaps::invalidate;
         auto opened = on.open(how);
         EXPECT_TRUE(opened) << text(opened);
         return *std::move(opened);

@@ -377,3 +377,33 @@ mutant(38 "a snapshot's L2 table is free when a wrong refcount says so"
 edit(qcow2/refcounts.hpp
     [==[if (count == 1 && m_.table_places.is_kept(c)) {]==]
     [==[if (!MUTANT && count == 1 && m_.table_places.is_kept(c)) {]==])
+
+mutant(71 "a file's length is what is in use"
+    HISTORY "gaur before it asked the refcounts: 64 MiB for each writer that died"
+    BY "tail.is_cut_off_by_a_close_if_something_was_written"
+       "tail.that_something_refers_to_refuses_an_open_for_writing")
+edit(qcow2/end_of_use.hpp
+    [==[m.used_end = std::min(std::max(*counted, tables), m.opened_end);]==]
+    [==[m.used_end = MUTANT ? m.opened_end : std::min(std::max(*counted, tables), m.opened_end);]==])
+
+mutant(72 "what a dead writer has left is taken for zeroes"
+    HISTORY "what comes of cutting a file's length out of the rule for new clusters"
+    BY "tail.is_reused_in_order_and_holds_nothing_that_may_be_taken_for_zeroes")
+edit(qcow2/metadata.hpp
+    [==[return std::max(opened_end, used_end);]==]
+    [==[return MUTANT ? used_end : std::max(opened_end, used_end);]==])
+
+mutant(73 "a tail is cut off whatever refers to it"
+    HISTORY "QEMU, where it shrinks an image: it goes by the refcounts"
+    BY "tail.that_something_refers_to_refuses_an_open_for_writing"
+       "tail.that_a_snapshot_refers_to_refuses_an_open_for_writing")
+edit(qcow2/end_of_use.hpp
+    [==[if (found) { co_return error(errc::refcount_too_low, found->value); }]==]
+    [==[if (!MUTANT && found) { co_return error(errc::refcount_too_low, found->value); }]==])
+
+mutant(74 "a tail that nobody has looked through is cut off"
+    HISTORY "as 73"
+    BY "tail_of_many_tables.is_reused_but_not_cut_off")
+edit(qcow2/end_of_use.hpp
+    [==[const host_offset end = m.tail_is_free ? m.used_end : m.written_end();]==]
+    [==[const host_offset end = MUTANT || m.tail_is_free ? m.used_end : m.written_end();]==])

@@ -236,7 +236,7 @@ TEST_F(tail, begins_behind_each_table_whatever_its_refcount) {
 class tail_of_many_tables : public tail {
   protected:
     tail_of_many_tables() {
-        // 16,385 L2 tables of 4 KiB are more than 64 MiB.
+        // 16,385 L2 tables of 4 KiB are more than 64 MiB, and more than the file has.
         constexpr std::uint32_t entries = 16'385;
         const std::uint64_t l1 = made.take(entries * 8 / made.cluster() + 1);
         for (std::uint64_t i = 0; i < entries; ++i) {

@@ -124,7 +124,14 @@ class checker {
         const std::size_t size = self.in_file(at, entries * 8);
         if (!self.tables_.may_read(at, size, "the L1 table")) { co_return {}; }
         self.tables_.add_table(at, entries * 8, active ? "L1 table" : "L1 table of a snapshot");
-        if (size == 0) { co_return {}; }
+        if (size == 0) {
+            // Farther behind the end it is a fault of the reference already.
+            if (entries != 0 && at.value == self.tables_.file_end()) {
+                self.tables_.damage(1, at, "ERROR the L1 table of a snapshot at offset 0x",
+                                    hex{at.value}, " lies past the end of the file");
+            }
+            co_return {};
+        }
         const result<void> within = self.tables_.spend(size);
         if (!within) { co_return within; }
         async::task<bytes> reading = read_bytes(shard, self.file_, at, size);

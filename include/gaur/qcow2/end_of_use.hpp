@@ -35,8 +35,8 @@
 //                                  remedy is a repair
 //   nothing does                   it is reused, and cut off
 //   the L2 tables have more than   it is reused, since that is what refcount 0 means in the format,
-//   `most_mapping_bytes`, or       but not cut off. A request that meets an entry that points there
-//   cannot be read                 marks the image as damaged; a repair, which counts, cuts
+//   `most_mapping_bytes`, or than  but not cut off. A request that meets an entry that points there
+//   the file, or cannot be read    marks the image as damaged; a repair, which counts, cuts
 //
 // The clusters behind the file's end are pristine. A refcount there that is not 0 is of a writer
 // whose growth of the file was lost: nobody is given those clusters, and a repair frees them.
@@ -127,11 +127,13 @@ async::task<bool> is_tail_free(Shard& shard, metadata<Shard>& m,
         if (at.value == 0 || at >= m.opened_end) { return {}; }
         return at;
     };
+    // Tables that have no more bytes than the file, since those of a sound image lie apart.
+    const std::uint64_t most = std::min(most_mapping_bytes, m.opened_end.value);
     std::uint64_t bytes = 0;
-    for (std::size_t n = 0; n < places && bytes <= most_mapping_bytes; ++n) {
+    for (std::size_t n = 0; n < places && bytes <= most; ++n) {
         bytes += place(n) ? g.cluster_size() : 0;
     }
-    if (bytes > most_mapping_bytes) { co_return false; }
+    if (bytes > most) { co_return false; }
     bool all_read = true;
     std::optional<host_offset> found;
     auto look = [&](std::size_t, std::span<const std::byte> entries, const result<void>& status) {
