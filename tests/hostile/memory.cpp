@@ -115,7 +115,8 @@ class hostile_memory : public ::testing::Test {
         const auto found = wait(qcow2::check(io, loop.get_executor(), "image"));
         if (!found || found->check_errors != 0) { ::_exit(3); }
         for (const bool write : {false, true}) {
-            auto disk = wait(qcow2::open(io, loop.get_executor(), "image", {.write = write}));
+            auto disk = wait(qcow2::open(io, loop.get_executor(), "image",
+                                         {.write = write, .bitmaps = qcow2::bitmaps::invalidate}));
             if (!disk || !read(*disk, 0) || !wait(disk->close())) { ::_exit(4); }
         }
         ::_exit(0);
