@@ -41,6 +41,7 @@ int bench(const bench_command& asked) {
     image.write = how.write;
     image.references = !asked.no_references;
     image.force_share = asked.force_share;
+    image.invalidate_bitmaps = asked.invalidate_bitmaps;
     image.format = asked.format;
     image.ordering = asked.ordering;
 

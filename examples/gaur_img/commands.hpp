@@ -19,6 +19,7 @@ struct common_options {
 
 struct bench_command : common_options {
     bool force_share = false;
+    bool invalidate_bitmaps = false;
     bench_options how;
     std::string path;
     std::string format;
@@ -68,6 +69,7 @@ struct target_options : common_options {
 
 struct convert_command : target_options {
     bool force_share = false;
+    bool invalidate_bitmaps = false;
     std::string source;
     std::string source_format;
     std::string source_cache = "writeback";
