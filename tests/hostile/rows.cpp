@@ -302,7 +302,7 @@ class case_of {
         qcow2::open_options how = how_;
         how.write = true;
         how.grow_ahead = 1 << 20;
-        for (unsigned steps = 0; steps < 8; ++steps) {
+        for (unsigned steps = 0; steps < 5; ++steps) {
             std::vector<asked> all(4);
             stage on({.deferred = true});
             on.io.restore(made_);
