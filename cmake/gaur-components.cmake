@@ -36,7 +36,7 @@ set(gaur_conformance_package GTest)
 set(gaur_conformance_target GTest::gtest)
 set(gaur_conformance_install "Debian: apt-get install libgtest-dev")
 
-set(gaur_benchmark_headers benchmark/placement.hpp benchmark/index.hpp benchmark/instruction_counter.hpp)
+set(gaur_benchmark_headers benchmark/placement.hpp benchmark/index.hpp benchmark/instruction_counter.hpp benchmark/aged_load.hpp benchmark/cluster_space.hpp)
 set(gaur_benchmark_package benchmark)
 set(gaur_benchmark_target benchmark::benchmark)
 set(gaur_benchmark_install "Debian: apt-get install libbenchmark-dev")

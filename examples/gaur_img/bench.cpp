@@ -73,6 +73,7 @@ int bench(const bench_command& asked) {
     image.write = how.write;
     set_references(image, asked);
     image.force_share = asked.force_share;
+    image.invalidate_bitmaps = asked.invalidate_bitmaps;
     image.format = asked.format;
     image.ordering = asked.ordering;
 

@@ -47,6 +47,10 @@ void print_human(const check_report& r) {
         std::printf("\n%" PRIu64 " leaked clusters were found on the image.\n"
                     "This means waste of disk space, but no harm to data.\n", r.leaks);
     }
+    if (r.leaks_past_end != 0) {
+        std::printf("\n%" PRIu64 " clusters behind the end of the file are counted as in use.\n"
+                    "This does no harm; -r leaks lowers their refcounts.\n", r.leaks_past_end);
+    }
     if (r.check_errors != 0) {
         std::printf("\n%" PRIu64 " internal errors have occurred during the check.\n",
                     r.check_errors);

@@ -26,6 +26,7 @@ void set_references(image_options& how, const common_options& asked);
 
 struct bench_command : common_options {
     bool force_share = false;
+    bool invalidate_bitmaps = false;
     bool write = false;
     std::string path;
     std::string format;
@@ -80,6 +81,7 @@ struct target_options : common_options {
 
 struct convert_command : target_options {
     bool force_share = false;
+    bool invalidate_bitmaps = false;
     std::string source;
     std::string source_format;
     std::string source_cache = "writeback";

@@ -59,12 +59,13 @@ std::unique_ptr<disk> open_source(host& on, const convert_command& asked, cache_
 }
 
 std::unique_ptr<disk> open_target(host& on, const new_image& image, cache_mode cache,
-                                  std::uint64_t size) {
+                                  std::uint64_t size, bool invalidate_bitmaps = false) {
     image_options how;
     how.path = image.path;
     how.format = image.format;
     how.write = true;
     how.cache = cache;
+    how.invalidate_bitmaps = invalidate_bitmaps;
     auto target = open_disk(on, how);
     if (target->size() < size) { throw failure("output file is smaller than input file"); }
     return target;
@@ -131,7 +132,8 @@ int convert(const convert_command& asked) {
     }
     refuse_to_replace(image.path, kept);
     if (asked.no_create) {
-        const auto target = open_target(*on, image, how.target_cache, source->size());
+        const auto target = open_target(*on, image, how.target_cache, source->size(),
+                                        asked.invalidate_bitmaps);
         check_backing_of(*target, backing.get());
         const orderly_end ending;
         copy(*on, asked, how, *source, *target, nullptr);

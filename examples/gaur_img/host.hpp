@@ -29,6 +29,7 @@ struct image_options {
     bool create = false;               ///< raw: make it, or empty it
     std::uint64_t size = 0;            ///< with `create`
     std::vector<gaur::io::file_identity> kept; ///< with `create`: files that are not to be emptied
+    bool invalidate_bitmaps = false;   ///< qcow2, to write: give up its persistent bitmaps
     std::string ordering = "join"; ///< or "serialize": what a write does that meets another
     unsigned max_depth = 64;           ///< files in the chain
     std::string backing_format;        ///< of backing files whose image does not say it

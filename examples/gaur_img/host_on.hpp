@@ -27,6 +27,8 @@ inline gaur::qcow2::open_options qcow2_options(const image_options& how) {
     o.flush = how.cache.flushes;
     o.references = how.references ? gaur::qcow2::references::follow
                                   : gaur::qcow2::references::refuse;
+    o.bitmaps = how.invalidate_bitmaps ? gaur::qcow2::bitmaps::invalidate
+                                       : gaur::qcow2::bitmaps::refuse;
     o.inflate = &gaur::qcow2::zlib_inflate;
     o.locking = locking_of(how.force_share);
     o.backing_format = how.backing_format;

@@ -29,6 +29,8 @@ constexpr const char* share_help =
     "read it even while another process writes to it: what is read may not fit together";
 constexpr const char* cache_help =
     "cache mode: none, directsync (both O_DIRECT), writeback (default), writethrough or unsafe";
+constexpr const char* bitmaps_help =
+    "write even into an image with persistent bitmaps, which are marked as not up to date";
 
 void add_options(CLI::App& to, bench_command& c) {
     to.add_option("-c", c.count, "requests (default 75000)");
@@ -48,6 +50,7 @@ void add_options(CLI::App& to, bench_command& c) {
                   "serialize: wait for it")
         ->check(CLI::IsMember({"join", "serialize"}));
     to.add_flag("-q", c.quiet, "leave out the figures");
+    to.add_flag("--invalidate-bitmaps", c.invalidate_bitmaps, bitmaps_help);
     to.add_flag("-U,--force-share", c.force_share, share_help);
     to.add_option("filename", c.path)->required();
 }
@@ -94,6 +97,7 @@ void add_options(CLI::App& to, convert_command& c) {
                   "source itself holds is copied");
     to.add_flag("-n", c.no_create, "the target is there: write into it");
     to.add_flag("--target-is-zero", c.target_is_zero, "with -n: it reads as zeroes");
+    to.add_flag("--invalidate-bitmaps", c.invalidate_bitmaps, bitmaps_help);
     to.add_option("-S", c.sparse, "zeroes in a row that become a hole (default 4k; 0: write all)");
     to.add_option("-m", c.in_flight, "pieces in flight, 1 to 64 (default 16)");
     to.add_flag("-W", c.out_of_order, "write out of order: always so");

@@ -423,6 +423,7 @@ class run {
     void write(bool was_sound) {
         qcow2::open_options how = options_;
         how.write = true;
+        how.bitmaps = qcow2::bitmaps::invalidate;
         io_.reset_counters();
         auto disk = wait(qcow2::open(io_, loop_.get_executor(), "image", how));
         if (!disk) { return expect_untouched("an open that failed"); }

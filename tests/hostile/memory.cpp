@@ -78,6 +78,7 @@ class hostile_memory : public ::testing::Test {
         io.set_content("base", io::sparse_bytes());
         io.content("base").truncate(std::uint64_t{1} << 30);
         how.write = true;
+        how.bitmaps = qcow2::bitmaps::invalidate;
         how.references = qcow2::references::follow;
         how.inflate = &qcow2::zlib_inflate;
         return open(how);
@@ -115,7 +116,8 @@ class hostile_memory : public ::testing::Test {
         const auto found = wait(qcow2::check(io, loop.get_executor(), "image"));
         if (!found || found->check_errors != 0) { ::_exit(3); }
         for (const bool write : {false, true}) {
-            auto disk = wait(qcow2::open(io, loop.get_executor(), "image", {.write = write}));
+            auto disk = wait(qcow2::open(io, loop.get_executor(), "image",
+                                         {.write = write, .bitmaps = qcow2::bitmaps::invalidate}));
             if (!disk || !read(*disk, 0) || !wait(disk->close())) { ::_exit(4); }
         }
         ::_exit(0);
@@ -265,7 +267,7 @@ TEST_F(hostile_memory, of_the_tables_of_snapshots) {
     made.bytes = {};
     io.reset_counters();
     const peak_in_scope memory;
-    auto disk = open({.write = true});
+    auto disk = open({.write = true, .bitmaps = qcow2::bitmaps::invalidate});
     std::cout << "to open it: " << memory.bytes() / 1024 << " KiB of heap, "
               << io.counters().requests(io::opcode::read) << " reads\n";
     EXPECT_LT(memory.bytes(), std::size_t{64} << 20);

@@ -283,6 +283,23 @@ TEST_F(gaur_img, benches_as_qemu_img_does) {
     EXPECT_EQ(ours("bench -f qcow2 -o 2M a").exit_code, qemu("bench -f qcow2 -o 2M a").exit_code);
 }
 
+/// Who writes has to say that persistent bitmaps may go; a repair keeps them.
+TEST_F(gaur_img, refuses_to_spoil_bitmaps) {
+    prepare("qemu-img create -q -f qcow2 b.qcow2 4M && qemu-img bitmap --add b.qcow2 one && "
+            "truncate -s 1M zeroes");
+    const std::string convert = "convert -n -f raw -O qcow2 zeroes b.qcow2";
+    for (const std::string& command : {std::string("bench -w -c 10 b.qcow2"), convert}) {
+        const said s = ours(command);
+        EXPECT_EQ(s.exit_code, 1) << s;
+        EXPECT_NE(s.text.find("--invalidate-bitmaps"), std::string::npos) << s;
+    }
+    EXPECT_EQ(ours("check -r all b.qcow2").exit_code, 0);
+    EXPECT_EQ(shell("qemu-img info b.qcow2 2>&1 | grep -c 'name: one'").text, "1\n");
+    EXPECT_EQ(ours("bench -w -q -c 10 --invalidate-bitmaps b.qcow2").exit_code, 0);
+    EXPECT_EQ(shell("qemu-img info b.qcow2 2>&1 | grep -c 'name: one'").text, "0\n");
+    EXPECT_EQ(ours(convert).exit_code, 0) << "there is none any more";
+}
+
 TEST_F(gaur_img, names_the_file_of_the_chain_that_fails) {
     prepare("qemu-img create -q -f qcow2 -u -b gone -F qcow2 middle 1M && "
             "qemu-img create -q -f qcow2 -u -b middle -F qcow2 top 1M && "

@@ -386,9 +386,9 @@ mutant(61 "clusters of a block device are taken for zeroes"
     HISTORY "a device holds what was written to it before; files past their end do not"
     BY "image_on_a_block_device.reads_what_was_written_and_else_zeroes")
 edit(qcow2/metadata.hpp
-    [==[return file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : used_end;]==]
+    [==[return file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : written_end();]==]
     [==[return MUTANT ? host_offset{0}
-                      : file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : used_end;]==])
+                      : file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : written_end();]==])
 
 mutant(62 "clusters are taken beyond the end of a block device"
     HISTORY "a commit that has no space, and a close that would have to extend the device"
@@ -533,6 +533,18 @@ edit(qcow2/mappings.hpp
     [==[const host_offset end = m_.tables.clusters.offset_of(g.first + g.count);]==]
     [==[const host_offset end = MUTANT ? host_offset{0}
                                        : m_.tables.clusters.offset_of(g.first + g.count);]==])
+
+mutant(44 "a write that fails is linked for one that joined it, over what was not zero"
+    HISTORY "gaur itself, in another form: entries without data became durable"
+    BY "failure_with_a_joined_write.what_is_not_zero_stays")
+edit(device/new_clusters.hpp
+    [==[settle(Engine& engine, new_clusters& self, result<void> written) {]==]
+    [==[settle(Engine& engine, new_clusters& self, result<void> written) {
+        if (!written && MUTANT && self.mine_.node().joined() != 0 && self.grant_.pristine) {
+            alone all_written(engine, self.mine_.node());
+            co_await all_written;
+            written = result<void>();
+        }]==])
 
 mutant(45 "a refcount table that was never written is lost when the next one takes its place"
     HISTORY "QEMU b106ad9185 and qcow2_grow_refcount_table: a table freed too early, or never"
@@ -707,3 +719,33 @@ edit(io/file_lock.hpp
     [==[taken.error().is_host() || MUTANT || patience.count() <= 0) {
         return taken;
     }]==])
+
+mutant(71 "a file's length is what is in use"
+    HISTORY "gaur before it asked the refcounts: 64 MiB for each writer that died"
+    BY "tail.is_cut_off_by_a_close_if_something_was_written"
+       "tail.that_something_refers_to_refuses_an_open_for_writing")
+edit(qcow2/end_of_use.hpp
+    [==[m.used_end = std::min(std::max(*counted, tables), m.opened_end);]==]
+    [==[m.used_end = MUTANT ? m.opened_end : std::min(std::max(*counted, tables), m.opened_end);]==])
+
+mutant(72 "what a dead writer has left is taken for zeroes"
+    HISTORY "what comes of cutting a file's length out of the rule for new clusters"
+    BY "tail.is_reused_in_order_and_holds_nothing_that_may_be_taken_for_zeroes")
+edit(qcow2/metadata.hpp
+    [==[return std::max(opened_end, used_end);]==]
+    [==[return MUTANT ? used_end : std::max(opened_end, used_end);]==])
+
+mutant(73 "a tail is cut off whatever refers to it"
+    HISTORY "QEMU, where it shrinks an image: it goes by the refcounts"
+    BY "tail.that_something_refers_to_refuses_an_open_for_writing"
+       "tail.that_a_snapshot_refers_to_refuses_an_open_for_writing")
+edit(qcow2/end_of_use.hpp
+    [==[if (found) { co_return error(errc::refcount_too_low, found->value); }]==]
+    [==[if (!MUTANT && found) { co_return error(errc::refcount_too_low, found->value); }]==])
+
+mutant(74 "a tail that nobody has looked through is cut off"
+    HISTORY "as 73"
+    BY "tail_of_many_tables.is_reused_but_not_cut_off")
+edit(qcow2/end_of_use.hpp
+    [==[const host_offset end = m.tail_is_free ? m.used_end : m.written_end();]==]
+    [==[const host_offset end = MUTANT || m.tail_is_free ? m.used_end : m.written_end();]==])

@@ -277,7 +277,7 @@ TEST_F(image_test, no_write_goes_over_what_is_kept_for_later) {
         crafted_image i = sound;
         i.set(i.entry(crafted_image::data), table | crafted_image::copied);
         images.set_bytes("i", i.bytes);
-        image disk = open();
+        image disk = open({.write = true, .bitmaps = qcow2::bitmaps::invalidate});
         const result<void> over = write(disk, 0, bytes_of(2, 10));
         ASSERT_FALSE(over) << table;
         EXPECT_TRUE(over.error() == errc::metadata_overlap);

@@ -38,7 +38,10 @@ class mappings_test : public ::testing::Test {
         for (std::uint64_t i = 0; i < 512; ++i) {
             images.set("i", table + i * 8, i < entries.size() ? entries[i] : 0);
         }
-        images.set("i", 0x200000, 0); // so that the file holds what the entries name
+        // So that the file holds what the entries name, and all of it counts as in use.
+        images.set("i", 0x200000, 0);
+        const std::uint64_t block = images.get("i", images.header("i").refcount_table_offset);
+        images.set<std::uint16_t>("i", block + 0x200 * 2, 1);
         images.set("i", images.header("i").l1_table_offset, table | copied);
         open();
     }

@@ -193,7 +193,7 @@ TEST(reference_counts, lowers_what_is_too_high) {
     std::vector<std::size_t> changed;
     const auto note = [&](std::size_t byte) { changed.push_back(byte); };
     counts.lower(0, false, note);
-    EXPECT_EQ(changed, (std::vector<std::size_t>{3, 4}));
+    EXPECT_EQ(changed, (std::vector<std::size_t>{3, 4, 511}));
     counts.stored_block(0, block);
     EXPECT_EQ(block[3], std::byte{0});
     counts.lower(0, true, note);
@@ -201,7 +201,10 @@ TEST(reference_counts, lowers_what_is_too_high) {
     EXPECT_EQ(changed.back(), 1U);
     EXPECT_EQ(block[1], std::byte{1});
     EXPECT_EQ(block[2], std::byte{2}) << "too low, and left so";
-    EXPECT_EQ(block[511], std::byte{7});
+    EXPECT_EQ(block[511], std::byte{0});
+    EXPECT_EQ(counts.counted_end().value, 3U);
+    counts.set_counted({7}, 1);
+    EXPECT_EQ(counts.counted_end().value, 8U);
 }
 
 TEST(reference_counts, memory_is_limited) {

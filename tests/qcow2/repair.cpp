@@ -296,7 +296,67 @@ TEST_F(repair_test, a_device_without_room_behind_its_end) {
     images.set_bytes("i", bytes);
     set_refcount(6, 0);
     expect_repairs(0, 1);
-    EXPECT_EQ(images.bytes("i").size(), 20U * 4096) << "it went to free clusters";
+    EXPECT_LE(images.bytes("i").size(), 20U * 4096) << "it went to free clusters";
+}
+
+/// What a writer that died has left behind all that is in use goes, whatever else is repaired.
+TEST_F(repair_test, cuts_off_what_lies_behind_the_end_of_use) {
+    const std::vector<std::byte> sound = images.bytes("i");
+    std::vector<std::byte> longer = sound;
+    longer.resize(50 * 4096, std::byte{0xee});
+    for (const scope s : {scope::leaks, scope::all}) {
+        images.set_bytes("i", longer);
+        EXPECT_EQ(repair(s).outcome, outcome::sound);
+        EXPECT_TRUE(images.bytes("i") == sound);
+
+        set_refcount(20, 1); // a leak, in what is to go
+        std::vector<std::byte> leaking = images.bytes("i");
+        leaking.resize(50 * 4096, std::byte{0xee});
+        images.set_bytes("i", leaking);
+        EXPECT_EQ(repair(s).outcome, outcome::mended);
+        EXPECT_TRUE(images.bytes("i") == sound);
+    }
+    images.set_bytes("i", longer);
+    set_refcount(6, 0);
+    expect_repairs(0, 1);
+    EXPECT_LE(images.bytes("i").size(), sound.size() + 4 * 4096) << "the new tables";
+}
+
+TEST_F(repair_test, cuts_nothing_where_something_stays_wrong) {
+    std::vector<std::byte> longer = images.bytes("i");
+    longer.resize(50 * 4096, std::byte{0xee});
+    images.set_bytes("i", longer);
+    set_refcount(6, 0);
+    set_refcount(40, 1);
+    EXPECT_EQ(repair(scope::leaks).outcome, outcome::corrupt_still);
+    EXPECT_EQ(images.bytes("i").size(), longer.size());
+    images.set("i", l2(10), (std::uint64_t{100} << 12) | copied); // behind the file's end
+    expect_refused();
+}
+
+TEST_F(repair_test, a_host_that_cannot_cut_keeps_what_it_has) {
+    std::vector<std::byte> longer = images.bytes("i");
+    longer.resize(50 * 4096, std::byte{0xee});
+    images.set_bytes("i", longer);
+    images.io.fail({.nth = 1, .code = io::opcode::truncate, .host_errno = EINVAL});
+    EXPECT_EQ(repair().outcome, outcome::sound);
+    EXPECT_TRUE(images.bytes("i") == longer);
+}
+
+/// A power cut that lost the file's growth leaves clusters counted that it does not have.
+TEST_F(repair_test, frees_what_is_counted_behind_the_files_end) {
+    for (const scope s : {scope::leaks, scope::all}) {
+        set_refcount(images.bytes("i").size() / 4096, 1);
+        set_refcount(2000, 1);
+        const auto found = check();
+        EXPECT_TRUE(found.is_clean()) << "qemu-img does not look there";
+        EXPECT_EQ(found.leaks_past_end, 2U);
+        const auto r = repair(s);
+        EXPECT_EQ(r.outcome, outcome::mended);
+        EXPECT_EQ(r.leaks_fixed, 2U);
+        expect_mended();
+        EXPECT_EQ(check().leaks_past_end, 0U);
+    }
 }
 
 TEST_F(repair_test, clears_unknown_autoclear_bits_when_it_changes_tables) {

@@ -75,14 +75,32 @@ TEST_F(snapshot_table_test, long_names_take_more_reads) {
 }
 
 TEST_F(snapshot_table_test, ends_past_the_file) {
-    const auto cut = load({named("a"), named("b")}, 2, 8);
+    // To the end of the last cluster there are zeroes, and no further.
+    const auto cut = load({named("a"), named(std::string(40'000, 'b')),
+                           named(std::string(40'000, 'c'))}, 3, 39'000);
     ASSERT_FALSE(cut);
     EXPECT_TRUE(cut.error() == errc::snapshot_malformed);
-    EXPECT_EQ(cut.error().where(), 0x10000 + named("a").stored_bytes());
-    EXPECT_FALSE(load({named("a")}, 2));
-    const auto outside = load({}, 1, 0x8000);
-    ASSERT_FALSE(outside);
-    EXPECT_TRUE(outside.error() == errc::table_past_end);
+    EXPECT_EQ(cut.error().where(), 0x10000 + named("a").stored_bytes() +
+                                       named(std::string(40'000, 'b')).stored_bytes());
+    for (const std::uint64_t end : {0U, 0x8000U}) {
+        const auto outside = load({}, 1, end);
+        ASSERT_FALSE(outside);
+        EXPECT_TRUE(outside.error() == errc::table_past_end);
+    }
+}
+
+TEST_F(snapshot_table_test, lacks_a_part_of_the_last_cluster) {
+    const auto cut = load({named("a"), named("bbbbbbbbbbbbbbb")}, 2, 8);
+    ASSERT_TRUE(cut) << cut.error().message();
+    EXPECT_EQ(cut->entries[0], named("a"));
+    snapshot second = named(std::string("bbbbbbbb") + std::string(7, '\0'));
+    EXPECT_EQ(cut->entries[1].name.size(), second.name.size());
+    EXPECT_EQ(cut->entries[1].l1_table_offset, second.l1_table_offset);
+    EXPECT_EQ(cut->entries[1].name.back(), '\0');
+    const auto none = load({named("a")}, 2);
+    ASSERT_TRUE(none) << none.error().message();
+    EXPECT_EQ(none->entries[1].l1_size, 0U);
+    EXPECT_EQ(none->entries[1].name, "");
 }
 
 TEST_F(snapshot_table_test, too_much_extra_data) {

@@ -29,6 +29,35 @@ TEST(table_clusters, knows_runs_and_single_clusters) {
     EXPECT_FALSE(all.meets({{101}, {1000}}));
 }
 
+TEST(table_clusters, tells_where_the_last_table_ends) {
+    table_clusters all;
+    EXPECT_EQ(all.end().value, 0U);
+    EXPECT_TRUE(all.add(host_range{{10}, {5}}));
+    EXPECT_EQ(all.end().value, 15U);
+    EXPECT_TRUE(all.keep(std::vector<host_range>{{{20}, {2}}}));
+    EXPECT_EQ(all.end().value, 22U);
+    EXPECT_TRUE(all.add(host_cluster{100}));
+    EXPECT_EQ(all.end().value, 101U);
+    EXPECT_TRUE(all.keep(host_cluster{200}));
+    EXPECT_EQ(all.end().value, 201U);
+}
+
+TEST(table_clusters, shows_the_single_tables_that_are_kept) {
+    table_clusters all;
+    EXPECT_EQ(all.places(), 0U);
+    std::set<std::uint64_t> kept;
+    for (std::uint64_t c = 1; c <= 300; ++c) {
+        EXPECT_TRUE(c % 3 == 0 ? all.keep(host_cluster{c}) : all.add(host_cluster{c}));
+        if (c % 3 == 0) { kept.insert(c); }
+    }
+    EXPECT_TRUE(all.add(host_cluster{3})) << "the active state has it too";
+    std::set<std::uint64_t> shown;
+    for (std::size_t i = 0; i < all.places(); ++i) {
+        if (const auto c = all.kept_in(i)) { shown.insert(c->value); }
+    }
+    EXPECT_EQ(shown, kept);
+}
+
 TEST(table_clusters, what_was_freed_is_no_table) {
     table_clusters all;
     EXPECT_TRUE(all.add(host_range{{10}, {5}}));

@@ -18,6 +18,7 @@
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -236,7 +237,10 @@ class image_soak {
         EXPECT_FALSE(closed && head.is_dirty());
         EXPECT_TRUE(lazy_ || !head.is_dirty());
         if (head.is_dirty()) { mend(qcow2::repair_scope::all); }
-        check(disks, closed || head.is_dirty());
+        // What was taken and not committed lies behind what is in use; one window is grown ahead.
+        constexpr std::uint64_t disk = sectors * sector_size;
+        check(disks, closed || head.is_dirty(),
+              2 * disk + (closed ? 0 : qcow2::open_options().grow_ahead));
 
         sector_model model(std::move(holds_), load.settled);
         model.replay(told, load.first_id);
@@ -270,13 +274,20 @@ class image_soak {
         const std::vector<std::byte> bytes = read_file(path());
         return *qcow2::layout::parse(bytes, bytes.size());
     }
-    void check(driver<usual>& disks, bool is_whole) {
+    /// `most_behind`: bytes of the host's space behind what is in use, at most.
+    void check(driver<usual>& disks, bool is_whole, std::uint64_t most_behind) {
         const auto ours = disks.check(path());
         ASSERT_TRUE(ours) << ours.error().message();
         const qemu_verdict theirs = qemu_check(path());
         expect_same_verdict(*ours, theirs);
         EXPECT_EQ(ours->corruptions + ours->check_errors, 0U) << theirs.said;
         if (is_whole) { EXPECT_EQ(ours->leaks, 0U) << theirs.said; }
+        struct stat status {};
+        ASSERT_EQ(::stat(path().c_str(), &status), 0);
+        const std::uint64_t taken = static_cast<std::uint64_t>(status.st_blocks) * 512;
+        // A file system has blocks of its own, and some for its lists of them.
+        constexpr std::uint64_t some = std::uint64_t{1} << 20;
+        EXPECT_LE(taken, ours->image_end_offset + most_behind + some) << "space adds up";
     }
     void mend(qcow2::repair_scope what) {
         ++all_.repairs;
@@ -288,7 +299,7 @@ class image_soak {
         const bool well = r->outcome == qcow2::repair_outcome::mended ||
                           r->outcome == qcow2::repair_outcome::sound;
         EXPECT_TRUE(well) << (r->obstacle() != nullptr ? r->obstacle()->text : "");
-        check(disks, true);
+        check(disks, true, 0);
     }
 
     std::vector<std::byte> qemu_reads(const std::string& how) {

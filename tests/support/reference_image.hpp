@@ -26,8 +26,7 @@ class reference_image {
 
     struct verdict {
         std::uint64_t corruptions = 0;
-        std::uint64_t leaks = 0;
-        std::uint64_t leaks_past_end = 0; ///< of these, clusters that the file does not have
+        std::uint64_t leaks = 0; ///< clusters that the file does not have among them
         std::string first; ///< of the corruptions
     };
 
@@ -51,14 +50,18 @@ class reference_image {
                 if (found < wanted) {
                     fault("refcount below references", c * cluster_, found, wanted);
                 }
-                if (found > wanted) {
-                    ++verdict_.leaks;
-                    verdict_.leaks_past_end += c >= clusters() ? 1 : 0;
-                }
+                if (found > wanted) { ++verdict_.leaks; }
             }
         }
         check_copied();
         return verdict_;
+    }
+
+    /// Behind the last cluster of the file whose refcount is above 0, in bytes.
+    std::uint64_t counted_end() const {
+        std::uint64_t c = clusters();
+        while (c > 0 && refcount(c - 1) == 0) { --c; }
+        return c * cluster_;
     }
 
     /// What the guest reads, from the active tables; `below` fills what this image does not hold.

@@ -80,6 +80,8 @@ enum class errc : std::uint16_t {
     snapshot_l1_too_large, ///< bytes of all snapshots' L1 tables
     table_past_end,       ///< offset of a table that ends past the end of the file
     tables_overlap,       ///< offset of the second table
+    refcount_too_low,     ///< host offset of what is in use and has refcount 0
+    bitmaps_present,      ///< number of bitmaps, to write
     size_too_large,
     size_unaligned,       ///< the virtual size is no multiple of 512
     header_full,          ///< extensions and names do not fit the first cluster
@@ -246,6 +248,15 @@ inline constexpr errc_text errc_texts[] = {
      errc_text::unit::number},
     {errc::table_past_end, "a table ends past the end of the file", errc_text::unit::offset},
     {errc::tables_overlap, "two of the image's tables overlap", errc_text::unit::offset},
+    {errc::refcount_too_low,
+     "a cluster in use behind all others has refcount 0, so that a write could be put over it; "
+     "open the image read-only, or repair it first (gaur-img check -r all)",
+     errc_text::unit::offset},
+    {errc::bitmaps_present,
+     "the image has persistent bitmaps, which would no longer be valid after a write; remove them "
+     "first (qemu-img bitmap --remove), or open it with bitmaps::invalidate to give them up "
+     "(gaur-img: --invalidate-bitmaps)",
+     errc_text::unit::number},
     {errc::size_too_large, "the virtual disk is too large for its L1 table or for a file",
      errc_text::unit::number},
     {errc::size_unaligned, "the virtual size is no multiple of 512: open it read-only",

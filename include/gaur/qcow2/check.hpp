@@ -78,9 +78,9 @@ class checker {
     }
 
   private:
-    /// Bytes of a table that the file holds; past its end there are only zeroes.
+    /// Bytes of a table up to the end of the file's last cluster; behind that there is nothing.
     std::size_t in_file(host_offset at, std::uint64_t size) const noexcept {
-        const std::uint64_t end = tables_.file_size();
+        const std::uint64_t end = tables_.file_end();
         return at.value < end ? static_cast<std::size_t>(std::min(size, end - at.value)) : 0;
     }
 
@@ -124,7 +124,14 @@ class checker {
         const std::size_t size = self.in_file(at, entries * 8);
         if (!self.tables_.may_read(at, size, "the L1 table")) { co_return {}; }
         self.tables_.add_table(at, entries * 8, active ? "L1 table" : "L1 table of a snapshot");
-        if (size == 0) { co_return {}; }
+        if (size == 0) {
+            // Farther behind the end it is a fault of the reference already.
+            if (entries != 0 && at.value == self.tables_.file_end()) {
+                self.tables_.damage(1, at, "ERROR the L1 table of a snapshot at offset 0x",
+                                    hex{at.value}, " lies past the end of the file");
+            }
+            co_return {};
+        }
         const result<void> within = self.tables_.spend(size);
         if (!within) { co_return within; }
         async::task<bytes> reading = read_bytes(shard, self.file_, at, size);

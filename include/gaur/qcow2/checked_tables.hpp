@@ -34,7 +34,7 @@ class checked_tables {
   public:
     checked_tables(layout::header h, reference_counts counts, const check_options& options)
         : header_(std::move(h)), tables_(header_.tables()), counts_(std::move(counts)),
-          table_bytes_left_(counts_.file_size()), unaligned_bytes_left_(counts_.file_size()),
+          table_bytes_left_(file_end()), unaligned_bytes_left_(counts_.file_size()),
           bytes_left_(options.max_read), until_(options.max_time, options.clock),
           limits_(options.limits.within_format()),
           l2_(static_cast<std::size_t>(options.max_memory / sizeof(table_user))),
@@ -45,6 +45,8 @@ class checked_tables {
 
     const layout::header& header() const noexcept { return header_; }
     std::uint64_t file_size() const noexcept { return counts_.file_size(); }
+    /// Behind the file's last cluster. What the file lacks of that reads as zeroes.
+    std::uint64_t file_end() const noexcept { return align_up(file_size(), cluster_size()); }
     std::uint64_t cluster_size() const noexcept { return tables_.cluster_size(); }
     bool is_cluster_aligned(host_offset at) const noexcept {
         return tables_.clusters.within(at) == 0;
@@ -232,7 +234,7 @@ class checked_tables {
     bool check_bitmap(const layout::bitmap& b) {
         const bool sound = layout::is_sound(b, header_.cluster_bits);
         const std::uint64_t size = std::uint64_t{b.table_size} * 8;
-        if (sound && b.table.value <= file_size() && size <= file_size() - b.table.value) {
+        if (sound && b.table.value <= file_end() && size <= file_end() - b.table.value) {
             return may_read(b.table, size, "the bitmap table");
         }
         all_read_ = false;

@@ -4,6 +4,7 @@
 #include <gaur/cache/group_commit.hpp>
 #include <gaur/device/format.hpp>
 #include <gaur/qcow2/corrupt_mark.hpp>
+#include <gaur/qcow2/end_of_use.hpp>
 #include <gaur/qcow2/epoch.hpp>
 #include <gaur/qcow2/grow_ahead.hpp>
 #include <gaur/qcow2/header_sector.hpp>
@@ -48,7 +49,7 @@ class format {
           refcounts_(*m_, std::move(refcount_table), {count_ahead >> m_->tables.clusters.bits}),
           mappings_(*m_, refcounts_, std::move(l1)), header_sector_(sector),
           inflate_(inflate_with),
-          grower_(shard, m_->file, m_->used_end.value,
+          grower_(shard, m_->file, m_->opened_end.value,
                   writable && !m_->file.limits().fixed_size ? grow_step : 0),
           writable_(writable), mark_(*this), commit_(*this) {
         grower_.on_idle(&on_background_idle, this);
@@ -361,16 +362,11 @@ class format {
         // Nor is a slice being loaded ahead: the file is about to be closed.
         typename cache::slice_cache<Shard>::quiet no_loads(self.m_->slices);
         co_await no_loads;
-        const result<std::uint64_t> size = self.m_->file.size();
-        if (!size) { co_return size.error(); }
-        const std::uint64_t end = self.m_->used_end.value;
-        if (!self.damage_ && !self.m_->file.limits().fixed_size &&
-            (*size < end || (*size > end && self.grower_.has_grown()))) {
-            const io::request what = io::request::truncate(end);
-            async::await_io cutting(shard, self.m_->file, what);
-            result<void> r = co_await cutting;
-            if (!r) { co_return r; }
-            self.data_written_ = true;
+        if (!self.damage_) {
+            async::task<bool> ending = end_file(shard, *self.m_, self.grower_.has_grown());
+            result<bool> changed = co_await ending;
+            if (!changed) { co_return changed.error(); }
+            self.data_written_ = self.data_written_ || *changed;
         }
         if (self.m_->header.is_dirty() && !self.damage_) {
             layout::header& h = self.m_->header;

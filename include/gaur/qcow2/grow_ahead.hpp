@@ -21,7 +21,7 @@ class grow_ahead : Shard::file::operation, exec::work {
     using operation = typename Shard::file::operation;
 
   public:
-    /// `step` bytes at a time; 0: never.
+    /// At most `step` bytes ahead, half of that or more at a time; 0: never.
     grow_ahead(Shard& shard, typename Shard::file& file, std::uint64_t file_size,
                std::uint64_t step) noexcept
         : operation(&on_complete), exec::work(&on_run), shard_(shard), file_(file),
@@ -38,12 +38,12 @@ class grow_ahead : Shard::file::operation, exec::work {
 
     /// Clusters up to `used` have been taken.
     void reach(host_offset used) noexcept {
-        if (step_ == 0 || running_ || used.value + step_ <= end_) { return; }
+        if (step_ == 0 || running_ || used.value + step_ / 2 <= end_) { return; }
         running_ = true;
         grown_ = true;
         const std::uint64_t from = std::max(end_, used.value);
-        end_ = from + step_;
-        const io::request what = io::request::range(io::opcode::extend, from, step_);
+        end_ = used.value + step_;
+        const io::request what = io::request::range(io::opcode::extend, from, end_ - from);
         if (file_.submit(*this, what) == io::submit_status::done) { ended(); }
     }
 

@@ -189,7 +189,7 @@ class mappings {
     }
     result<void> check(layout::l1_entry table, guest_offset at) const noexcept {
         if (table.raw == 0) { return {}; }
-        if (table.table() >= m_.used_end) { return {errc::l1_entry, at.value}; }
+        if (table.table() >= m_.written_end()) { return {errc::l1_entry, at.value}; }
         return layout::check(table, m_.tables.clusters.bits, at);
     }
     layout::l2_entry entry(const cache::slice& s, std::size_t from) const noexcept {
@@ -213,7 +213,8 @@ class mappings {
         if (e.kind == device::mapping::compressed) {
             end = std::min(end, g.cluster_size());
         } else if (e.kind == device::mapping::data) {
-            end = std::min(end, m_.used_end - first.host());
+            const bool counted = first.host() < m_.used_end;
+            end = std::min(end, (counted ? m_.used_end : m_.written_end()) - first.host());
             step = g.cluster_size();
         }
         e.size = std::min(end, run_of(s, from, end, step)) - within;
@@ -236,10 +237,17 @@ class mappings {
         return run;
     }
 
+    /// Whether data at `host` can be what a writer wrote. Data behind the end of use can be read,
+    /// but its refcount is 0, and a new cluster may be put over it: the image is damaged.
+    result<void> check_place(host_offset host, guest_offset at) const noexcept {
+        if (host >= m_.written_end()) { return {errc::l2_past_end, at.value}; }
+        if (host >= m_.used_end) { m_.report({errc::refcount_too_low, host.value}); }
+        return {};
+    }
     result<void> describe_data(layout::l2_entry first, guest_offset at, std::uint64_t within,
                                device::extent& e) const noexcept {
-        // Past the end of the file there can be nothing that anybody wrote.
-        if (first.host() >= m_.used_end) { return {errc::l2_past_end, at.value}; }
+        const result<void> in_file = check_place(first.host(), at);
+        if (!in_file) { return in_file; }
         e.kind = device::mapping::data;
         e.has_host = true;
         e.host = first.host() + within;
@@ -262,7 +270,8 @@ class mappings {
         case layout::cluster_kind::normal: return describe_data(first, at, within, e);
         case layout::cluster_kind::compressed: {
             const layout::compressed_run run = first.compressed(m_.tables.clusters.bits);
-            if (run.at >= m_.used_end) { return {errc::l2_past_end, at.value}; }
+            const result<void> in_file = check_place(run.at, at);
+            if (!in_file) { return in_file; }
             e.kind = device::mapping::compressed;
             e.host = run.at;
             e.stored = run.size;

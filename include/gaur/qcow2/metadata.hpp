@@ -35,11 +35,12 @@ struct metadata {
                  std::min<std::size_t>(cache::slice_cache<Shard>::max_slice,
                                        static_cast<std::size_t>(tables.cluster_size())),
                  cache_bytes),
-          used_end(tables.clusters.offset_of(
+          opened_end(tables.clusters.offset_of(
               host_cluster{tables.clusters.covering(file_size).value})),
+          used_end(opened_end),
           host_end{file.limits().fixed_size ? align_down(file_size, tables.cluster_size())
                                             : layout::host_limit},
-          durable_end{file_size} {}
+          least_end(opened_end) {}
 
     device::want want_slice(host_offset at, cache::slice_kind kind) const noexcept {
         const auto begin = host_offset{align_down(at.value, slices.slice_size())};
@@ -57,26 +58,39 @@ struct metadata {
     /// Something in it would have had us write over one of them.
     void (*on_damage)(void* context, error why) noexcept = nullptr;
     void* on_damage_context = nullptr;
+    void report(error why) const noexcept {
+        if (on_damage != nullptr) { on_damage(on_damage_context, why); }
+    }
     error damaged_at(host_offset at) const noexcept {
         const error why(errc::metadata_overlap, at.value);
-        if (on_damage != nullptr) { on_damage(on_damage_context, why); }
+        report(why);
         return why;
     }
 
     bool flushes = true; ///< whether a barrier asks the host for anything
 
-    /// Where the file ended when it was opened, or the clusters taken since: whichever is later.
-    /// What lies beyond has never been written (see zeroes_from).
+    /// Where the file ended when it was opened, rounded up to clusters.
+    host_offset opened_end;
+    /// No cluster from here on is in use: the refcounts say so at open (`find_end_of_use`), or else
+    /// it is the file's end; clusters that are taken move it up.
     host_offset used_end;
     /// No cluster may end beyond: a block device's end, else what an entry can name.
     host_offset host_end;
-    /// The file reached at least to here when the last barrier began.
+    /// `used_end` as it was found at open. The file is never cut below it.
+    host_offset least_end;
+    /// What lies from `used_end` to `opened_end` is referred to by nothing, so it may be cut off.
+    bool tail_is_free = true;
+    /// The file reached at least to here when the last barrier began; 0 before the first one, since
+    /// a writer that died may have grown the file without making that durable.
     host_offset durable_end;
 
+    /// From here on nothing has ever been written. No entry of a table points here. From `used_end`
+    /// to here there may be bytes of a writer that died.
+    host_offset written_end() const noexcept { return std::max(opened_end, used_end); }
     /// Clusters from here on read as zeroes. A block device holds what was written to it before
     /// the image was made, so there no cluster does.
     host_offset zeroes_from() const noexcept {
-        return file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : used_end;
+        return file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : written_end();
     }
     /// Why no cluster can be taken any more.
     error no_space() const noexcept {

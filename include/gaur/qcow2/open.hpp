@@ -4,6 +4,7 @@
 #include <gaur/base/growth.hpp>
 #include <gaur/device/engine.hpp>
 #include <gaur/io/file_lock.hpp>
+#include <gaur/qcow2/end_of_use.hpp>
 #include <gaur/qcow2/file_name.hpp>
 #include <gaur/qcow2/format.hpp>
 #include <gaur/qcow2/gate.hpp>
@@ -17,6 +18,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -26,6 +28,13 @@
 
 namespace gaur::qcow2 {
 
+/// What to do about persistent dirty bitmaps, as backup tools keep them in an image, when it is
+/// opened for writing: gaur does not keep them up to date.
+enum class bitmaps : std::uint8_t {
+    refuse,     ///< an image that has some does not open: errc::bitmaps_present
+    invalidate, ///< they are given up: marked as not up to date before anything else is written
+};
+
 struct open_options {
     bool write = false;
     bool direct = false; ///< past the host's page cache (O_DIRECT)
@@ -33,6 +42,7 @@ struct open_options {
     /// A power cut may destroy the image, the end of the process does not. QEMU's mode `unsafe`.
     bool flush = true;
     qcow2::gate references = {};  ///< which files that the image names are opened: none
+    qcow2::bitmaps bitmaps = qcow2::bitmaps::refuse; ///< only looked at with `write`
     std::string backing_format = {}; ///< "qcow2" or "raw", where the image does not say
     unsigned max_depth = 64;       ///< files in the chain
     layout::limits limits = {};    ///< of what each of them may claim
@@ -145,6 +155,10 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     const result<void> supported = layout::check_supported(found->header, options.write);
     if (!supported) { co_return supported.error(); }
     const layout::header& h = found->header;
+    if (const auto count = h.bitmaps().count;
+        options.write && options.bitmaps == bitmaps::refuse && count != 0) {
+        co_return error(errc::bitmaps_present, count);
+    }
 
     // A writer must not write over what belongs to snapshots. Nobody else needs them, but an image
     // whose table cannot be understood is opened by who asks for it only; by QEMU not at all.
@@ -177,10 +191,13 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
             note_active_tables(m->table_places, h, l1_table, count_table, *snapshots);
         if (!noted) { co_return noted.error(); }
         async::task<void> noting = note_snapshot_tables(
-            shard, *m, std::move(snapshots->entries), found->file_size, options.limits);
+            shard, *m, std::move(snapshots->entries), m->opened_end.value, options.limits);
         noted = co_await noting;
         if (!noted) { co_return noted.error(); }
-        noting = note_bitmap_tables(shard, *m, found->file_size);
+        noting = note_bitmap_tables(shard, *m, m->opened_end.value);
+        noted = co_await noting;
+        if (!noted) { co_return noted.error(); }
+        noting = find_end_of_use(shard, *m, count_table, l1_table);
         noted = co_await noting;
         if (!noted) { co_return noted.error(); }
     }

@@ -127,7 +127,7 @@ class refcounts {
             return ok.error();
         }
         // It would read as zeroes there, and be written.
-        if (entry.block() >= m_.used_end) { return error(errc::refcount_entry, index * 8); }
+        if (entry.block() >= m_.written_end()) { return error(errc::refcount_entry, index * 8); }
         const std::uint64_t in_block = c.value % per_block;
         const std::uint64_t per_slice = per_slice_entries();
         const host_offset at =
@@ -157,7 +157,7 @@ class refcounts {
         placement_.release([this, &give_back](const alloc::grant& left) {
             const host_range unused{left.first, left.count};
             const bool at_end = m_.tables.clusters.offset_of(unused.end()) == m_.used_end;
-            if (left.pristine && at_end) {
+            if (at_end && m_.tables.clusters.offset_of(unused.first) >= m_.least_end) {
                 m_.used_end = m_.tables.clusters.offset_of(unused.first);
             }
             give_back(unused);

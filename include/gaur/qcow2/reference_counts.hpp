@@ -66,6 +66,18 @@ class count_array {
             return p.counts == nullptr ? end : p.width.first_nonzero(p.counts.get(), begin, end);
         });
     }
+    /// Behind the last that is not zero.
+    std::uint64_t nonzero_end() const noexcept {
+        for (std::uint64_t n = pieces(); n-- > 0;) {
+            const piece& p = pieces_[static_cast<std::size_t>(n)];
+            if (p.counts == nullptr) { continue; }
+            const std::uint64_t here = std::min(per_piece, clusters_ - n * per_piece);
+            const std::size_t end =
+                p.width.nonzero_end(p.counts.get(), static_cast<std::size_t>(here));
+            if (end != 0) { return n * per_piece + end; }
+        }
+        return 0;
+    }
     /// 0 beyond the last.
     std::uint64_t get(host_cluster c) const noexcept {
         if (c.value >= clusters_) { return 0; }
@@ -214,13 +226,13 @@ class reference_counts {
         }
         return found;
     }
-    /// Lowers what is too high in block `index`, but nothing to 1 unless `to_one`. Calls
+    /// Lowers what is too high in block `index`, for clusters behind the file's end as well, but
+    /// nothing to 1 unless `to_one`. Calls
     /// `changed(byte)` with the place in the block of each refcount that it changes.
     template <class F>
     void lower(std::size_t index, bool to_one, F changed) {
         const host_cluster first{index * per_block_};
-        const std::uint64_t end = std::min(first.value + per_block_, in_file_);
-        for (host_cluster c = first; c.value < end; c = c + cluster_count{1}) {
+        for (host_cluster c = first; c.value < first.value + per_block_; c = c + one) {
             const std::uint64_t wanted = counted(c);
             if (stored_.get(c) <= wanted || (wanted == 1 && !to_one)) { continue; }
             stored_.set(c, wanted);
@@ -231,6 +243,8 @@ class reference_counts {
     // Counted.
 
     std::uint64_t counted(host_cluster c) const noexcept { return counted_.get(c); }
+    /// Behind the last cluster with a reference.
+    host_cluster counted_end() const noexcept { return {counted_.nonzero_end()}; }
 
     /// `times` references to each cluster that holds a byte of `[at, at + size)`.
     void add(host_offset at, std::uint64_t size, std::uint64_t times, check_report& report) {
@@ -316,10 +330,22 @@ class reference_counts {
             }
         }
         report.image_end_offset = clusters_.bytes({std::max<std::uint64_t>(end, 1)});
+        report.leaks_past_end = stored_past_end();
     }
 
   private:
     reference_counts() : width_(0) {}
+
+    /// Clusters that the file does not have and that are counted, in the blocks that were read.
+    std::uint64_t stored_past_end() const noexcept {
+        const std::uint64_t all = stored_.clusters();
+        std::uint64_t found = 0;
+        for (std::uint64_t c = std::min(in_file_, all); (c = stored_.first_nonzero(c, all)) < all;
+             ++c) {
+            ++found;
+        }
+        return found;
+    }
 
     /// The first from `c` on with a count of either kind, or that may be one that was not read.
     host_cluster next_used(host_cluster c) const noexcept {

@@ -34,7 +34,7 @@ struct repair_options {
 };
 
 enum class repair_outcome : std::uint8_t {
-    sound,         ///< nothing was wrong; at most a dirty or corrupt bit has been cleared
+    sound,         ///< nothing was wrong; at most marks have been cleared, and space cut off
     mended,        ///< nothing is wrong any more
     corrupt_still, ///< of `leaks`: leaks are mended, corruptions left for `all`
     refused,       ///< untouched: `found` has what is beyond repair, or needs `all`
@@ -95,7 +95,7 @@ class repairer {
             co_return self.refuse();
         }
         async::task<void> step;
-        if (found.is_clean()) {
+        if (found.is_clean() && found.leaks_past_end == 0) {
             step = clear_marks(shard, self);
         } else if (in_part || self.may_lower_in_place()) {
             step = lower(shard, self, in_part);
@@ -106,10 +106,14 @@ class repairer {
         if (!r) { co_return r; }
         if (in_part) {
             self.report_.outcome = repair_outcome::corrupt_still;
-        } else if (!found.is_clean()) {
+            co_return {};
+        }
+        if (!found.is_clean() || found.leaks_past_end != 0) {
             self.report_.outcome = repair_outcome::mended;
         }
-        co_return {};
+        step = cut(shard, self);
+        r = co_await step;
+        co_return r;
     }
 
   private:
@@ -182,6 +186,23 @@ class repairer {
         if (!r || in_part) { co_return r; }
         next = clear_marks(shard, self);
         r = co_await next;
+        co_return r;
+    }
+
+    /// Nothing is wrong any more: the file ends behind the last cluster that anything refers to. A
+    /// host that cannot cut (a block device) keeps the rest.
+    static async::task<void> cut(Shard& shard, repairer& self) {
+        const cluster_geometry g = self.header_.tables().clusters;
+        const std::uint64_t end = g.offset_of(self.tables_.counts().counted_end()).value;
+        const result<std::uint64_t> size = self.file_.size();
+        if (!size) { co_return size.error(); }
+        if (*size <= end) { co_return {}; }
+        const io::request what = io::request::truncate(end);
+        async::await_io cutting(shard, self.file_, what);
+        result<void> r = co_await cutting;
+        if (!r) { co_return {}; }
+        async::task<void> durable = flush(shard, self);
+        r = co_await durable;
         co_return r;
     }
 
@@ -336,8 +357,9 @@ async::task<repair_report> repair_file(Shard& shard, typename Shard::file& file,
 ///   all    also raises those that are too low, makes refcount table and blocks anew, mends all
 ///          COPIED flags, drops preallocated clusters that are not aligned
 ///
-/// and, where nothing is wrong afterwards, clears the dirty and the corrupt bit. What the guest
-/// reads, in snapshots too, stays as it is to the byte.
+/// and, where nothing is wrong afterwards, clears the dirty and the corrupt bit, and cuts off what
+/// lies in the file behind the last cluster in use. What the guest reads, in snapshots too, stays
+/// as it is to the byte, and persistent bitmaps stay valid.
 ///
 /// An image with something that no repair can make good (a table or data past the file's end or
 /// unaligned, reserved bits, tables that lie over each other, what cannot be read) is left

@@ -28,11 +28,11 @@ struct snapshot_table {
 /// Whether ids and names are kept, which may be as large as the table.
 enum class snapshot_text : std::uint8_t { keep, drop };
 
-/// Reads the table that `head` names out of a file of `file_size` bytes. The size of a table is
-/// known only when its last entry has been read, so it is read in steps, each four times as large:
-/// a small table costs one small read, whatever the limits are. What has been parsed is not kept,
-/// so that memory is bounded by the entries. Errors: snapshot_malformed, snapshot_table_too_large,
-/// the host's.
+/// Reads the table that `head` names out of a file of `file_size` bytes; what that lacks of its
+/// last cluster is zeroes. The size of a table is known only when its last entry has been read, so
+/// it is read in steps, each four times as large: a small table costs one small read, whatever the
+/// limits are. What has been parsed is not kept, so that memory is bounded by the entries.
+/// Errors: snapshot_malformed, snapshot_table_too_large, table_past_end, the host's.
 template <class Shard>
 async::task<snapshot_table> load_snapshots(Shard& shard, typename Shard::file& file,
                                            const layout::header& head, std::uint64_t file_size,
@@ -44,10 +44,11 @@ async::task<snapshot_table> load_snapshots(Shard& shard, typename Shard::file& f
     snapshot_table table;
     const std::uint64_t at = head.snapshots_offset;
     if (head.nb_snapshots == 0) { co_return std::move(table); }
-    if (at > file_size) { co_return error(errc::table_past_end, at); }
+    const std::uint64_t end = align_up(file_size, head.tables().cluster_size());
+    if (at >= end) { co_return error(errc::table_past_end, at); }
     const std::uint64_t allowed =
         std::min(layout::max_table_bytes(head.nb_snapshots), limits.snapshot_table_bytes);
-    const std::uint64_t most = std::min(allowed, file_size - at);
+    const std::uint64_t most = std::min(allowed, end - at);
     std::vector<std::byte> bytes; // that are not parsed yet
     std::uint64_t read_to = 0;
     for (std::uint64_t step = std::uint64_t{head.nb_snapshots} * 128;; step *= 4) {
@@ -55,8 +56,11 @@ async::task<snapshot_table> load_snapshots(Shard& shard, typename Shard::file& f
         const std::size_t had = bytes.size();
         const auto more = static_cast<std::size_t>(std::min(step, most - read_to));
         if (!try_resize(bytes, had + more)) { co_return error::from_errno(ENOMEM); }
+        const std::uint64_t from = at + read_to;
+        const auto in_file = static_cast<std::size_t>(
+            std::min<std::uint64_t>(more, file_size - std::min(file_size, from)));
         const io::request what =
-            io::request::read(at + read_to, std::span<std::byte>(bytes).subspan(had));
+            io::request::read(from, std::span<std::byte>(bytes).subspan(had, in_file));
         async::await_io reading(shard, file, what);
         result<void> r = co_await reading;
         if (!r) { co_return r.error(); }

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -90,6 +91,22 @@ class table_clusters {
             if (slots_[find(key_of(c))] != 0) { return true; }
         }
         return false;
+    }
+
+    /// Behind the last cluster that holds a table.
+    host_cluster end() const noexcept {
+        host_cluster last = std::max(runs_.empty() ? host_cluster{} : runs_.back().end(),
+                                     kept_runs_.empty() ? host_cluster{} : kept_runs_.back().end());
+        for (const std::uint64_t slot : slots_) { last = std::max(last, {key_of(slot)}); }
+        return last;
+    }
+
+    /// For who looks at all single tables that are kept: places for them, and the table in one.
+    std::size_t places() const noexcept { return slots_.size(); }
+    std::optional<host_cluster> kept_in(std::size_t place) const noexcept {
+        const std::uint64_t slot = slots_[place];
+        if ((slot & kept_bit) == 0) { return {}; }
+        return host_cluster{key_of(slot) - 1};
     }
 
   private:

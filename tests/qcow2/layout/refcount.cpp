@@ -108,6 +108,9 @@ TEST_P(every_refcount_width, searches_agree_with_a_loop) {
             ASSERT_EQ(width.first_zero(block.data(), from, to), zero) << from << " " << to;
             ASSERT_EQ(width.first_nonzero(block.data(), from, to), nonzero) << from << " " << to;
             ASSERT_EQ(width.run_of_zeroes(block.data(), from, to), nonzero - from);
+            std::size_t end = to;
+            while (end > 0 && naive_get(block, width.bits(), end - 1) == 0) { --end; }
+            ASSERT_EQ(width.nonzero_end(block.data(), to), end) << to;
         }
     }
 }

@@ -181,9 +181,12 @@ inline result<std::string> read_backing_file(const header& h, std::span<const st
     return std::string(text_of(cluster.subspan(at, size)));
 }
 
+/// The rule for all tables, of the header and of others: what the file lacks of its last cluster
+/// reads as zeroes, as in QEMU. A table that reaches into a cluster behind that is damage.
 inline result<void> check_within_file(const header& h, std::uint64_t file_size) noexcept {
+    const std::uint64_t end = align_up(file_size, h.tables().cluster_size());
     const auto ends_in_file = [=](std::uint64_t at, std::uint64_t bytes) {
-        return bytes == 0 || (at <= file_size && bytes <= file_size - at);
+        return bytes == 0 || (at <= end && bytes <= end - at);
     };
     const std::uint64_t refcounts = h.tables().clusters.bytes({h.refcount_table_clusters});
     if (!ends_in_file(h.refcount_table_offset, refcounts)) {

@@ -90,6 +90,20 @@ class refcount_width {
         return first_nonzero(block, from, to) - from;
     }
 
+    /// Index behind the last refcount in `[0, to)` that is not zero; 0 where all are zero.
+    std::size_t nonzero_end(const std::byte* block, std::size_t to) const noexcept {
+        const std::size_t lanes = 64U >> order_;
+        while (to > 0) {
+            if (to % lanes == 0 && load_word(block + (((to - lanes) << order_) >> 3)) == 0) {
+                to -= lanes;
+                continue;
+            }
+            if (get(block, to - 1) != 0) { break; }
+            --to;
+        }
+        return to;
+    }
+
     friend constexpr bool operator==(refcount_width, refcount_width) = default;
 
   private:
