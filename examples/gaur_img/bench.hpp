@@ -4,6 +4,7 @@
 #include <gaur/qcow2/refcounts.hpp>
 #include <gaur/track/in_flight.hpp>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace gaur_img {
@@ -18,6 +19,12 @@ struct bench_options {
     bool write = false;
     std::uint8_t pattern = 0;
     std::uint64_t flush_interval = 0; ///< 0: no flush
+
+    /// As many requests are in flight at most, each with its own memory.
+    unsigned slots() const noexcept {
+        const std::uint64_t asked = std::max(count, std::uint64_t{1});
+        return static_cast<unsigned>(std::min<std::uint64_t>(depth, asked));
+    }
 };
 
 /// What it saw.

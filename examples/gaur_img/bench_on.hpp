@@ -29,10 +29,10 @@ class bench_run : gaur::exec::work {
     bench_run(Image& image, const bench_options& how, bool writes_through)
         : gaur::exec::work(&on_begin), image_(image), how_(how),
           writes_through_(writes_through && how.write), left_(how.count),
-          offset_(how.offset), memory_(buffers_.take(how.size * how.depth)) {
+          offset_(how.offset), memory_(buffers_.take(how.size * how.slots())) {
         if (!memory_.has_value()) { return; }
         std::memset(memory_.data(), how_.pattern, memory_.size());
-        for (unsigned i = 0; i < how_.depth; ++i) {
+        for (unsigned i = 0; i < how_.slots(); ++i) {
             slots_.emplace_back(*this, memory_.bytes().subspan(i * how_.size, how_.size));
             idle_.push_back(&slots_.back());
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "commands.hpp"
 #include "failure.hpp"
+#include "formats.hpp"
 #include "host.hpp"
 #include "progress.hpp"
 

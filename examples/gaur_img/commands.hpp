@@ -5,7 +5,9 @@
 // program's exit code. main.cpp fills the options in; each command stands in the file of its name.
 
 #include "bench.hpp"
+#include "host.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,18 +17,27 @@ namespace gaur_img {
 struct common_options {
     std::string backend; ///< empty: the best one that works here
     bool no_references = false;
+    std::string max_depth = "64";  ///< files of a chain
+    std::string lower_format;      ///< of backing files whose image does not say it
 };
+
+/// Puts into `how` what a command line says of backing files. Throws failure.
+void set_references(image_options& how, const common_options& asked);
 
 struct bench_command : common_options {
     bool force_share = false;
     bool invalidate_bitmaps = false;
-    bench_options how;
+    bool write = false;
     std::string path;
     std::string format;
     std::string cache = "writeback";
+    std::string count = "75000";
+    std::string depth = "64";
     std::string size = "4k";
-    std::string step; ///< empty: the size
+    std::string step = "0"; ///< 0: the size
     std::string offset = "0";
+    std::string pattern = "0";
+    std::string flush_interval = "0"; ///< 0: no flush
     std::string ordering = "join";
     bool quiet = false;
 };
@@ -61,9 +72,10 @@ int compare(const compare_command& asked);
 struct target_options : common_options {
     std::string target;
     std::string target_format = "raw";
-    std::string backing_file;
+    std::optional<std::string> backing_file;
     std::string backing_format;
     std::vector<std::string> options; ///< each name=value,name=value
+    bool unsafe = false; ///< the backing file is not opened if a size is given
     bool quiet = false;
 };
 
@@ -75,7 +87,7 @@ struct convert_command : target_options {
     std::string source_cache = "writeback";
     std::string target_cache = "unsafe";
     std::string sparse = "4k";
-    unsigned in_flight = 16;
+    std::string in_flight = "16";
     bool no_create = false;
     bool target_is_zero = false;
     bool out_of_order = false;
@@ -84,8 +96,7 @@ struct convert_command : target_options {
 int convert(const convert_command& asked);
 
 struct create_command : target_options {
-    std::string size; ///< empty: the backing file's
-    bool unsafe = false;
+    std::optional<std::string> size; ///< not given: the backing file's
 };
 int create(const create_command& asked);
 
@@ -104,7 +115,7 @@ struct map_command : common_options {
     std::string format;
     std::string output = "human";
     std::string start = "0";
-    std::string length; ///< empty: to the end
+    std::optional<std::string> length; ///< not given: to the end
 };
 int map(const map_command& asked);
 

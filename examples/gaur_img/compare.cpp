@@ -24,7 +24,7 @@ image_options options(const compare_command& asked, const std::string& path,
     how.path = path;
     how.format = format;
     how.cache = parse_cache_mode(asked.cache, "source cache option", cannot_open);
-    how.references = !asked.no_references;
+    set_references(how, asked);
     how.force_share = asked.force_share;
     return how;
 }

@@ -30,14 +30,11 @@ struct conversion_options {
     cache_mode source_cache;
     cache_mode target_cache;
     std::uint64_t sparse;
+    unsigned in_flight;
     new_image image;
 };
 
 conversion_options read_options(const convert_command& asked) {
-    if (asked.in_flight < 1 || asked.in_flight > 64) {
-        throw failure("Invalid number of coroutines. Allowed number of coroutines is between 1 and "
-                      "64");
-    }
     if (asked.target_is_zero && !asked.no_create) {
         throw failure("--target-is-zero requires use of -n flag");
     }
@@ -46,6 +43,8 @@ conversion_options read_options(const convert_command& asked) {
     }
     return {parse_cache_mode(asked.source_cache, "source cache option"),
             parse_cache_mode(asked.target_cache, "cache option"), sparse_bytes(asked.sparse),
+            static_cast<unsigned>(
+                expect_number(asked.in_flight, "number of coroutines", 1, 64)),
             describe(asked)};
 }
 
@@ -54,7 +53,7 @@ std::unique_ptr<disk> open_source(host& on, const convert_command& asked, cache_
     how.path = asked.source;
     how.format = asked.source_format;
     how.cache = cache;
-    how.references = !asked.no_references;
+    set_references(how, asked);
     how.force_share = asked.force_share;
     return open_disk(on, how);
 }
@@ -102,7 +101,7 @@ void copy(host& on, const convert_command& asked, const conversion_options& how,
     what.target_is_zero = reads_as_zeroes(asked, target, how.image);
     progress shown(asked.shows_progress && !asked.quiet);
     conversion copying(source, target, what, shown);
-    const gaur::result<void> status = on.wait(copying.run(asked.in_flight));
+    const gaur::result<void> status = on.wait(copying.run(how.in_flight));
     shown.end();
     if (unfinished != nullptr && (!status || orderly_end::came())) { unfinished->give_up(); }
     // In any case: it may have requests of its own at the host.
@@ -125,7 +124,7 @@ int convert(const convert_command& asked) {
     if (image.options.size < source->size()) {
         throw failure("output file is smaller than input file");
     }
-    const auto backing = open_backing_file(*on, image, asked.force_share);
+    const auto backing = open_backing_file(*on, asked, image, asked.force_share);
     std::vector<gaur::io::file_identity> kept = source->files();
     if (backing != nullptr) {
         const auto below = backing->files();

@@ -9,12 +9,20 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <system_error>
 #include <vector>
 
 namespace gaur_img {
 
 namespace {
+
+/// A value in an option list: a comma in it is written twice.
+std::string in_list(const std::string& value) {
+    std::string text;
+    for (const char c : value) { text += c == ',' ? ",," : std::string(1, c); }
+    return text;
+}
 
 void print_plan(const new_image& image) {
     const gaur::qcow2::layout::create_options& o = image.options;
@@ -27,7 +35,7 @@ void print_plan(const new_image& image) {
                 1U << o.cluster_bits, o.size);
     if (o.version == 2) { std::printf("compat=0.10 "); }
     if (!o.backing_file.empty()) {
-        std::printf("backing_file=%s backing_fmt=%s ", o.backing_file.c_str(),
+        std::printf("backing_file=%s backing_fmt=%s ", in_list(o.backing_file).c_str(),
                     o.backing_format.c_str());
     }
     std::printf("lazy_refcounts=%s refcount_bits=%u\n", o.lazy_refcounts ? "on" : "off",
@@ -49,13 +57,19 @@ void refuse_itself_as_backing_file(const new_image& image) {
 
 int create(const create_command& asked) {
     new_image image = describe(asked);
-    if (!asked.size.empty()) { image.size = expect_size(asked.size, "image size"); }
+    if (asked.size) {
+        if (image.size) {
+            throw failure(image.path + ": The image size must be specified only once");
+        }
+        image.size = expect_size(*asked.size, "image size");
+    }
     const auto on = make_host(asked.backend);
     // Kept open until the image is there: what is read must not be what is replaced.
     std::unique_ptr<disk> backing;
     std::vector<gaur::io::file_identity> kept;
     if (!asked.unsafe || !image.size) {
-        backing = open_backing_file(*on, image, true); // as qemu-img, which reads only its size
+        // As qemu-img, which reads only its size: even beside a writer.
+        backing = open_backing_file(*on, asked, image, true);
     }
     if (backing != nullptr) {
         kept = backing->files();

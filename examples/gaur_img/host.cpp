@@ -2,15 +2,19 @@
 #include "host.hpp"
 
 #include "backends.hpp"
+#include "commands.hpp"
 #include "failure.hpp"
+#include "formats.hpp"
 #include "printable.hpp"
+#include "size.hpp"
+
+#include <gaur/qcow2/file_name.hpp>
 
 #include <gaur/io/host_file.hpp>
 #include <gaur/qcow2/layout/parse_header.hpp>
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <optional>
 #include <sys/stat.h>
 
@@ -54,15 +58,26 @@ std::unique_ptr<disk> open_disk(host& on, image_options how, int exit_code) {
     }
     std::string failed = how.path;
     how.failed_path = &failed;
+    std::string format;
+    how.failed_format = &format;
     auto opened = on.open(how);
     if (opened || failed == how.path) { return expect(std::move(opened), what, exit_code); }
+    const std::string below =
+        what + ": Could not open backing file: Could not open '" + printable(failed) + "'";
     return expect(std::move(opened),
-                  what + ": Could not open backing file: Could not open '" + printable(failed) +
-                      "'", exit_code);
+                  format.empty() ? below : below + ": Unknown driver '" + printable(format) + "'",
+                  exit_code);
+}
+
+void set_references(image_options& how, const common_options& asked) {
+    how.references = !asked.no_references;
+    how.max_depth = static_cast<unsigned>(
+        expect_number(asked.max_depth, "depth of the chain", 1, UINT32_MAX));
+    how.backing_format = asked.lower_format;
 }
 
 std::string beside(const std::string& image, const std::string& name) {
-    return (std::filesystem::path(image).parent_path() / name).string();
+    return gaur::qcow2::full_name(image, name);
 }
 
 std::uint64_t file_size(const std::string& path) {
@@ -110,13 +125,6 @@ std::vector<gaur::io::file_identity> files_of_chain(host& on, std::string path,
         format = header->backing_format();
     }
     return files;
-}
-
-std::string format_of(host& on, const std::string& path, bool force_share, int exit_code) {
-    const auto start = expect(on.read_file(path, 0, 4, force_share),
-                              "Could not open '" + path + "'", exit_code);
-    constexpr std::array magic{std::byte{'Q'}, std::byte{'F'}, std::byte{'I'}, std::byte{0xfb}};
-    return std::ranges::equal(start, magic) ? "qcow2" : "raw";
 }
 
 } // namespace gaur_img

@@ -31,7 +31,10 @@ struct image_options {
     std::vector<gaur::io::file_identity> kept; ///< with `create`: files that are not to be emptied
     bool invalidate_bitmaps = false;   ///< qcow2, to write: give up its persistent bitmaps
     std::string ordering = "join"; ///< or "serialize": what a write does that meets another
+    unsigned max_depth = 64;           ///< files in the chain
+    std::string backing_format;        ///< of backing files whose image does not say it
     std::string* failed_path = nullptr; ///< where it fails: the file of the chain that did
+    std::string* failed_format = nullptr; ///< and its format, where that is not known
 };
 
 constexpr gaur::io::locking locking_of(bool force_share) noexcept {
@@ -75,7 +78,7 @@ std::unique_ptr<host> make_host(const std::string& backend, unsigned depth = usu
 /// The image opened, its format looked at where `how` names none. Throws failure with `exit_code`.
 std::unique_ptr<disk> open_disk(host& on, image_options how, int exit_code = 1);
 
-/// The path of the file that the image at `image` names: relative names begin in its folder.
+/// Where a name in the image at `image` leads: see gaur::qcow2::full_name.
 std::string beside(const std::string& image, const std::string& name);
 
 /// The size of a file or of a block device, bytes. Throws failure.
@@ -86,9 +89,5 @@ std::uint64_t file_size(const std::string& path);
 /// `format`: empty if unknown.
 std::vector<gaur::io::file_identity> files_of_chain(host& on, std::string path,
                                                     std::string format);
-
-/// The format of the file, from its first bytes. For images that a person has named only: what an
-/// image names is never guessed. Throws failure with `exit_code`.
-std::string format_of(host& on, const std::string& path, bool force_share, int exit_code = 1);
 
 } // namespace gaur_img

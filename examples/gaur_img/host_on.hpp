@@ -31,7 +31,10 @@ inline gaur::qcow2::open_options qcow2_options(const image_options& how) {
                                        : gaur::qcow2::bitmaps::refuse;
     o.inflate = &gaur::qcow2::zlib_inflate;
     o.locking = locking_of(how.force_share);
+    o.backing_format = how.backing_format;
+    o.max_depth = how.max_depth;
     o.failed_path = how.failed_path;
+    o.failed_format = how.failed_format;
     return o;
 }
 

@@ -2,21 +2,19 @@
 #include "commands.hpp"
 #include "failure.hpp"
 #include "host.hpp"
+#include "image_facts.hpp"
 #include "printable.hpp"
 #include "size.hpp"
 
-#include <gaur/qcow2/layout/bitmap.hpp>
-#include <gaur/qcow2/layout/header.hpp>
-#include <gaur/qcow2/layout/parse_header.hpp>
-#include <gaur/qcow2/layout/snapshot.hpp>
+#include <gaur/base/error.hpp>
+#include <gaur/qcow2/file_name.hpp>
 
 #include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <ctime>
 #include <nlohmann/json.hpp>
-#include <optional>
-#include <sys/stat.h>
+#include <string>
 #include <vector>
 
 namespace gaur_img {
@@ -26,96 +24,70 @@ namespace {
 namespace layout = gaur::qcow2::layout;
 using json = nlohmann::ordered_json;
 
-/// What one file says of itself. An image is told about even where gaur could not open it.
-struct facts {
-    std::string path;
-    std::string format;
-    std::uint64_t virtual_size = 0;
-    std::uint64_t disk_size = 0; ///< bytes of the host's disk
-    std::optional<layout::header> header; ///< of a qcow2 image
-    std::vector<layout::snapshot> snapshots;
-    std::vector<layout::bitmap> bitmaps;
-};
-
 /// What a bitmap's flags are called.
-std::vector<std::string> flag_names(const layout::bitmap& b) {
-    std::vector<std::string> names;
+json flag_names(const layout::bitmap& b) {
+    json names = json::array();
     if ((b.flags & layout::bitmap::in_use) != 0) { names.push_back("in-use"); }
     if ((b.flags & layout::bitmap::automatic) != 0) { names.push_back("auto"); }
     return names;
 }
 
-std::vector<layout::bitmap> read_bitmaps(host& on, const std::string& path, bool force_share,
-                                         const layout::header& h, std::uint64_t file_size) {
-    const layout::bitmaps_extension named = h.bitmaps();
-    if (named.count == 0) { return {}; }
-    // What it claims beyond the file's end is no reason to take memory.
-    const std::uint64_t at = std::min(named.directory.value, file_size);
-    const auto directory =
-        expect(on.read_file(path, at, std::min(named.directory_bytes, file_size - at),
-                            force_share),
-               "Could not open '" + path + "'");
-    auto bitmaps =
-        layout::parse_bitmaps(directory, named.count).value_or(std::vector<layout::bitmap>());
-    std::erase_if(bitmaps, [&](const auto& b) { return !layout::is_sound(b, h.cluster_bits); });
-    return bitmaps;
+json luks_json(const luks_header& l) {
+    json j{{"ivgen-alg", l.iv}};
+    j["hash-alg"] = l.hash;
+    j["cipher-alg"] = l.cipher;
+    j["uuid"] = l.uuid;
+    if (!l.iv_hash.empty()) { j["ivgen-hash-alg"] = l.iv_hash; }
+    j["format"] = "luks";
+    j["cipher-mode"] = l.mode;
+    for (const luks_header::slot& s : l.slots) {
+        json slot{{"active", s.active}};
+        if (s.active) { slot["iters"] = s.iterations; }
+        slot["key-offset"] = s.key_offset;
+        if (s.active) { slot["stripes"] = s.stripes; }
+        j["slots"].push_back(slot);
+    }
+    j["payload-offset"] = l.payload_offset;
+    j["master-key-iters"] = l.iterations;
+    return j;
 }
 
-facts look_at(host& on, const std::string& path, std::string format, bool force_share) {
-    const std::string what = "Could not open '" + path + "'";
-    if (format.empty()) { format = format_of(on, path, force_share); }
-    facts found{path, format, 0, 0, {}, {}, {}};
-    struct stat status {};
-    if (::stat(path.c_str(), &status) != 0) {
-        throw failure(what + ": " + gaur::error::from_errno(errno).message());
-    }
-    found.disk_size = static_cast<std::uint64_t>(status.st_blocks) * 512;
-    if (format == "raw") {
-        image_options how;
-        how.path = path;
-        how.format = format;
-        how.force_share = force_share;
-        found.virtual_size = gaur::align_up(expect(on.open(how), what)->size(), 512);
-        return found;
-    }
-    if (format != "qcow2") { throw failure(what + ": Unknown driver '" + format + "'"); }
-
-    const auto start = expect(on.read_file(path, 0, 512, force_share), what);
-    const std::uint64_t cluster = expect(layout::bytes_needed(start), what);
-    const auto bytes = expect(on.read_file(path, 0, cluster, force_share), what);
-    const std::uint64_t file_size = gaur_img::file_size(path);
-    found.header = expect(layout::parse(bytes, file_size), what);
-    const layout::header& h = *found.header;
-    found.virtual_size = h.size;
-    found.bitmaps = read_bitmaps(on, path, force_share, h, file_size);
-    if (h.nb_snapshots != 0) {
-        const auto size = std::min(layout::max_table_bytes(h.nb_snapshots),
-                                   file_size - h.snapshots_offset); // where `parse` saw it begin
-        const auto table = expect(on.read_file(path, h.snapshots_offset, size, force_share), what);
-        found.snapshots = expect(
-            layout::parse_snapshots(table, h.nb_snapshots, {h.snapshots_offset}), what);
-    }
-    return found;
+/// Of an image that is encrypted.
+json encryption_json(const image_facts& f) {
+    if (f.luks) { return luks_json(*f.luks); }
+    const bool luks = f.header->crypt_method == layout::encryption::luks;
+    return {{"format", luks ? "luks" : "aes"}};
 }
 
-const char* compression_name(const layout::header& h) {
-    return h.compression_type == layout::compression::zlib ? "zlib" : "zstd";
-}
-
-json specific(const facts& f) {
+/// QEMU's `format-specific` of a qcow2 image, in the order in which it is printed.
+json specific(const image_facts& f) {
     const layout::header& h = *f.header;
-    json data{{"compat", h.version == 2 ? "0.10" : "1.1"},
-              {"compression-type", compression_name(h)}};
-    if (h.version >= 3) { data["lazy-refcounts"] = h.lazy_refcounts(); }
+    const bool has_version_3 = h.version >= 3;
+    const bool needs_data_file =
+        (h.incompatible_features & layout::incompatible::external_data_file) != 0;
+    json data{{"compat", has_version_3 ? "1.1" : "0.10"},
+              {"compression-type",
+               h.compression_type == layout::compression::zlib ? "zlib" : "zstd"}};
+    if (has_version_3) { data["lazy-refcounts"] = h.lazy_refcounts(); }
     for (const layout::bitmap& b : f.bitmaps) {
         data["bitmaps"].push_back({{"flags", flag_names(b)},
                                    {"name", b.name},
                                    {"granularity", std::uint64_t{1} << b.granularity_bits}});
     }
     data["refcount-bits"] = 1U << h.refcount_order;
-    if (h.version >= 3) {
+    if (!h.data_file().empty()) { data["data-file"] = h.data_file(); }
+    if (needs_data_file) {
+        data["data-file-raw"] =
+            (h.autoclear_features & layout::autoclear::raw_external_data) != 0;
+    }
+    if (h.crypt_method != layout::encryption::none) { data["encrypt"] = encryption_json(f); }
+    if (has_version_3) {
         data["corrupt"] = h.is_corrupt();
         data["extended-l2"] = h.extended_l2();
+    }
+    // QEMU tells nothing of such an image: a key of our own.
+    for (const std::string& name : layout::unknown_feature_names(h)) {
+        data["unknown-incompatible-features"].push_back(name);
     }
     return {{"type", "qcow2"}, {"data", data}};
 }
@@ -133,7 +105,7 @@ json snapshot_json(const layout::snapshot& s) {
     return j;
 }
 
-json to_json(const facts& f) {
+json to_json(const image_facts& f) {
     json j;
     for (const layout::snapshot& s : f.snapshots) { j["snapshots"].push_back(snapshot_json(s)); }
     j["virtual-size"] = f.virtual_size;
@@ -171,36 +143,30 @@ void print_snapshot(const layout::snapshot& s) {
                 counts ? std::to_string(s.icount).c_str() : "");
 }
 
-void print_bitmaps(const std::vector<layout::bitmap>& bitmaps) {
-    if (bitmaps.empty()) { return; }
-    std::printf("    bitmaps:\n");
+void print_value(const std::string& name, const json& value, unsigned indent);
+
+/// The members of an object or a list, a line each; what is inside them further to the right.
+void print_members(const json& of, unsigned indent) {
     std::size_t i = 0;
-    for (const layout::bitmap& b : bitmaps) {
-        std::printf("        [%zu]:\n            flags:\n", i++);
-        std::size_t flag = 0;
-        for (const std::string& name : flag_names(b)) {
-            std::printf("                [%zu]: %s\n", flag++, name.c_str());
-        }
-        std::printf("            name: %s\n            granularity: %" PRIu64 "\n",
-                    printable(b.name).c_str(), std::uint64_t{1} << b.granularity_bits);
+    for (const auto& [key, value] : of.items()) {
+        std::string name = of.is_array() ? '[' + std::to_string(i++) + ']' : key;
+        std::ranges::replace(name, '-', ' ');
+        print_value(name, value, indent);
     }
 }
 
-void print_specific(const facts& f) {
-    const layout::header& h = *f.header;
-    const auto word = [](bool value) { return value ? "true" : "false"; };
-    std::printf("Format specific information:\n    compat: %s\n    compression type: %s\n",
-                h.version == 2 ? "0.10" : "1.1", compression_name(h));
-    if (h.version >= 3) { std::printf("    lazy refcounts: %s\n", word(h.lazy_refcounts())); }
-    print_bitmaps(f.bitmaps);
-    std::printf("    refcount bits: %u\n", 1U << h.refcount_order);
-    if (h.version >= 3) {
-        std::printf("    corrupt: %s\n    extended l2: %s\n", word(h.is_corrupt()),
-                    word(h.extended_l2()));
+void print_value(const std::string& name, const json& value, unsigned indent) {
+    std::printf("%*s%s:", static_cast<int>(indent), "", name.c_str());
+    if (value.is_structured()) {
+        std::printf("\n");
+        print_members(value, indent + 4);
+    } else {
+        const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+        std::printf(" %s\n", printable(text).c_str());
     }
 }
 
-void print_human(const facts& f) {
+void print_human(const image_facts& f) {
     std::printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\n"
                 "disk size: %s\n",
                 printable(f.path).c_str(), f.format.c_str(), readable_size(f.virtual_size).c_str(),
@@ -227,20 +193,33 @@ void print_human(const facts& f) {
                     "VM CLOCK", "ICOUNT");
         for (const layout::snapshot& s : f.snapshots) { print_snapshot(s); }
     }
-    print_specific(f);
+    std::printf("Format specific information:\n");
+    print_members(specific(f)["data"], 4);
 }
 
 /// The image, and the files of its chain where they are asked for.
-std::vector<facts> look_at_all(host& on, const info_command& asked) {
-    constexpr std::size_t most_files = 64;
-    std::vector<facts> files{look_at(on, asked.path, asked.format, asked.force_share)};
-    while (asked.backing_chain && !asked.no_references) {
+std::vector<image_facts> look_at_all(host& on, const info_command& asked) {
+    image_options how;
+    set_references(how, asked);
+    std::vector<image_facts> files{look_at(on, asked.path, asked.format, asked.force_share)};
+    while (asked.backing_chain && how.references) {
         const auto& h = files.back().header;
         if (!h || h->backing_file.empty()) { break; }
-        if (files.size() == most_files) { throw failure("The backing chain has no end"); }
         const std::string path = beside(files.back().path, h->backing_file);
-        const std::string format(h->backing_format());
-        if (format.empty()) { throw failure("The format of '" + path + "' is not given"); }
+        const std::string what = "Could not open '" + printable(path) + "'";
+        if (files.size() >= how.max_depth) {
+            throw failure(what + ": " +
+                          gaur::error(gaur::errc::too_many_files, how.max_depth).message());
+        }
+        if (!gaur::qcow2::local_path(h->backing_file)) {
+            throw failure(what + ": " +
+                          gaur::error(gaur::errc::protocol_not_supported).message());
+        }
+        std::string format(h->backing_format());
+        if (format.empty()) { format = how.backing_format; }
+        if (format.empty()) {
+            throw failure(what + ": " + gaur::error(gaur::errc::format_missing).message());
+        }
         files.push_back(look_at(on, path, format, asked.force_share));
     }
     return files;
@@ -250,16 +229,16 @@ std::vector<facts> look_at_all(host& on, const info_command& asked) {
 
 int info(const info_command& asked) {
     const auto on = make_host(asked.backend);
-    const std::vector<facts> files = look_at_all(*on, asked);
+    const std::vector<image_facts> files = look_at_all(*on, asked);
     if (asked.output == "json") {
         json all;
-        for (const facts& f : files) { all.push_back(to_json(f)); }
+        for (const image_facts& f : files) { all.push_back(to_json(f)); }
         // File names are bytes; JSON is text.
         std::printf("%s\n", (asked.backing_chain ? all : all[0])
                                 .dump(4, ' ', false, json::error_handler_t::replace).c_str());
         return 0;
     }
-    for (const facts& f : files) {
+    for (const image_facts& f : files) {
         if (&f != &files.front()) { std::printf("\n"); }
         print_human(f);
     }

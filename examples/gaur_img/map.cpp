@@ -41,14 +41,14 @@ int map(const map_command& asked) {
     image_options how;
     how.path = asked.path;
     how.format = asked.format;
-    how.references = !asked.no_references;
+    set_references(how, asked);
     how.force_share = asked.force_share;
     const auto image = open_disk(*on, how);
     const std::uint64_t start = expect_size(asked.start, "start offset");
     const std::uint64_t from = std::min(start, image->size());
     std::uint64_t length = image->size() - from;
-    if (!asked.length.empty()) {
-        length = std::min(length, expect_size(asked.length, "max length"));
+    if (asked.length) {
+        length = std::min(length, expect_size(*asked.length, "max length"));
     }
     const bool json = asked.output == "json";
     if (!json) { std::printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File"); }

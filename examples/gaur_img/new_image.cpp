@@ -2,6 +2,8 @@
 #include "new_image.hpp"
 
 #include "failure.hpp"
+#include "names.hpp"
+#include "option_list.hpp"
 #include "size.hpp"
 
 #include <gaur/io/host_file.hpp>
@@ -11,8 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
-#include <sstream>
-#include <string_view>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <utility>
@@ -22,41 +22,45 @@ namespace gaur_img {
 
 namespace {
 
-bool on_or_off(const new_image& image, const std::string& name, const std::string& value) {
-    if (value != "on" && value != "off") {
-        throw failure(image.path + ": Parameter '" + name + "' expects 'on' or 'off'");
-    }
-    return value == "on";
-}
-
 std::uint32_t version_of(const new_image& image, const std::string& value) {
     if (value == "0.10" || value == "v2") { return 2; }
     if (value == "1.1" || value == "v3") { return 3; }
     throw failure(image.path + ": Parameter 'version' does not accept value '" + value + "'");
 }
 
-void apply_option(new_image& image, const std::string& name, const std::string& value) {
+void set_backing_file(new_image& image, const std::string& name, bool unopened) {
+    if (name.empty()) {
+        throw failure(image.path + ": Expected backing file name, got empty string");
+    }
+    image.options.backing_file = backing_name_given(name, unopened);
+}
+
+void apply_option(new_image& image, const named_option& given, bool unopened) {
     gaur::qcow2::layout::create_options& o = image.options;
+    const auto& [name, value] = given;
     if (name == "size") {
-        image.size = expect_size(value, "image size");
+        image.size = size_value(image.path, given, max_size);
+    } else if (name == "preallocation" && value == "off") {
+        // What gaur does anyhow.
     } else if (image.format != "qcow2") {
         throw failure(image.path + ": Invalid parameter '" + name + "'");
     } else if (name == "cluster_size") {
-        const std::uint64_t size = expect_size(value, "cluster size");
+        const std::uint64_t size = size_value(image.path, given);
         o.cluster_bits = std::has_single_bit(size)
                              ? static_cast<std::uint32_t>(std::countr_zero(size)) : 0;
     } else if (name == "refcount_bits") {
-        o.refcount_bits = static_cast<std::uint32_t>(expect_size(value, "refcount width"));
+        o.refcount_bits = static_cast<std::uint32_t>(
+            std::min<std::uint64_t>(number_value(image.path, given), UINT32_MAX));
     } else if (name == "compat" || name == "version") {
         o.version = version_of(image, value);
     } else if (name == "backing_file") {
-        o.backing_file = value;
+        set_backing_file(image, value, unopened);
     } else if (name == "backing_fmt") {
         o.backing_format = value;
     } else if (name == "lazy_refcounts") {
-        o.lazy_refcounts = on_or_off(image, name, value);
-    } else if ((name == "extended_l2" && value == "off") ||
-               (name == "preallocation" && value == "off") ||
+        o.lazy_refcounts = switch_value(image.path, given);
+    } else if ((name == "extended_l2" && !switch_value(image.path, given)) ||
+               (name == "encryption" && value == "off") ||
                (name == "compression_type" && value == "zlib")) {
         // What gaur does anyhow.
     } else if (name == "extended_l2" || name == "preallocation" || name == "compression_type" ||
@@ -64,18 +68,6 @@ void apply_option(new_image& image, const std::string& name, const std::string& 
         throw failure(image.path + ": " + name + "=" + value + " is not supported yet");
     } else {
         throw failure(image.path + ": Invalid parameter '" + name + "'");
-    }
-}
-
-void apply_options(new_image& image, const std::vector<std::string>& lists) {
-    for (const std::string& list : lists) {
-        std::istringstream items(list);
-        for (std::string item; std::getline(items, item, ',');) {
-            const std::size_t equals = item.find('=');
-            // A name alone is a switch.
-            apply_option(image, item.substr(0, equals),
-                         equals != std::string::npos ? item.substr(equals + 1) : "on");
-        }
     }
 }
 
@@ -106,7 +98,7 @@ void check_options(const new_image& image) {
         refuse("Backing format cannot be used without backing file");
     }
     if (!o.backing_file.empty() && o.backing_format.empty()) {
-        refuse("Backing file specified without backing format");
+        refuse("Backing file specified without backing format (name it with -F: qcow2 or raw)");
     }
     if (!o.backing_format.empty() && o.backing_format != "raw" && o.backing_format != "qcow2") {
         refuse("Unknown backing file format '" + o.backing_format + "'");
@@ -119,19 +111,24 @@ new_image describe(const target_options& asked) {
     new_image image;
     image.path = asked.target;
     image.format = asked.target_format;
-    apply_options(image, asked.options);
-    if (!asked.backing_file.empty()) { image.options.backing_file = asked.backing_file; }
+    for (const named_option& given : parse_option_lists(asked.options)) {
+        apply_option(image, given, asked.unsafe);
+    }
+    if (asked.backing_file) { set_backing_file(image, *asked.backing_file, asked.unsafe); }
     if (!asked.backing_format.empty()) { image.options.backing_format = asked.backing_format; }
     check_options(image);
     return image;
 }
 
-std::unique_ptr<disk> open_backing_file(host& on, const new_image& image, bool force_share) {
+std::unique_ptr<disk> open_backing_file(host& on, const common_options& asked,
+                                        const new_image& image, bool force_share) {
     if (image.options.backing_file.empty()) { return nullptr; }
     image_options how;
     how.path = beside(image.path, image.options.backing_file);
     how.format = image.options.backing_format;
     how.force_share = force_share;
+    set_references(how, asked);
+    how.references = true;
     auto opened = on.open(how);
     if (!opened) {
         throw failure(image.path + ": Could not open '" + how.path +

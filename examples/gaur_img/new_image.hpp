@@ -27,7 +27,8 @@ new_image describe(const target_options& asked);
 
 /// The backing file that the image is to have, opened as it says and held until the disk goes; null
 /// if it has none. Throws failure if it is not there, or no image of that format.
-std::unique_ptr<disk> open_backing_file(host& on, const new_image& image, bool force_share);
+std::unique_ptr<disk> open_backing_file(host& on, const common_options& asked,
+                                        const new_image& image, bool force_share);
 
 /// Throws failure if the file at `path` is one of `read`, by whatever name.
 void refuse_to_replace(const std::string& path, const std::vector<gaur::io::file_identity>& read);

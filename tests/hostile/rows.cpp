@@ -531,6 +531,8 @@ errc code_of(const std::string& name) {
     static const std::map<std::string, errc> codes = {
         {"format_missing", errc::format_missing},
         {"reference_refused", errc::reference_refused},
+        {"backing_format_unknown", errc::backing_format_unknown},
+        {"protocol_not_supported", errc::protocol_not_supported},
         {"compression_type", errc::compression_type},
         {"dirty_image", errc::dirty_image},
         {"corrupt_image", errc::corrupt_image},
@@ -606,6 +608,9 @@ std::map<std::string, std::vector<variant>> cases_of_the_readme() {
     backed = {sound(over_raw), sound({.backing_file = "c", .backing_format = "qcow2"})};
     backed[1].damage = [](crafted_image&, files& f) { f["c"] = crafted_image().bytes; };
     all["… whose format neither image nor caller names"] = {row_of(27, "nowhere")};
+    all["… of another format (vmdk, luks, …)"] = {row_of(27, "unknown")};
+    all["… named by a protocol (`nbd:`, `json:`, …) other than `file:`"] = {
+        row_of(24, "other_protocol")};
     all["… by default (`references::refuse`)"] = {row_of(25, "refused")};
     all["zero clusters, preallocated clusters"] = {sound({}, guest::zero * 4096),
                                                    sound({}, guest::zero_kept * 4096)};

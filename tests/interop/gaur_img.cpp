@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // The program gaur-img against qemu-img: the same command lines, the same images, the same words.
+#include "support/gaur_img.hpp"
 #include "support/qemu_img.hpp"
 #include "support/qemu_io.hpp"
 
@@ -15,83 +16,10 @@
 
 namespace {
 
-struct said {
-    int exit_code;
-    std::string text; // standard output and error
-    friend bool operator==(const said&, const said&) = default;
-    friend std::ostream& operator<<(std::ostream& to, const said& s) {
-        return to << "exit code " << s.exit_code << ":\n" << s.text;
-    }
-};
-
-/// In no order: JSON objects have none.
-said sorted(said s) {
-    std::vector<std::string> lines;
-    std::istringstream from(s.text);
-    for (std::string line; std::getline(from, line);) {
-        if (line.ends_with(',')) { line.pop_back(); }
-        lines.push_back(line);
-    }
-    std::ranges::sort(lines);
-    s.text.clear();
-    for (const std::string& line : lines) { s.text += line + '\n'; }
-    return s;
-}
-
-std::string last_line(const std::string& text) {
-    const std::size_t end = text.find_last_not_of('\n') + 1;
-    const std::size_t before = text.find_last_of('\n', end - 1);
-    return text.substr(before + 1, end - before - 1);
-}
-
-/// Both programs, in a folder of the test's own.
-class gaur_img : public ::testing::Test {
-  protected:
-    void SetUp() override {
-        GAUR_NEEDS_QEMU_IMG();
-        if (!std::filesystem::exists(program_)) { GTEST_SKIP() << "gaur-img was not built"; }
-    }
-
-    said shell(const std::string& command) const {
-        std::string text;
-        const int status = gaur::test::run("cd " + folder_.file("") + " && { " + command + "; }",
-                                           &text);
-        return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text};
-    }
-    said ours(const std::string& arguments) const { return shell(program_ + " " + arguments); }
-    /// Under our name, so that what both say can be compared.
-    said qemu(const std::string& arguments) const {
-        said s = shell("qemu-img " + arguments);
-        for (std::size_t at = 0; (at = s.text.find("qemu-img:", at)) != std::string::npos;) {
-            s.text.replace(at, 4, "gaur");
-        }
-        return s;
-    }
-    void prepare(const std::string& command) const {
-        const said s = shell(command);
-        ASSERT_EQ(s.exit_code, 0) << command << '\n' << s.text;
-    }
-    /// Data, a large hole, zeroes that are no hole, and half a cluster at the end.
-    void make_raw(const std::string& name) const {
-        prepare("head -c 3333333 /dev/urandom > " + name + " && truncate -s 40M " + name +
-                " && head -c 1M /dev/zero >> " + name + " && head -c 98304 /dev/urandom >> " +
-                name);
-    }
-    std::string file(const std::string& name) const { return folder_.file(name); }
-    std::uint64_t disk_bytes(const std::string& name) const {
-        struct stat status {};
-        EXPECT_EQ(::stat(folder_.file(name).c_str(), &status), 0);
-        return static_cast<std::uint64_t>(status.st_blocks) * 512;
-    }
-
-  private:
-    gaur::test::scratch_folder folder_;
-    // build/<preset>/tests/test_interop and build/<preset>/examples/gaur-img
-    std::string program_ =
-        (std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "examples" /
-         "gaur-img")
-            .string();
-};
+using gaur::test::gaur_img;
+using gaur::test::last_line;
+using gaur::test::said;
+using gaur::test::sorted;
 
 TEST_F(gaur_img, creates_what_qemu_img_creates) {
     prepare("truncate -s 5M base.raw");

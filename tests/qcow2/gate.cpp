@@ -54,6 +54,17 @@ TEST(gate, takes_no_name_that_hides_its_end) {
     EXPECT_EQ(verdict(gate::asking([](const reference&) { return true; }), path), refused);
 }
 
+TEST(gate, takes_no_protocol_for_a_path) {
+    for (const gate& by : {gate(references::follow), gate::within("/"), gate::listed({"nbd://h/x"}),
+                           gate::asking([](const reference&) { return true; })}) {
+        const auto admitted = by.admit({"dir/image", "nbd://h/x", "nbd://h/x", "raw"});
+        ASSERT_FALSE(admitted);
+        EXPECT_EQ(text(admitted.error()), text(errc::protocol_not_supported));
+    }
+    EXPECT_EQ(text(gate().admit({"dir/image", "nbd:x", "nbd:x", "raw"}).error()), refused);
+    EXPECT_TRUE(gate(references::follow).admit({"dir/image", "file:a", "dir/a", "raw"}));
+}
+
 TEST(gate, opens_what_the_list_names) {
     const gate by = gate::listed({"images/base.raw", "/srv/golden.qcow2"});
     const std::string here = fs::current_path().string();

@@ -198,7 +198,7 @@ TEST_F(open_test, formats_are_never_guessed) {
     EXPECT_EQ(refusal({.references = follow, .backing_format = "qcow2"}), "");
     EXPECT_EQ(refusal({.references = follow, .backing_format = "raw"}), "");
     rewrite("vmdk");
-    EXPECT_EQ(refusal({.references = follow}), text(errc::not_supported));
+    EXPECT_EQ(refusal({.references = follow}), text(errc::backing_format_unknown));
     rewrite("qcow2");
     EXPECT_EQ(refusal({.references = follow}), "");
     images.set_bytes("below", std::vector<std::byte>(4096));
@@ -249,6 +249,35 @@ TEST_F(open_test, says_which_file_of_the_chain_it_was) {
     EXPECT_EQ(fails_at({.references = follow, .max_depth = 2}), "/d") << "one too many";
     const auto held = images.io.open("a/i", {.write = true, .lock = io::file_lock::writer()});
     EXPECT_EQ(fails_at({.references = follow}), "a/i");
+}
+
+TEST_F(open_test, names_the_format_that_it_does_not_read) {
+    std::string format;
+    std::string path;
+    images.set_bytes("b", std::vector<std::byte>(4096));
+    images.create("i", {.size = 4096, .backing_file = "b", .backing_format = "vmdk"});
+    EXPECT_EQ(refusal({.references = qcow2::references::follow, .failed_path = &path,
+                       .failed_format = &format}),
+              text(errc::backing_format_unknown));
+    EXPECT_EQ(format, "vmdk");
+    EXPECT_EQ(path, "b");
+}
+
+TEST_F(open_test, follows_paths_and_no_protocol) {
+    const qcow2::open_options how = {.references = qcow2::references::follow};
+    images.set_bytes("a/b", std::vector<std::byte>(4096));
+    images.set_bytes("a/nbd:b", std::vector<std::byte>(4096));
+    const auto opens = [&](const std::string& name) {
+        images.create("a/i", {.size = 4096, .backing_file = name, .backing_format = "raw"});
+        return refusal(how, "a/i");
+    };
+    EXPECT_EQ(opens("file:b"), "") << "in the image's folder";
+    EXPECT_EQ(opens("file:nbd:b"), "");
+    EXPECT_EQ(opens("nbd:b"), text(errc::protocol_not_supported));
+    EXPECT_EQ(opens("file:"), text(errc::protocol_not_supported));
+    EXPECT_EQ(opens("json:{}"), text(errc::protocol_not_supported));
+    EXPECT_EQ(opens("./nbd:b"), error::from_errno(ENOENT).message())
+        << "a path, and in memory another file";
 }
 
 /// Every file of the chain goes through the gate; see tests/qcow2/gate.cpp for what it decides.

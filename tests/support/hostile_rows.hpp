@@ -422,11 +422,16 @@ inline const std::vector<variant>& variants() {
          {.backing_file = "a\n\x1b[31m", .backing_format = "raw"}, 0, references::follow},
         {24, "not_utf8", [](image&, files& f) { f["\xff\xfe"] = filled(4096); }, {},
          {.backing_file = "\xff\xfe", .backing_format = "raw"}, 0, references::follow},
-        // A host's file names end at a NUL, so another file would be opened than was asked about.
-        {24, "nul", [](image&, files& f) { f["a"] = filled(4096); },
-         {.reading = errc::reference_refused, .writing = errc::reference_refused},
+        // The name ends at the NUL, so the file that is opened is the one that was asked about.
+        {24, "nul", [](image&, files& f) { f["a"] = filled(4096); }, {},
          {.backing_file = std::string("a\0b", 3), .backing_format = "raw"}, 0,
          references::follow},
+        {24, "file_protocol", [](image&, files& f) { f["a"] = filled(4096); }, {},
+         {.backing_file = "file:a", .backing_format = "raw"}, 0, references::follow},
+        // Even where there is a file of that name.
+        {24, "other_protocol", [](image&, files& f) { f["nbd:a"] = filled(4096); },
+         lacking(errc::protocol_not_supported),
+         {.backing_file = "nbd:a", .backing_format = "raw"}, 0, references::follow},
 
         {25, "refused", [](image&, files& f) { f["b"] = filled(4096); },
          lacking(errc::reference_refused), {.backing_file = "b", .backing_format = "raw"}},
@@ -457,7 +462,7 @@ inline const std::vector<variant>& variants() {
         {27, "nowhere", [](image&, files& f) { f["b"] = filled(4096); },
          lacking(errc::format_missing), {.backing_file = "b"}, 0, references::follow},
         {27, "unknown", [](image&, files& f) { f["b"] = filled(4096); },
-         lacking(errc::not_supported), {.backing_file = "b", .backing_format = "vmdk"}, 0,
+         lacking(errc::backing_format_unknown), {.backing_file = "b", .backing_format = "vmdk"}, 0,
          references::follow},
 
         // gaur has no external data files yet: all that needs one is refused by name, before it is

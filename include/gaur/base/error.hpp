@@ -31,6 +31,8 @@ enum class errc : std::uint16_t {
     reference_refused,    ///< the open policy does not allow the file that the image names
     format_missing,       ///< a backing file without a format: never probed
     backing_loop,         ///< a file is its own backing file
+    backing_format_unknown, ///< neither qcow2 nor raw: see open_options::failed_format
+    protocol_not_supported, ///< a backing file that is named by nbd:, json:, …
     injected,             ///< a test's fault
     held_for_writing,     ///< the file is somebody else's, who writes
     held_for_reading,     ///< … who reads, where this open would exclude readers
@@ -126,18 +128,27 @@ inline constexpr errc_text errc_texts[] = {
     {errc::not_supported, "not supported by this backend or host file", errc_text::unit::none},
     {errc::bad_argument, "argument out of its range", errc_text::unit::number},
     {errc::too_many_files, "the backing chain is deeper than the limit; raise "
-                           "open_options::max_depth or commit the chain",
+                           "open_options::max_depth (--max-depth) or commit the chain",
      errc_text::unit::number},
     {errc::reference_refused, "the image names another file and the open policy refuses to follow "
                               "it; allow it in open_options if the image is trusted",
      errc_text::unit::none},
     {errc::format_missing, "the backing file's format is not given in the image and is never "
-                           "guessed; say it when opening, or put it into the image",
+                           "guessed; say it when opening (open_options::backing_format, "
+                           "--backing-format), or put it into the image",
      errc_text::unit::none},
     {errc::target_is_read, "it is the file that is read, its backing file, or one further "
                            "below, and would be destroyed; name another file",
      errc_text::unit::none},
     {errc::backing_loop, "the backing chain comes back to a file that is already in it",
+     errc_text::unit::none},
+    {errc::backing_format_unknown,
+     "the image says of its backing file a format that gaur does not read (it reads qcow2 and "
+     "raw); convert the backing file, and name the new one in the image",
+     errc_text::unit::none},
+    {errc::protocol_not_supported,
+     "the image names another file by a protocol (what comes before the first ':'); only paths and "
+     "file: are supported. A path with a ':' is written with ./ in front",
      errc_text::unit::none},
     {errc::injected, "fault injected by a test", errc_text::unit::number},
     {errc::held_for_writing, "another process, or another open image of this one, holds it for "

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gaur/base/error.hpp>
+#include <gaur/qcow2/file_name.hpp>
 
 #include <cerrno>
 #include <cstdint>
@@ -31,18 +32,11 @@ enum class references : std::uint8_t {
 struct reference {
     std::string image;  ///< path of the image that names it
     std::string name;   ///< as it stands in the image
-    std::string path;   ///< where that leads: a relative name begins in the image's folder
+    std::string path;   ///< where that leads: see full_name
     std::string format; ///< "qcow2", "raw", …; empty where nobody says it: refused later
 };
 
 namespace detail {
-
-/// The path of a file that the image at `image` names: relative names begin in its folder.
-inline std::string beside(const std::string& image, const std::string& name) {
-    const std::size_t slash = image.rfind('/');
-    if (name.empty() || name.front() == '/' || slash == std::string::npos) { return name; }
-    return image.substr(0, slash + 1) + name;
-}
 
 /// A file of the host, found but not opened: it stays the same one, whatever happens to the names
 /// that led to it.
@@ -137,9 +131,12 @@ class gate {
 
     bool ignores() const noexcept { return kind_ == kind::ignore; }
 
-    /// Errors: errc::reference_refused, and the host's where it has to look.
+    /// Errors: errc::reference_refused, errc::protocol_not_supported, and the host's where it has
+    /// to look.
     result<admission> admit(const reference& named) const {
         if (named.path.find('\0') != std::string::npos) { return errc::reference_refused; }
+        const bool opens_some = kind_ != kind::refuse && kind_ != kind::ignore;
+        if (opens_some && !local_path(named.name)) { return errc::protocol_not_supported; }
         switch (kind_) {
         case kind::refuse:
         case kind::ignore: break;

@@ -5,6 +5,7 @@
 #include <gaur/device/engine.hpp>
 #include <gaur/io/file_lock.hpp>
 #include <gaur/qcow2/end_of_use.hpp>
+#include <gaur/qcow2/file_name.hpp>
 #include <gaur/qcow2/format.hpp>
 #include <gaur/qcow2/gate.hpp>
 #include <gaur/qcow2/layer.hpp>
@@ -67,6 +68,9 @@ struct open_options {
     std::chrono::milliseconds lock_wait = io::usual_lock_wait;
     /// Where it is not null and the open fails: the file of the chain that was the matter.
     std::string* failed_path = nullptr;
+    /// Where it is not null: the format that is said of that file, for
+    /// errc::backing_format_unknown.
+    std::string* failed_format = nullptr;
 };
 
 namespace detail {
@@ -220,7 +224,10 @@ async::task<std::unique_ptr<layer<Shard>>> load_backing_file(Shard& shard,
         if (!found) { co_return found.error(); }
         co_return std::make_unique<layer<Shard>>(*std::move(found));
     }
-    if (format_name != "raw") { co_return errc::not_supported; }
+    if (format_name != "raw") {
+        if (options.failed_format != nullptr) { *options.failed_format = format_name; }
+        co_return errc::backing_format_unknown;
+    }
     const result<io::file_lock> lock = io::lock_for(options.locking, false);
     if (!lock) { co_return lock.error(); }
     result<typename Shard::backend_type::file> file =
@@ -246,7 +253,7 @@ async::task<std::vector<std::unique_ptr<layer<Shard>>>> load_backing_files(
     const layout::header* h = &top.header();
     options.write = false;
     while (h != nullptr && !h->backing_file.empty() && !options.references.ignores()) {
-        reference named{path, h->backing_file, detail::beside(path, h->backing_file),
+        reference named{path, h->backing_file, full_name(path, h->backing_file),
                         std::string(h->backing_format())};
         if (named.format.empty()) { named.format = options.backing_format; }
         if (options.failed_path != nullptr) { *options.failed_path = named.path; }

@@ -58,6 +58,18 @@ TEST(bitmap, directory_comes_back) {
     EXPECT_EQ((*all)[1].flags, second.flags);
 }
 
+TEST(bitmap, name_ends_at_a_nul) {
+    bitmap padded = sound();
+    padded.name = std::string("two\0of\0it", 9);
+    std::vector<std::byte> directory;
+    append(directory, padded);
+    append(directory, sound());
+    const auto all = parse_bitmaps(directory, 2);
+    ASSERT_TRUE(all);
+    EXPECT_EQ((*all)[0].name, "two");
+    EXPECT_EQ((*all)[1].name, "one");
+}
+
 TEST(bitmap, directory_must_fit_exactly) {
     std::vector<std::byte> directory;
     append(directory, sound());

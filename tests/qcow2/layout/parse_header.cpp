@@ -368,11 +368,26 @@ TEST(parse_header, a_disk_of_no_bytes_needs_no_l1) {
     EXPECT_TRUE(i.parsed().has_value());
 }
 
-TEST(parse_header, backing_name_keeps_any_byte) {
+TEST(parse_header, backing_name_keeps_any_byte_and_ends_at_a_nul) {
     start_of_image i = v3();
-    i.backing("a\0\x1b\xff"s);
+    i.backing("a\x1b\xff\0b"s);
     ASSERT_TRUE(i.parsed().has_value());
-    EXPECT_EQ(i.parsed()->backing_file, "a\0\x1b\xff"s);
+    EXPECT_EQ(i.parsed()->backing_file, "a\x1b\xff"s);
+}
+
+TEST(parse_header, names_in_extensions_end_at_a_nul) {
+    start_of_image i = v3();
+    i.extension(extension_magic::backing_format, "raw\0\0\0\0\0"s);
+    i.extension(extension_magic::data_file, "data.raw\0x"s);
+    const auto h = i.parsed();
+    ASSERT_TRUE(h.has_value()) << h.error().message();
+    EXPECT_EQ(h->backing_format(), "raw");
+    EXPECT_EQ(h->data_file(), "data.raw");
+    EXPECT_EQ(h->extensions[0].data.size(), 8U) << "the field stays as it was";
+
+    start_of_image too_long = v3();
+    too_long.extension(extension_magic::backing_format, "raw" + std::string(13, '\0'));
+    EXPECT_TRUE(too_long.parsed().error() == errc::extension_malformed);
 }
 
 TEST(parse_header, extensions_end_at_the_area_even_without_a_marker) {

@@ -97,6 +97,18 @@ TEST(snapshot, old_entries_without_extra_data_have_their_state_in_32_bits) {
     EXPECT_EQ(load_be<std::uint32_t>(&table_of({r->entry})[32]), 78U);
 }
 
+TEST(snapshot, id_and_name_end_at_a_nul) {
+    snapshot padded;
+    padded.id = std::string("7\0\0", 3);
+    padded.name = std::string("a\0b", 3);
+    const auto table = table_of({padded, full()});
+    const auto back = parse_snapshots(table, 2, {0x40000});
+    ASSERT_TRUE(back.has_value());
+    EXPECT_EQ((*back)[0].id, "7");
+    EXPECT_EQ((*back)[0].name, "a");
+    EXPECT_EQ((*back)[1], full()) << "the entry is as long as its fields, not as its texts";
+}
+
 TEST(snapshot, cut_off_anywhere_is_refused) {
     const auto t = table_of({full()});
     for (std::size_t size = 0; size < 87; ++size) {

@@ -4,6 +4,7 @@
 #include <gaur/base/bytes.hpp>
 #include <gaur/base/error.hpp>
 #include <gaur/base/units.hpp>
+#include <gaur/qcow2/layout/text.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -46,7 +47,7 @@ struct bitmap {
     std::uint8_t type = dirty_tracking;
     std::uint8_t granularity_bits = 16; ///< guest bytes of one bit
     std::vector<std::byte> extra;
-    std::string name; ///< any bytes
+    std::string name; ///< any bytes but NUL
 
     std::size_t stored_bytes() const noexcept {
         return static_cast<std::size_t>(align_up(fixed_bytes + extra.size() + name.size(), 8));
@@ -67,14 +68,14 @@ inline std::optional<std::vector<bitmap>> parse_bitmaps(std::span<const std::byt
             static_cast<std::size_t>(align_up(bitmap::fixed_bytes + extra_bytes + name_bytes, 8));
         if (stored > directory.size()) { return {}; }
         const auto extra = directory.subspan(bitmap::fixed_bytes, extra_bytes);
-        const auto* name = reinterpret_cast<const char*>(from) + bitmap::fixed_bytes + extra_bytes;
+        const auto name = directory.subspan(bitmap::fixed_bytes + extra_bytes, name_bytes);
         all.push_back({{load_be<std::uint64_t>(from)},
                        load_be<std::uint32_t>(from + 8),
                        load_be<std::uint32_t>(from + 12),
                        std::to_integer<std::uint8_t>(from[16]),
                        std::to_integer<std::uint8_t>(from[17]),
                        {extra.begin(), extra.end()},
-                       std::string(name, name_bytes)});
+                       std::string(text_of(name))});
         directory = directory.subspan(stored);
     }
     if (all.size() != count) { return {}; }

@@ -10,6 +10,7 @@
 #include <gaur/qcow2/layout/feature.hpp>
 #include <gaur/qcow2/layout/geometry.hpp>
 #include <gaur/qcow2/layout/refcount.hpp>
+#include <gaur/qcow2/layout/text.hpp>
 
 #include <algorithm>
 #include <array>
@@ -88,7 +89,7 @@ struct header {
     std::array<std::byte, 7> padding{};    ///< bytes 105 to 111: zero in every known image
     std::vector<std::byte> unknown_fields; ///< bytes 112 to header_length
     std::vector<extension> extensions;     ///< in the image's order, without the end marker
-    std::string backing_file;              ///< any bytes but for its length; empty: none
+    std::string backing_file;              ///< any bytes but NUL; empty: none
 
     geometry tables() const noexcept { return geometry::of(cluster_bits, extended_l2()); }
     refcount_width refcounts() const noexcept { return refcount_width(refcount_order); }
@@ -119,10 +120,13 @@ struct header {
     void remove_extension(std::uint32_t which) {
         std::erase_if(extensions, [=](const extension& e) { return e.magic == which; });
     }
-    /// "qcow2", "raw", …; empty where the image does not say.
+    /// "qcow2", "raw", …; empty where the image does not say. QEMU of 2009 padded it with NULs.
     std::string_view backing_format() const noexcept {
-        const auto data = extension_data(extension_magic::backing_format);
-        return {reinterpret_cast<const char*>(data.data()), data.size()};
+        return text_of(extension_data(extension_magic::backing_format));
+    }
+    /// The name of the file that holds the guest's data, if that is not this one; else empty.
+    std::string_view data_file() const noexcept {
+        return text_of(extension_data(extension_magic::data_file));
     }
 
     /// Where its autoclear bit vouches for it (specification, "Bitmaps extension"); else there are

@@ -10,6 +10,7 @@
 #include <gaur/qcow2/layout/header.hpp>
 #include <gaur/qcow2/layout/limits.hpp>
 #include <gaur/qcow2/layout/refcount.hpp>
+#include <gaur/qcow2/layout/text.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -136,7 +137,9 @@ inline result<void> check_tables(const header& h, const limits& most) noexcept {
 inline result<void> check_extensions(const header& h, const limits& most) noexcept {
     namespace m = extension_magic;
     const std::uint64_t cluster_size = h.tables().cluster_size();
-    if (h.backing_format().size() >= 16) { return {errc::extension_malformed, m::backing_format}; }
+    if (h.extension_data(m::backing_format).size() >= 16) {
+        return {errc::extension_malformed, m::backing_format};
+    }
     const extension* crypto = find_extension(h.extensions, m::crypto);
     if ((crypto != nullptr) != (h.crypt_method == encryption::luks)) {
         return {errc::extension_malformed, m::crypto};
@@ -164,7 +167,8 @@ inline result<void> check_extensions(const header& h, const limits& most) noexce
     return {};
 }
 
-/// The backing file's name: behind header and extensions, whole in the first cluster.
+/// The backing file's name: behind header and extensions, whole in the first cluster. Its field may
+/// be longer: it ends at a NUL.
 inline result<std::string> read_backing_file(const header& h, std::span<const std::byte> cluster) {
     const std::uint64_t at = h.backing_file_offset;
     if (at == 0) { return std::string(); }
@@ -174,7 +178,7 @@ inline result<std::string> read_backing_file(const header& h, std::span<const st
         size > cluster.size() - at) {
         return {errc::backing_size, size};
     }
-    return std::string(reinterpret_cast<const char*>(cluster.data()) + at, size);
+    return std::string(text_of(cluster.subspan(at, size)));
 }
 
 /// The rule for all tables, of the header and of others: what the file lacks of its last cluster

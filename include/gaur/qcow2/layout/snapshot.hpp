@@ -6,6 +6,7 @@
 #include <gaur/base/error.hpp>
 #include <gaur/base/units.hpp>
 #include <gaur/qcow2/layout/geometry.hpp>
+#include <gaur/qcow2/layout/text.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -32,7 +33,7 @@ struct snapshot {
     std::optional<std::uint64_t> disk_size; ///< bytes; old images leave it out
     std::uint64_t icount = no_icount;
     std::vector<std::byte> unknown_extra; ///< extra data behind icount
-    std::string id;                       ///< any bytes, as is the name
+    std::string id;                       ///< any bytes but NUL, as is the name
     std::string name;
 
     std::size_t extra_bytes() const noexcept {
@@ -84,9 +85,8 @@ inline result<parsed_snapshot> parse_snapshot(std::span<const std::byte> table, 
         const auto unknown = table.first(id_at).subspan(64);
         s.unknown_extra.assign(unknown.begin(), unknown.end());
     }
-    const auto* text = reinterpret_cast<const char*>(table.data());
-    s.id.assign(text + id_at, id_bytes);
-    s.name.assign(text + id_at + id_bytes, name_bytes);
+    s.id = text_of(table.subspan(id_at, id_bytes));
+    s.name = text_of(table.subspan(id_at + id_bytes, name_bytes));
     // The last entry's padding may be cut off.
     const auto stored = std::min<std::size_t>(align_up(end, 8), table.size());
     return parsed_snapshot{std::move(s), stored};

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "host.hpp"
+#include "luks_header.hpp"
+
+#include <gaur/qcow2/layout/bitmap.hpp>
+#include <gaur/qcow2/layout/header.hpp>
+#include <gaur/qcow2/layout/snapshot.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace gaur_img {
+
+/// What one file says of itself. An image is told about even where gaur could not open it; what it
+/// names is not looked at.
+struct image_facts {
+    std::string path;
+    std::string format;
+    std::uint64_t virtual_size = 0;
+    std::uint64_t disk_size = 0; ///< bytes of the host's disk
+    std::optional<gaur::qcow2::layout::header> header; ///< of a qcow2 image
+    std::vector<gaur::qcow2::layout::snapshot> snapshots;
+    std::vector<gaur::qcow2::layout::bitmap> bitmaps;
+    std::optional<luks_header> luks; ///< of an image that LUKS encrypts
+};
+
+/// Reads them. `format` empty: the format is recognised. Throws failure.
+image_facts look_at(host& on, const std::string& path, std::string format, bool force_share);
+
+} // namespace gaur_img
