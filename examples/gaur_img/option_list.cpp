@@ -44,9 +44,9 @@ void check_list(const std::string& list) {
 }
 
 /// The name of an item that has no value stands for a switch.
-named_option as_switch(std::string name) {
-    if (name.starts_with("no")) { return {name.substr(2), "off"}; }
-    return {std::move(name), "on"};
+named_option as_switch(std::string_view name) {
+    if (name.starts_with("no")) { return {std::string(name.substr(2)), "off"}; }
+    return {std::string(name), "on"};
 }
 
 } // namespace
@@ -65,7 +65,7 @@ std::vector<named_option> parse_option_lists(const std::vector<std::string>& lis
                 std::string value = take_value(rest);
                 options.push_back({std::move(name), std::move(value)});
             } else {
-                options.push_back(as_switch(std::move(name)));
+                options.push_back(as_switch(name));
             }
             if (!rest.empty()) { rest.remove_prefix(1); }
         }
