@@ -106,7 +106,7 @@ class rig {
         std::uint64_t runs = 0;
         for (std::uint64_t i = 0, next = 0; i < clusters; ++i) {
             const auto l = disk_->engine().top().locate({i * cluster}, 1);
-            if (!l.status || l.first || l.what.kind != device::mapping::data) { continue; }
+            if (!l.status || l.missing || l.what.kind != device::mapping::data) { continue; }
             if (l.what.host.value != next) { ++runs; }
             next = l.what.host.value + cluster;
         }

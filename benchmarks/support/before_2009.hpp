@@ -29,8 +29,8 @@ struct before_2009 {
     static constexpr bool joins = false;
 
     template <class Tracker>
-    static track::verdict ask(Tracker& tracker, guest_range range) noexcept {
-        return tracker.ask(range);
+    static track::conflict find_conflict(Tracker& tracker, guest_range range) noexcept {
+        return tracker.find_conflict(range);
     }
 
     template <class Engine>
@@ -52,10 +52,10 @@ struct before_2009 {
             const device::write_plan plan = top.plan_write(at, size);
             if (!plan.status) { co_return plan.status; }
             device::grant g;
-            if (!plan.first && plan.in_place.size == 0) { g = top.take(at, plan.new_clusters); }
+            if (!plan.missing && plan.in_place.size == 0) { g = top.take(at, plan.new_clusters); }
             if (!g.status) { co_return g.status; }
-            if (plan.first || g.missing) {
-                async::task<void> resolving = top.resolve(plan.first ? plan.first : g.missing);
+            if (plan.missing || g.missing) {
+                async::task<void> resolving = top.resolve(plan.missing ? plan.missing : g.missing);
                 r = co_await resolving;
                 if (!r) { co_return r; }
                 continue;
@@ -106,12 +106,12 @@ struct before_2009 {
         const cluster_geometry geometry = top.geometry();
         const guest_range range{geometry.cluster_of(at), g.count};
         for (;;) {
-            const track::verdict v = engine.changes().ask(range);
-            if (v.meets == nullptr) { break; }
-            device::retired waiting(engine, *v.meets);
+            const track::conflict v = engine.allocations().find_conflict(range);
+            if (v.other == nullptr) { break; }
+            device::retired waiting(engine, *v.other);
             co_await waiting;
         }
-        track::tracked<track::in_flight<>> alone(engine.changes(), range, g.first);
+        track::tracked<track::in_flight<>> alone(engine.allocations(), range, g.first);
         const host_offset host = geometry.offset_of(g.first);
         const std::uint64_t before = geometry.within(at);
         const std::uint64_t behind = geometry.bytes(g.count) - before - size;
@@ -125,8 +125,8 @@ struct before_2009 {
         r = co_await tail;
         while (r) {
             const device::located linked = top.link(at, g, false);
-            if (!linked.status || !linked.first) { co_return linked.status; }
-            async::task<void> resolving = top.resolve(linked.first);
+            if (!linked.status || !linked.missing) { co_return linked.status; }
+            async::task<void> resolving = top.resolve(linked.missing);
             r = co_await resolving;
         }
         co_return r;

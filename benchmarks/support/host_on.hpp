@@ -165,8 +165,8 @@ class host_on final : public host {
         for (std::uint64_t at = 0; at < opened->size();) {
             const device::located l = top.locate(guest_offset{at}, opened->size() - at);
             if (!l.status) { co_return l.status.error(); }
-            if (l.first) {
-                async::task<void> loading = top.resolve(l.first);
+            if (l.missing) {
+                async::task<void> loading = top.resolve(l.missing);
                 result<void> r = co_await loading;
                 if (!r) { co_return r.error(); }
                 continue;

@@ -48,8 +48,8 @@ gaur::async::task<bool> has_clusters_without_space(Format& format, std::uint64_t
             at = (at / covered + 1) * covered;
             continue;
         }
-        const gaur::device::want slice{
-            gaur::device::want::what::slice,
+        const gaur::device::missing slice{
+            gaur::device::missing::what::slice,
             static_cast<std::uint8_t>(gaur::cache::slice_kind::refcount), missing->slice, {}};
         gaur::async::task<void> loading = format.resolve(slice);
         const gaur::result<void> loaded = co_await loading;

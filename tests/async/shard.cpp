@@ -138,13 +138,13 @@ TEST_P(shard_test, operations_and_frames_are_used_again) {
     EXPECT_EQ(news.count(), 0U);
 }
 
-TEST_P(shard_test, a_probe_of_its_own_or_a_given_one) {
-    struct given : async::no_probe {};
+TEST_P(shard_test, hooks_of_its_own_or_a_given_one) {
+    struct given : async::no_hooks {};
     given mine;
     async::shard<backend, exec::inline_loop::executor, given> with(io, loop.get_executor(), &mine);
-    EXPECT_EQ(&with.probe(), &mine);
+    EXPECT_EQ(&with.hooks(), &mine);
     async::shard<backend, exec::inline_loop::executor, given> without(io, loop.get_executor());
-    EXPECT_NE(&without.probe(), &mine);
+    EXPECT_NE(&without.hooks(), &mine);
     EXPECT_EQ(&shard.io(), &io);
     EXPECT_TRUE(shard.executor() == loop.get_executor());
 }

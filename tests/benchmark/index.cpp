@@ -14,8 +14,8 @@ TEST(crowd, holds_every_other_cluster) {
     for (int i = 0; i < 1000; ++i) {
         const std::uint64_t one = some.pick();
         ASSERT_LT(one, 100U);
-        EXPECT_NE(some.tracker.ask(some.held(one)).meets, nullptr);
-        EXPECT_EQ(some.tracker.ask(some.free(one)).meets, nullptr);
+        EXPECT_NE(some.tracker.find_conflict(some.held(one)).other, nullptr);
+        EXPECT_EQ(some.tracker.find_conflict(some.free(one)).other, nullptr);
     }
 }
 
@@ -48,7 +48,7 @@ TEST(index_benchmark, runs_an_index_of_ones_own) {
     } counted;
     ::benchmark::RunSpecifiedBenchmarks(&counted, "^admit/.*/(4|64)$");
     EXPECT_EQ(counted.runs, 2 * 3 * 2);
-    EXPECT_GT(counted_index<track::change>::inserted, 64U);
+    EXPECT_GT(counted_index<track::allocation>::inserted, 64U);
 }
 
 } // namespace

@@ -289,7 +289,7 @@ TEST_F(block_status, errors_are_of_the_place_where_they_are) {
 }
 
 TEST(block_status_in_flight, holds_off_the_close_and_survives_its_image) {
-    using stage_type = stage<track::serialize, async::no_probe>;
+    using stage_type = stage<track::serialize, async::no_hooks>;
     for (const bool closes : {true, false}) {
         stage_type s;
         s.create_and_open();

@@ -4,7 +4,7 @@
 #include "support/memory_image.hpp"
 
 #include <gaur/qcow2/image.hpp>
-#include <gaur/qcow2/layer.hpp>
+#include <gaur/qcow2/any_layer.hpp>
 #include <gaur/raw/format.hpp>
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ class chain : public ::testing::Test {
   protected:
     using shard_type = memory_images::shard_type;
     using format_type = memory_images::format_type;
-    using layer = qcow2::layer<shard_type>;
+    using layer = qcow2::any_layer<shard_type>;
     using chain_type = device::chain<shard_type, format_type, layer>;
 
     static constexpr std::uint64_t cluster = 4096;
@@ -62,7 +62,7 @@ class chain : public ::testing::Test {
     chain_type::found find(std::uint64_t at, std::uint64_t n, bool below = false) {
         for (;;) {
             auto f = below ? layers->find_below({at}, n) : layers->find({at}, n);
-            if (!f.where.first) { return f; }
+            if (!f.where.missing) { return f; }
             EXPECT_TRUE(images.wait(layers->resolve(f)));
         }
     }

@@ -111,7 +111,7 @@ TEST_F(engine, lets_so_many_requests_work_and_the_others_wait_in_order) {
     s.drain();
     EXPECT_EQ(core().in_flight(), 6U);
     EXPECT_EQ(s.points.held(async::point::l2_update), 2U);
-    EXPECT_EQ(core().changes().size(), 2U); // and the others have taken nothing
+    EXPECT_EQ(core().allocations().size(), 2U); // and the others have taken nothing
     for (unsigned ended = 1; ended <= 6; ++ended) {
         s.points.release(async::point::l2_update);
         s.drain();

@@ -21,7 +21,7 @@ struct zeroes {
         l.what.size = n;
         return l;
     }
-    async::task<void> resolve(const device::want&) { co_return {}; }
+    async::task<void> resolve(const device::missing&) { co_return {}; }
     async::task<void> inflate(const device::extent&, std::span<std::byte>) { co_return {}; }
     int nothing = 0;
 };
@@ -46,7 +46,7 @@ struct written : zeroes {
     track::quarantine::generation enter() noexcept { return 0; }
     void leave(track::quarantine::generation) noexcept {}
     bool is_writable() const noexcept { return true; }
-    std::optional<host_offset> hit(guest_offset, std::uint64_t, bool) noexcept { return {}; }
+    std::optional<host_offset> find_mapped(guest_offset, std::uint64_t, bool) noexcept { return {}; }
     void note_write() noexcept {}
     void commit() noexcept {}
     async::task<void> close() { co_return {}; }
@@ -57,20 +57,20 @@ static_assert(!device::AllocatingFormat<written>);
 TEST(format, an_answer_wants_nothing_unless_it_says_so) {
     const device::located l;
     EXPECT_TRUE(l.status);
-    EXPECT_FALSE(l.first);
+    EXPECT_FALSE(l.missing);
     EXPECT_EQ(l.what.kind, device::mapping::unallocated);
     EXPECT_FALSE(l.what.in_place);
     EXPECT_FALSE(l.what.has_host);
-    const device::want slice{device::want::what::slice, 1, {4096}, {}};
+    const device::missing slice{device::missing::what::slice, 1, {4096}, {}};
     EXPECT_TRUE(slice);
-    const device::want table{device::want::what::own_table, 0, {}, {4096}};
+    const device::missing table{device::missing::what::private_l2, 0, {}, {4096}};
     EXPECT_TRUE(table);
     const device::grant g;
     EXPECT_FALSE(g.missing);
     EXPECT_FALSE(g.pristine) << "clusters are used ones unless known to be new";
     const device::write_plan p;
     EXPECT_EQ(p.in_place.size, 0U);
-    EXPECT_FALSE(p.first);
+    EXPECT_FALSE(p.missing);
 }
 
 } // namespace

@@ -20,7 +20,7 @@ namespace {
 
 class device_image : public ::testing::Test {
   protected:
-    using stage_type = stage<track::serialize, async::no_probe>;
+    using stage_type = stage<track::serialize, async::no_hooks>;
     using image = stage_type::image;
 
     void SetUp() override { s.create_and_open(); }

@@ -71,10 +71,10 @@ mutant(6 "a change that fails is removed twice"
     HISTORY "QEMU 184581fa4d"
     BY simulation)
 edit(track/in_flight.hpp
-    [==[~tracked() { tracker_.retire(change_, linked_); }]==]
+    [==[~tracked() { tracker_.retire(node_, linked_); }]==]
     [==[~tracked() {
-        tracker_.retire(change_, linked_);
-        if (MUTANT && !linked_) { tracker_.retire(change_, linked_); }
+        tracker_.retire(node_, linked_);
+        if (MUTANT && !linked_) { tracker_.retire(node_, linked_); }
     }]==])
 
 mutant(7 "a change is tracked before its host cluster is filled in"
@@ -103,7 +103,7 @@ edit(device/write.hpp
     [==[            co_await waiting;
             continue;]==]
     [==[            co_await waiting;
-            if (MUTANT && engine.changes().ask(asked).clear == asked.count &&
+            if (MUTANT && engine.allocations().find_conflict(asked).clear == asked.count &&
                 plan.in_place.size == 0 && plan.new_clusters == asked.count) {
                 const grant stale = top.take(at, plan.new_clusters);
                 if (stale.status && !stale.missing && stale.count == asked.count) {
@@ -138,8 +138,8 @@ mutant(12 "a write that fails gives back clusters that a companion still writes 
     HISTORY "QEMU 3ede935fdb freed a preallocated cluster in the same way"
     BY simulation)
 edit(device/new_clusters.hpp
-    [==[bool await_ready() const noexcept { return node_.writing_beside() == 0; }]==]
-    [==[bool await_ready() const noexcept { return MUTANT || node_.writing_beside() == 0; }]==])
+    [==[bool await_ready() const noexcept { return node_.direct_writes() == 0; }]==]
+    [==[bool await_ready() const noexcept { return MUTANT || node_.direct_writes() == 0; }]==])
 
 mutant(13 "a write that fails gives nothing back"
     HISTORY "the patch of 2009 dropped qcow2_free_any_clusters"
@@ -227,9 +227,9 @@ mutant(22 "with lazy refcounts L2 entries are durable before the data"
     HISTORY "QEMU 7.2 with lazy refcounts writes both in one flush"
     BY simulation)
 edit(qcow2/mappings.hpp
-    [==[data_first_ = data_first_ || !zero_before]==]
+    [==[data_first_ = data_first_ || !mapping_may_precede_data]==]
     [==[if (MUTANT && m_.header.lazy_refcounts()) { return answer; }
-        data_first_ = data_first_ || !zero_before]==])
+        data_first_ = data_first_ || !mapping_may_precede_data]==])
 
 mutant(23 "a flush that comes during an epoch takes that one for its own"
     HISTORY "what each group commit gets wrong first"
@@ -364,7 +364,7 @@ mutant(37 "the L2 tables of snapshots are no tables to a write"
     HISTORY "QEMU to this day, but for overlap-check=all, which reads the disk for each write"
     BY "kept_tables.no_write_goes_in_place_over_a_snapshots_l2_table"
        "kept_tables.a_snapshots_l2_table_is_not_taken_for_free_space")
-edit(qcow2/note_tables.hpp
+edit(qcow2/metadata_map_load.hpp
     [==[if (!places.keep(]==]
     [==[if (!MUTANT && !places.keep(]==])
 
@@ -372,8 +372,8 @@ mutant(38 "a snapshot's L2 table is free when a wrong refcount says so"
     HISTORY "QEMU to this day"
     BY "kept_tables.a_snapshots_l2_table_is_not_freed")
 edit(qcow2/refcounts.hpp
-    [==[if (count == 1 && m_.table_places.is_kept(c)) {]==]
-    [==[if (!MUTANT && count == 1 && m_.table_places.is_kept(c)) {]==])
+    [==[if (count == 1 && m_.metadata_places.is_kept(c)) {]==]
+    [==[if (!MUTANT && count == 1 && m_.metadata_places.is_kept(c)) {]==])
 
 mutant(60 "an image is made over the file that its caller reads"
     HISTORY "gaur's own create and convert; qemu-img compares names only"
@@ -385,7 +385,7 @@ edit(device/emptied_file.hpp
 mutant(61 "clusters of a block device are taken for zeroes"
     HISTORY "a device holds what was written to it before; files past their end do not"
     BY "image_on_a_block_device.reads_what_was_written_and_else_zeroes")
-edit(qcow2/metadata.hpp
+edit(qcow2/image_tables.hpp
     [==[return file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : written_end();]==]
     [==[return MUTANT ? host_offset{0}
                       : file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : written_end();]==])
@@ -393,7 +393,7 @@ edit(qcow2/metadata.hpp
 mutant(62 "clusters are taken beyond the end of a block device"
     HISTORY "a commit that has no space, and a close that would have to extend the device"
     BY "image_on_a_block_device.a_full_one_fails_writes_and_nothing_else")
-edit(qcow2/metadata.hpp
+edit(qcow2/image_tables.hpp
     [==[host_end{file.limits().fixed_size ?]==]
     [==[host_end{!MUTANT && file.limits().fixed_size ?]==])
 
@@ -432,8 +432,8 @@ edit(device/new_clusters.hpp
     [==[        result<void> r = written;
         if (r) {]==]
     [==[        result<void> r = written;
-        const bool beside = self.mine_.node().writing_beside() != 0;
-        if (!r && MUTANT && beside && self.grant_.pristine && self.zero_before_) {
+        const bool beside = self.mine_.node().direct_writes() != 0;
+        if (!r && MUTANT && beside && self.grant_.pristine && self.mapping_may_precede_data_) {
             alone all_written(engine, self.mine_.node());
             co_await all_written;
             r = result<void>();
@@ -489,26 +489,26 @@ edit(cache/slice_cache.hpp
 mutant(39 "a short table inside a long one ends the long one"
     HISTORY "what merging of intervals gets wrong first"
     BY "checked_tables_test.a_long_table_lies_over_each_short_one"
-       "table_clusters.short_runs_inside_a_long_one_leave_it_whole"
+       "metadata_map.short_runs_inside_a_long_one_leave_it_whole"
        "snapshot_l1_tables.are_in_the_files_order_and_each_byte_once")
-edit(qcow2/checked_tables.hpp
+edit(qcow2/check_walk.hpp
     [==[end = std::max(end, range.end());]==]
     [==[end = MUTANT ? range.end() : std::max(end, range.end());]==])
-edit(qcow2/table_clusters.hpp
+edit(qcow2/metadata_map.hpp
     [==[const host_cluster end = std::max(at->end(), run.end());]==]
     [==[const host_cluster end = MUTANT ? run.end() : std::max(at->end(), run.end());]==])
-edit(qcow2/table_clusters.hpp
+edit(qcow2/metadata_map.hpp
     [==[before.count = std::max(before.end(), run.end()) - before.first;]==]
     [==[before.count =
                     (MUTANT ? run.end() : std::max(before.end(), run.end())) - before.first;]==])
-edit(qcow2/note_tables.hpp
+edit(qcow2/metadata_map_load.hpp
     [==[tables[kept - 1].end = std::max(tables[kept - 1].end, t.end);]==]
     [==[tables[kept - 1].end = MUTANT ? t.end : std::max(tables[kept - 1].end, t.end);]==])
 
 mutant(40 "an entry of the bitmap directory is taken for read when its first byte is"
     HISTORY "what each reader in steps gets wrong first"
-    BY "note_tables.an_entry_of_a_bitmap_across_a_step_of_the_reader")
-edit(qcow2/note_tables.hpp
+    BY "metadata_map_load.an_entry_of_a_bitmap_across_a_step_of_the_reader")
+edit(qcow2/metadata_map_load.hpp
     [==[if (at + bitmap::fixed_bytes > read_to) {]==]
     [==[if (at + (MUTANT ? 1 : bitmap::fixed_bytes) > read_to) {]==])
 
@@ -516,8 +516,8 @@ mutant(41 "a mapping may be durable before the data that hides a backing file's"
     HISTORY "what A3.2 forbids; found by the simulation after 700 seeds only"
     BY "mapping_and_data/*.over_a_backing_file_with_growth_ahead")
 edit(device/new_clusters.hpp
-    [==[zero_before_ = zero_round_ && detail::is_known_zero(layers, at, data.size());]==]
-    [==[zero_before_ = zero_round_ && (MUTANT || detail::is_known_zero(layers, at, data.size()));]==])
+    [==[mapping_may_precede_data_ = zero_round_ && detail::is_known_zero(layers, at, data.size());]==]
+    [==[mapping_may_precede_data_ = zero_round_ && (MUTANT || detail::is_known_zero(layers, at, data.size()));]==])
 
 mutant(42 "a mapping may be durable before the data in a cluster that was used before"
     HISTORY "what A3.2 forbids: the data of a deleted file comes back"
@@ -731,7 +731,7 @@ edit(qcow2/end_of_use.hpp
 mutant(72 "what a dead writer has left is taken for zeroes"
     HISTORY "what comes of cutting a file's length out of the rule for new clusters"
     BY "tail.is_reused_in_order_and_holds_nothing_that_may_be_taken_for_zeroes")
-edit(qcow2/metadata.hpp
+edit(qcow2/image_tables.hpp
     [==[return std::max(opened_end, used_end);]==]
     [==[return MUTANT ? used_end : std::max(opened_end, used_end);]==])
 

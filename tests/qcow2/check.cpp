@@ -198,7 +198,7 @@ TEST_F(check_test, goes_on_where_a_table_cannot_be_read) {
 /// More than are compared in one look, and one in the first table lies in one of the last.
 TEST_F(check_test, compressed_clusters_of_different_tables) {
     constexpr std::uint64_t cluster = 65536;
-    constexpr std::uint64_t tables = qcow2::run_list::usual_room / 8192 + 2;
+    constexpr std::uint64_t tables = qcow2::compressed_overlaps::usual_room / 8192 + 2;
     images.create("i", {.size = tables << 29});
     const std::uint64_t l1 = images.header("i").l1_table_offset;
     const std::uint64_t first_table = align_up(images.bytes("i").size(), cluster);

@@ -20,7 +20,7 @@ namespace {
 /// The refcounts of an image with clusters of 64 KiB, of any length: a block counts 2 GiB.
 class counted_end : public ::testing::Test {
   protected:
-    using metadata = qcow2::metadata<memory_images::shard_type>;
+    using metadata = qcow2::image_tables<memory_images::shard_type>;
     static constexpr std::uint64_t cluster = 65536;
     static constexpr std::uint64_t per_block = cluster / 2;
 

@@ -32,14 +32,14 @@ class epoch : public ::testing::Test {
         return format_->figures().barriers - before;
     }
 
-    void allocate(guest_offset at, bool zero_before) {
+    void allocate(guest_offset at, bool mapping_may_precede_data) {
         static_cast<void>(
             images_.resolved(*format_, [&] { return format_->plan_write(at, 65536); }));
         const device::grant g =
             images_.resolved(*format_, [&] { return format_->take(at, {1}); });
         ASSERT_TRUE(g.status);
         const device::located linked = images_.resolved(
-            *format_, [&] { return format_->link(at, g, zero_before); });
+            *format_, [&] { return format_->link(at, g, mapping_may_precede_data); });
         ASSERT_TRUE(linked.status);
         format_->note_write();
     }

@@ -189,7 +189,7 @@ TEST_F(image_test, streams_that_alternate_get_runs_of_their_own) {
         unsigned runs = 0;
         for (std::uint64_t at = 0; at < 64 * 4096; ++runs) {
             const device::located l = disk.engine().top().locate({begin + at}, 64 * 4096 - at);
-            ASSERT_TRUE(l.status && !l.first);
+            ASSERT_TRUE(l.status && !l.missing);
             at += l.what.size;
         }
         EXPECT_LE(runs, 4U) << "64 if they had shared one";

@@ -113,7 +113,7 @@ TEST_F(mappings_test, hits_what_is_one_run_in_memory) {
     entries[511] = last;
     reopen_with(entries);
     const auto hit = [&](std::uint64_t at, std::uint64_t n, bool writes) {
-        const auto host = f->hit({at}, n, writes);
+        const auto host = f->find_mapped({at}, n, writes);
         return host ? host->value : 0;
     };
     EXPECT_EQ(hit(100, 50, false), 0U); // its slice is not in memory
@@ -156,8 +156,8 @@ TEST_F(mappings_test, a_hit_ends_where_its_slice_does) {
     extent_at(0, 1);
     extent_at(2 << 20, 1);
     for (const std::uint64_t end : {2048 * kib, 4096 * kib}) {
-        EXPECT_TRUE(f->hit({end - 4096}, 4096, false));
-        EXPECT_FALSE(f->hit({end - 4096}, 4097, false));
+        EXPECT_TRUE(f->find_mapped({end - 4096}, 4096, false));
+        EXPECT_FALSE(f->find_mapped({end - 4096}, 4097, false));
         EXPECT_EQ(extent_at(end - 4096, 8192).size, 4096U);
     }
 }
@@ -167,18 +167,18 @@ TEST_F(mappings_test, a_run_ends_with_the_file) {
     reopen_with({0x1ff000 | copied, 0x200000 | copied, 0x201000 | copied}); // 2 MiB and 8 bytes
     EXPECT_EQ(extent_at(0, 12288).size, 8192U);
     EXPECT_EQ(plan(0, 12288).in_place.size, 8192U);
-    EXPECT_TRUE(f->hit({100}, 8192 - 100, true));
-    EXPECT_FALSE(f->hit({100}, 8192 - 99, true));
-    EXPECT_FALSE(f->hit({100}, 8192 - 99, false));
+    EXPECT_TRUE(f->find_mapped({100}, 8192 - 100, true));
+    EXPECT_FALSE(f->find_mapped({100}, 8192 - 99, true));
+    EXPECT_FALSE(f->find_mapped({100}, 8192 - 99, false));
     EXPECT_FALSE(locate(8192, 1).status);
 }
 
 TEST_F(mappings_test, a_write_does_not_hit_a_table) {
     reopen_with({0x10000 | copied, images.header("i").l1_table_offset | copied});
     extent_at(0, 1);
-    EXPECT_TRUE(f->hit({0}, 1, true));
-    EXPECT_TRUE(f->hit({4096}, 1, false));
-    EXPECT_FALSE(f->hit({4096}, 1, true));
+    EXPECT_TRUE(f->find_mapped({0}, 1, true));
+    EXPECT_TRUE(f->find_mapped({4096}, 1, false));
+    EXPECT_FALSE(f->find_mapped({4096}, 1, true));
 }
 
 TEST_F(mappings_test, a_malformed_entry_is_no_hit) {
@@ -186,7 +186,7 @@ TEST_F(mappings_test, a_malformed_entry_is_no_hit) {
                                       std::uint64_t{1} << 40, std::uint64_t{1} << 62 | 0x100}) {
         reopen_with({0, entry});
         static_cast<void>(locate(0, 1));
-        EXPECT_FALSE(f->hit({4096}, 1, false)) << entry;
+        EXPECT_FALSE(f->find_mapped({4096}, 1, false)) << entry;
     }
 }
 
@@ -256,7 +256,7 @@ TEST_F(mappings_test, refuses_a_run_with_an_entry_that_cannot_be) {
 
 TEST_F(mappings_test, a_write_without_a_table_wants_one) {
     const device::write_plan p = f->plan_write({0}, 4096);
-    EXPECT_EQ(p.first.kind, device::want::what::own_table);
+    EXPECT_EQ(p.missing.kind, device::missing::what::private_l2);
     const device::write_plan after = plan(100, 10'000);
     EXPECT_EQ(after.in_place.size, 0U);
     EXPECT_EQ(after.new_clusters.value, 3U);
@@ -312,7 +312,7 @@ TEST_F(mappings_test, a_shared_table_is_copied) {
     images.set("i", l1, old);
     open();
     EXPECT_FALSE(extent_at(0, 4096).in_place) << "entries of a shared table are shared";
-    EXPECT_EQ(f->plan_write({0}, 4096).first.kind, device::want::what::own_table);
+    EXPECT_EQ(f->plan_write({0}, 4096).missing.kind, device::missing::what::private_l2);
     EXPECT_TRUE(plan(0, 4096).status);
     EXPECT_NE(f->l1().get(0) & ~copied, old);
     EXPECT_NE(f->l1().get(0) & copied, 0U);

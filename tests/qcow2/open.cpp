@@ -280,7 +280,7 @@ TEST_F(open_test, follows_paths_and_no_protocol) {
         << "a path, and in memory another file";
 }
 
-/// Every file of the chain goes through the gate; see tests/qcow2/gate.cpp for what it decides.
+/// Every file of the chain goes through the policy; see tests/qcow2/reference_policy.cpp for what it decides.
 TEST_F(open_test, asks_the_gate_for_each_file) {
     images.create("x/i", {.size = 4096, .backing_file = "b", .backing_format = "qcow2"});
     images.create("x/b", {.size = 4096, .backing_file = "/c", .backing_format = "raw"});
@@ -288,7 +288,7 @@ TEST_F(open_test, asks_the_gate_for_each_file) {
     std::vector<std::string> asked;
     const auto ask = [&](bool all) {
         asked.clear();
-        return qcow2::gate::asking([&asked, all](const qcow2::reference& r) {
+        return qcow2::reference_policy::asking([&asked, all](const qcow2::reference& r) {
             asked.push_back(r.image + ' ' + r.name + ' ' + r.path + ' ' + r.format);
             return all || r.name == "b";
         });
@@ -299,8 +299,8 @@ TEST_F(open_test, asks_the_gate_for_each_file) {
     EXPECT_EQ(refusal({.references = ask(false)}, "x/i"), text(errc::reference_refused));
     EXPECT_EQ(asked, both);
 
-    // What the gate says is opened, not what the image says: in memory "x/./b" is another file.
-    const auto listed = [](const std::string& first) { return qcow2::gate::listed({first, "/c"}); };
+    // What the policy says is opened, not what the image says: in memory "x/./b" is another file.
+    const auto listed = [](const std::string& first) { return qcow2::reference_policy::listed({first, "/c"}); };
     EXPECT_EQ(refusal({.references = listed("x/b")}, "x/i"), "");
     EXPECT_EQ(refusal({.references = listed("x/./b")}, "x/i"), error::from_errno(ENOENT).message());
 }

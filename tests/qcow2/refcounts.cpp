@@ -32,7 +32,7 @@ class refcounts_test : public ::testing::Test {
         return g;
     }
     void lower(std::uint64_t cluster) {
-        while (const device::want w = f->counts().lower({cluster})) {
+        while (const device::missing w = f->counts().lower({cluster})) {
             ASSERT_TRUE(images.wait(f->resolve(w)));
         }
     }

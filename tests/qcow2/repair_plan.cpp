@@ -22,7 +22,7 @@ class repair_plan_test : public ::testing::Test {
   protected:
     repair_plan_test() : found(make()) {}
 
-    static checked_tables make() {
+    static check_walk make() {
         layout::header h;
         h.cluster_bits = 12;
         h.size = 4 << 20;
@@ -30,9 +30,9 @@ class repair_plan_test : public ::testing::Test {
         h.l1_table_offset = 3 * cluster;
         h.refcount_table_offset = cluster;
         h.refcount_table_clusters = 1;
-        auto counts = reference_counts::make(h.tables().clusters, h.refcounts(), 16 * cluster, 512,
+        auto counts = reference_audit::make(h.tables().clusters, h.refcounts(), 16 * cluster, 512,
                                              1 << 20);
-        return checked_tables(h, *std::move(counts), {});
+        return check_walk(h, *std::move(counts), {});
     }
     static std::vector<std::byte> table(const std::map<std::size_t, std::uint64_t>& entries,
                                         std::size_t size = cluster) {
@@ -56,7 +56,7 @@ class repair_plan_test : public ::testing::Test {
     }
     std::uint64_t count(std::uint64_t c) { return found.counts().counted({c}); }
 
-    checked_tables found;
+    check_walk found;
     std::vector<std::byte> l1;
     std::vector<std::byte> l2;
 };
@@ -138,9 +138,9 @@ TEST_F(repair_plan_test, any_number_of_tables_moves) {
     h.l1_table_offset = 2 * size;
     h.refcount_table_offset = size;
     h.refcount_table_clusters = 1;
-    auto counts = reference_counts::make(h.tables().clusters, h.refcounts(),
+    auto counts = reference_audit::make(h.tables().clusters, h.refcounts(),
                                          (first + 2 * half) * size, 64, 1 << 26);
-    checked_tables all(h, *std::move(counts), {});
+    check_walk all(h, *std::move(counts), {});
     all.add_table({h.l1_table_offset}, h.l1_size * 8, "L1 table");
     std::vector<std::byte> entries(2 * half * 8);
     const auto place = [](std::uint64_t n) { return (first + n) * size; };

@@ -34,7 +34,7 @@ TEST_F(raw_format, the_file_is_the_disk) {
     EXPECT_EQ(f.size(), 5000U);
     const device::located at = f.locate({4097}, 903);
     EXPECT_TRUE(at.status);
-    EXPECT_FALSE(at.first) << "nothing is ever wanted";
+    EXPECT_FALSE(at.missing) << "nothing is ever wanted";
     EXPECT_EQ(at.what.kind, device::mapping::data);
     EXPECT_TRUE(at.what.has_host);
     EXPECT_TRUE(at.what.in_place);

@@ -196,7 +196,7 @@ TEST_F(raw_image, each_request_is_one_of_the_host) {
 /// Requests take the coroutine's way then.
 struct counting {
     static constexpr bool enabled = true;
-    result<void> hit(async::point at, std::uint64_t) noexcept {
+    result<void> reached(async::point at, std::uint64_t) noexcept {
         flushes += at == async::point::flush_to_disk ? 1 : 0;
         return {};
     }
@@ -204,11 +204,11 @@ struct counting {
     int flushes = 0;
 };
 
-TEST_F(raw_image, with_a_probe) {
-    counting probe;
+TEST_F(raw_image, with_hooks) {
+    counting hooks;
     auto disk = images.wait(
         raw::open(images.io, images.get_executor(), "a",
-                  {.write = true, .create = true, .size = 10'000}, &probe));
+                  {.write = true, .create = true, .size = 10'000}, &hooks));
     ASSERT_TRUE(disk);
     auto w = disk->write({5000}, seven);
     EXPECT_TRUE(sync_wait(w));
@@ -217,7 +217,7 @@ TEST_F(raw_image, with_a_probe) {
     EXPECT_TRUE(sync_wait(r));
     EXPECT_EQ(back, seven);
     EXPECT_TRUE(images.wait(disk->close()));
-    EXPECT_EQ(probe.flushes, 1);
+    EXPECT_EQ(hooks.flushes, 1);
 }
 
 } // namespace

@@ -117,7 +117,7 @@ std::optional<start> make_start(const shape& how, kind what) {
     s.content = s.below;
     if (what != kind::unallocated && what != kind::backed) {
         auto disk = simulation::must(sync_wait(
-            io, loop.get_executor(), open_top<async::no_probe>(io, loop, how, true)));
+            io, loop.get_executor(), open_top<async::no_hooks>(io, loop, how, true)));
         fill_tagged(s.content, 0, 0xb000'0001);
         auto writing = disk.write({0}, s.content);
         simulation::must(sync_wait(writing));
@@ -494,7 +494,7 @@ void run_workloads(std::uint64_t part) {
 }
 
 TEST(exhaustive, up_to_three_operations_on_each_kind_of_cluster) {
-    run_workloads<async::no_probe>(fewer_seeds == 1 ? 5 : 23);
+    run_workloads<async::no_hooks>(fewer_seeds == 1 ? 5 : 23);
 }
 TEST(exhaustive, with_first_fit) {
     run_workloads<placed<qcow2::alloc::first_fit>>(fewer_seeds == 1 ? 37 : 101);

@@ -21,7 +21,7 @@ struct setup {
 
 template <class Order>
 struct fail_loop : ::testing::Test {
-    using stage_type = stage<Order, async::no_probe>;
+    using stage_type = stage<Order, async::no_hooks>;
     static constexpr std::uint64_t cluster = stage_type::cluster;
     static constexpr std::uint64_t size = 40 * cluster;
 
@@ -144,7 +144,7 @@ struct fail_loop : ::testing::Test {
         bool closed = false;
         if (opened) {
             r.load();
-            EXPECT_TRUE(s.disk->engine().changes().empty());
+            EXPECT_TRUE(s.disk->engine().allocations().empty());
             EXPECT_EQ(s.disk->in_flight(), 0U);
             const std::uint32_t began = r.model.begin_flush();
             closed = s.close().has_value();
@@ -207,7 +207,7 @@ TYPED_TEST(fail_loop, with_lazy_refcounts) {
 
 TEST(fail_loop_of_create, leaves_no_image_or_a_whole_one) {
     for (std::uint64_t nth = 1;; ++nth) {
-        stage<track::serialize, async::no_probe> s;
+        stage<track::serialize, async::no_hooks> s;
         s.io.fail({.nth = nth});
         const result<void> made =
             sync_wait(s.io, s.loop.get_executor(),

@@ -29,7 +29,7 @@ io::sparse_bytes full_of(std::uint64_t size, unsigned char value) {
 
 template <class Order>
 struct mapping_and_data : ::testing::Test {
-    using stage_type = stage<Order, async::no_probe>;
+    using stage_type = stage<Order, async::no_hooks>;
 
     static void lay_below(stage_type& s, std::uint64_t size) {
         s.io.inner().set_content("below", full_of(size, old_byte));
@@ -169,12 +169,12 @@ struct failing_pair {
     bool second_fails;
 };
 
-void lay_stake(stage<track::join, async::no_probe>& s, stake old) {
+void lay_stake(stage<track::join, async::no_hooks>& s, stake old) {
     if (old == stake::raw_file) {
         s.io.inner().set_content("below", full_of(sector, old_byte));
         s.plan.backing_format = "raw";
     } else {
-        stage<track::join, async::no_probe> lower;
+        stage<track::join, async::no_hooks> lower;
         lower.plan.cluster_bits = 9;
         lower.create_and_open();
         lower.write(0, sector, old_byte);
@@ -191,7 +191,7 @@ void run_failing_pair(const failing_pair& how) {
                  std::to_string(how.joined_at) + " + " + std::to_string(how.joined_size) +
                  (how.first_fails ? ", first fails" : "") +
                  (how.second_fails ? ", second fails" : ""));
-    stage<track::join, async::no_probe> s({.deferred = true},
+    stage<track::join, async::no_hooks> s({.deferred = true},
                                           {.order = io::fault::order::newest_first});
     lay_stake(s, how.old);
     s.create_and_open();

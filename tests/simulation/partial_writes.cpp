@@ -140,7 +140,7 @@ class partial_writes : public ::testing::TestWithParam<below> {
         ASSERT_TRUE(r.s.open());
         EXPECT_EQ(r.s.value(size - cluster + 1, 8), 0) << "its L2 slice is in memory now";
         load(r, joiners, failing);
-        EXPECT_TRUE(r.s.disk->engine().changes().empty());
+        EXPECT_TRUE(r.s.disk->engine().allocations().empty());
         r.check_cuts("not flushed", 4);
         EXPECT_TRUE(r.flush());
         r.check_cuts("flushed", 4);

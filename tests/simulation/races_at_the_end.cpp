@@ -173,7 +173,7 @@ TYPED_TEST(endings, every_choice_of_three_that_fail) {
         }
         s.drain();
         this->expect_all_ended(s);
-        EXPECT_TRUE(s.disk->engine().changes().empty());
+        EXPECT_TRUE(s.disk->engine().allocations().empty());
         for (unsigned i = 0; i < 3; ++i) {
             const bool well = (choice >> i & 1) == 0;
             EXPECT_EQ(all[i]->status.has_value(), well) << choice << ": " << i;

@@ -223,7 +223,7 @@ TYPED_TEST(overlaps, a_chain_in_which_everybody_fails) {
             highest = std::max(highest, p.stack);
         }
         EXPECT_LT(highest - lowest, 16384U) << "the stack grows with the chain";
-        EXPECT_TRUE(s.disk->engine().changes().empty());
+        EXPECT_TRUE(s.disk->engine().allocations().empty());
         s.io.forget_rules();
         EXPECT_EQ(s.value(0, cluster), 1);
         s.write(0, 800, 2);

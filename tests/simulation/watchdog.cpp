@@ -20,8 +20,8 @@ void run_into_a_change_that_stays() {
     exec::inline_loop loop;
     auto disk = *open_top<track::serialize>(io, loop, s);
     const cluster_geometry g = disk.engine().top().geometry();
-    track::change stays({{0}, g.covering(disk.size())}, {1000});
-    disk.engine().changes().track(stays);
+    track::allocation stays({{0}, g.covering(disk.size())}, {1000});
+    disk.engine().allocations().track(stays);
     guest load(io, disk, model, s, 0);
     load.run();
 }

@@ -259,15 +259,15 @@ class guest {
         auto& engine = disk_.engine();
         const cluster_geometry g = engine.top().geometry();
         text += "\ntracked:";
-        engine.changes().for_each([&](const track::change& c) {
+        engine.allocations().for_each([&](const track::allocation& c) {
             constexpr const char* doors[] = {"closed", "beside", "aboard"};
             const std::uint64_t from = g.offset_of(c.guest().first).value;
             text += "\n    clusters of " + std::to_string(from) + " + " +
                     std::to_string(g.bytes(c.guest().count)) + ", new at " +
                     std::to_string(g.offset_of(c.host()).value) + ", door " +
-                    doors[static_cast<int>(c.door())] + ": " + std::to_string(c.waiting()) +
+                    doors[static_cast<int>(c.join_mode())] + ": " + std::to_string(c.waiting()) +
                     " wait for it, " + std::to_string(c.joined()) + " joined, " +
-                    std::to_string(c.writing_beside()) + " of them writing";
+                    std::to_string(c.direct_writes()) + " of them writing";
         });
         const auto& slices = engine.top().slices();
         const auto& commits = engine.top().figures();

@@ -3,7 +3,7 @@
 
 #include "support/reference_image.hpp"
 
-#include <gaur/async/probe.hpp>
+#include <gaur/async/hooks.hpp>
 #include <gaur/exec/inline.hpp>
 #include <gaur/io/fault.hpp>
 #include <gaur/io/memory.hpp>
@@ -24,7 +24,7 @@
 
 namespace gaur::test {
 
-/// A probe by which a test stops the engine where it likes: work that comes to a point that is shut
+/// Hooks by which a test stops the engine where it likes: work that comes to a point that is shut
 /// stays there until it is let go; a point may fail, and every visit is counted.
 class held_points {
   public:
@@ -69,7 +69,7 @@ class held_points {
         return places_[static_cast<std::size_t>(at)].where;
     }
 
-    result<void> hit(async::point at, std::uint64_t where) noexcept {
+    result<void> reached(async::point at, std::uint64_t where) noexcept {
         place& p = state(at);
         p.where.push_back(where);
         if (++p.visits == p.fail_at || p.fails) { return p.why; }
@@ -97,7 +97,7 @@ class held_points {
 
     std::array<place, static_cast<std::size_t>(async::point::count_)> places_;
 };
-static_assert(async::Probe<held_points>);
+static_assert(async::Hooks<held_points>);
 
 /// One image over a device in memory, the points of its engine, and requests that are begun and
 /// looked at one by one.
@@ -210,7 +210,7 @@ class stage {
     }
     /// Closes and has the file whole, without leaks.
     void expect_clean_close() {
-        EXPECT_TRUE(disk->engine().changes().empty());
+        EXPECT_TRUE(disk->engine().allocations().empty());
         const result<void> closed = close();
         EXPECT_TRUE(closed) << closed.error().message();
         const auto v = check();

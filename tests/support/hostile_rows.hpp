@@ -4,7 +4,7 @@
 #include "support/crafted_image.hpp"
 
 #include <gaur/base/error.hpp>
-#include <gaur/qcow2/gate.hpp>
+#include <gaur/qcow2/reference_policy.hpp>
 #include <gaur/qcow2/layout/extension.hpp>
 #include <gaur/qcow2/layout/feature.hpp>
 #include <gaur/qcow2/layout/header.hpp>

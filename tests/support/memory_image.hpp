@@ -101,9 +101,9 @@ class memory_images {
     }
 
   private:
-    static const device::want& first_of(const device::located& l) { return l.first; }
-    static const device::want& first_of(const device::write_plan& p) { return p.first; }
-    static const device::want& first_of(const device::grant& g) { return g.missing; }
+    static const device::missing& first_of(const device::located& l) { return l.missing; }
+    static const device::missing& first_of(const device::write_plan& p) { return p.missing; }
+    static const device::missing& first_of(const device::grant& g) { return g.missing; }
 };
 
 } // namespace gaur::test

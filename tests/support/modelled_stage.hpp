@@ -19,7 +19,7 @@ namespace gaur::test {
 template <track::Ordering Order>
 class modelled_stage {
   public:
-    using stage_type = stage<Order, async::no_probe>;
+    using stage_type = stage<Order, async::no_hooks>;
 
     /// What of the disks that a guest sees lies below "top": changes `seen`, which is zeroes.
     using fill_below = void (*)(const io::memory::disk& files, std::vector<std::byte>& seen);

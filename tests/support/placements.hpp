@@ -6,7 +6,7 @@
 #include "../../examples/custom_placement.cpp"
 #undef main
 
-#include <gaur/async/probe.hpp>
+#include <gaur/async/hooks.hpp>
 #include <gaur/async/shard.hpp>
 #include <gaur/qcow2/refcounts.hpp>
 
@@ -16,7 +16,7 @@ namespace gaur::test {
 
 /// A probe that does nothing: an image that has it has the placement `P`.
 template <class P>
-struct placed : async::no_probe {};
+struct placed : async::no_hooks {};
 
 /// An ordering for simulations, whose images have the placement `P`.
 template <class Order, class P>
@@ -27,7 +27,7 @@ struct order_with : Order {
 /// The probe of the images of an ordering.
 template <class Order>
 struct probe_of {
-    using type = async::no_probe;
+    using type = async::no_hooks;
 };
 template <class Order, class P>
 struct probe_of<order_with<Order, P>> {

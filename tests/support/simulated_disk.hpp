@@ -11,7 +11,7 @@
 #include "support/scenario.hpp"
 #include "support/shrink.hpp"
 
-#include <gaur/async/probe.hpp>
+#include <gaur/async/hooks.hpp>
 #include <gaur/exec/inline.hpp>
 #include <gaur/io/memory.hpp>
 #include <gaur/io/seeded.hpp>
@@ -182,7 +182,7 @@ class simulated_image {
         auto disk = *std::move(opened);
         guest load(io, disk, *model_, scenario_, number);
         if (!load.run()) { return note(load.wrong()); }
-        if (!disk.engine().changes().empty()) { return note("the tracker is not empty"); }
+        if (!disk.engine().allocations().empty()) { return note("the tracker is not empty"); }
         if (disk.in_flight() != 0) { return note("requests are counted that have ended"); }
         auto all = read_whole(io, disk);
         if (!all) { return note("reading all: " + all.error().message()); }

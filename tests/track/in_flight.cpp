@@ -17,10 +17,10 @@
 namespace gaur::test {
 namespace {
 
-using track::change;
-using track::companion;
-using track::door;
-using track::verdict;
+using track::allocation;
+using track::joiner;
+using track::join_mode;
+using track::conflict;
 using track::waiter;
 
 guest_range clusters(std::uint64_t first, std::uint64_t count) { return {{first}, {count}}; }
@@ -38,9 +38,9 @@ struct sleeper : waiter {
     std::function<void()> then;
 };
 
-struct rider : companion {
-    rider(std::vector<int>& list, int n) : companion(&on_retired, {0}, {}), told(list), number(n) {}
-    static void on_retired(companion& c) noexcept {
+struct rider : joiner {
+    rider(std::vector<int>& list, int n) : joiner(&on_retired, {0}, {}), told(list), number(n) {}
+    static void on_retired(joiner& c) noexcept {
         auto& self = static_cast<rider&>(c);
         self.told.push_back(self.state() == outcome::linked ? self.number : -self.number);
     }
@@ -55,10 +55,10 @@ struct tracker : ::testing::Test {
     /// What `asked` meets while clusters 10 to 19 are being changed: how many are clear.
     std::uint64_t clear_beside(guest_range asked) {
         tracked other(in_flight, clusters(10, 10), {100});
-        const verdict v = in_flight.ask(asked);
-        EXPECT_EQ(v.meets == nullptr, v.clear == asked.count);
-        EXPECT_EQ(in_flight.meets(asked), v.meets != nullptr);
-        if (v.meets != nullptr) { EXPECT_EQ(v.meets, &other.node()); }
+        const conflict v = in_flight.find_conflict(asked);
+        EXPECT_EQ(v.other == nullptr, v.clear == asked.count);
+        EXPECT_EQ(in_flight.overlaps(asked), v.other != nullptr);
+        if (v.other != nullptr) { EXPECT_EQ(v.other, &other.node()); }
         return v.clear.value;
     }
 
@@ -100,14 +100,14 @@ TYPED_TEST(tracker, neighbours_do_not_meet) {
 TYPED_TEST(tracker, three_way_split) {
     typename TestFixture::tracked left(this->in_flight, clusters(0, 4), {100});
     typename TestFixture::tracked right(this->in_flight, clusters(8, 4), {200});
-    const verdict at_left = this->in_flight.ask(clusters(2, 8));
+    const conflict at_left = this->in_flight.find_conflict(clusters(2, 8));
     EXPECT_EQ(at_left.clear.value, 0U);
-    EXPECT_EQ(at_left.meets, &left.node());
-    const verdict middle = this->in_flight.ask(clusters(4, 6));
+    EXPECT_EQ(at_left.other, &left.node());
+    const conflict middle = this->in_flight.find_conflict(clusters(4, 6));
     EXPECT_EQ(middle.clear.value, 4U);
-    EXPECT_EQ(middle.meets, &right.node());
+    EXPECT_EQ(middle.other, &right.node());
     typename TestFixture::tracked between(this->in_flight, clusters(4, 4), {300});
-    EXPECT_EQ(this->in_flight.ask(clusters(0, 12)).meets, &left.node()) << "the lowest";
+    EXPECT_EQ(this->in_flight.find_conflict(clusters(0, 12)).other, &left.node()) << "the lowest";
     EXPECT_EQ(this->in_flight.size(), 3U);
 }
 
@@ -117,11 +117,11 @@ TYPED_TEST(tracker, finds_the_lowest_whatever_the_order_of_admission) {
         all.emplace_back(this->in_flight, clusters(first, 5), host_cluster{first});
     }
     for (std::uint64_t from = 0; from < 90; ++from) {
-        const verdict v = this->in_flight.ask(clusters(from, 100));
+        const conflict v = this->in_flight.find_conflict(clusters(from, 100));
         const std::uint64_t within = from % 20;
         const std::uint64_t next = within < 5 ? from : from - within + 20;
-        ASSERT_EQ(v.meets != nullptr, next < 85) << from;
-        if (v.meets != nullptr) { EXPECT_EQ(v.clear.value, next - from) << from; }
+        ASSERT_EQ(v.other != nullptr, next < 85) << from;
+        if (v.other != nullptr) { EXPECT_EQ(v.clear.value, next - from) << from; }
     }
 }
 
@@ -183,7 +183,7 @@ TYPED_TEST(tracker, an_owner_that_fails_retires) {
     EXPECT_FALSE(attempt());
     EXPECT_EQ(this->woken, std::vector<int>{1});
     EXPECT_TRUE(this->in_flight.empty());
-    EXPECT_EQ(this->in_flight.ask(clusters(0, 10)).clear.value, 10U) << "and is not met again";
+    EXPECT_EQ(this->in_flight.find_conflict(clusters(0, 10)).clear.value, 10U) << "and is not met again";
 }
 
 TYPED_TEST(tracker, an_owner_destroyed_retires) {
@@ -196,7 +196,7 @@ TYPED_TEST(tracker, an_owner_destroyed_retires) {
     this->in_flight.wait_for(other.node(), second);
     mine.reset();
     EXPECT_EQ(this->woken, std::vector<int>{1}) << "only its own";
-    EXPECT_EQ(this->in_flight.ask(clusters(3, 2)).meets, nullptr);
+    EXPECT_EQ(this->in_flight.find_conflict(clusters(3, 2)).other, nullptr);
     EXPECT_EQ(this->in_flight.size(), 1U);
 }
 
@@ -235,7 +235,7 @@ TYPED_TEST(tracker, retired_before_anybody_wakes) {
     std::uint64_t clear = 0;
     {
         typename TestFixture::tracked mine(this->in_flight, clusters(0, 4), {100});
-        waiting.then = [&] { clear = this->in_flight.ask(clusters(0, 4)).clear.value; };
+        waiting.then = [&] { clear = this->in_flight.find_conflict(clusters(0, 4)).clear.value; };
         this->in_flight.wait_for(mine.node(), waiting);
     }
     EXPECT_EQ(clear, 4U) << "who looks again must not find what woke him";
@@ -263,7 +263,7 @@ TYPED_TEST(tracker, shows_its_changes_and_who_waits_for_them) {
     this->in_flight.wait_for(early.node(), one);
     this->in_flight.wait_for(early.node(), two);
     std::string seen;
-    this->in_flight.for_each([&](const change& c) {
+    this->in_flight.for_each([&](const allocation& c) {
         seen += std::to_string(c.guest().first.value) + ": " + std::to_string(c.waiting()) +
                 " wait, " + std::to_string(c.joined()) + " joined; ";
     });
@@ -276,19 +276,19 @@ TYPED_TEST(tracker, companions_are_told_before_waiters_wake) {
     rider second(this->woken, 2);
     {
         typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
-        EXPECT_EQ(mine.node().door(), door::closed) << "until its owner opens it";
-        mine.node().set_door(door::aboard);
+        EXPECT_EQ(mine.node().join_mode(), join_mode::none) << "until its owner opens it";
+        mine.node().set_join_mode(join_mode::merge);
         this->in_flight.wait_for(mine.node(), waiting);
         this->in_flight.join(mine.node(), first);
         this->in_flight.join(mine.node(), second);
         int aboard = 0;
-        mine.node().for_each_companion([&](companion&) { ++aboard; });
+        mine.node().for_each_joiner([&](joiner&) { ++aboard; });
         EXPECT_EQ(aboard, 2);
-        EXPECT_EQ(mine.node().writing_beside(), 0U);
+        EXPECT_EQ(mine.node().direct_writes(), 0U);
         mine.set_linked();
     }
     EXPECT_EQ(this->woken, (std::vector<int>{1, 2, 9}));
-    EXPECT_EQ(first.state(), companion::outcome::linked);
+    EXPECT_EQ(first.state(), joiner::outcome::linked);
     EXPECT_EQ(this->in_flight.figures().joined, 2U);
 }
 
@@ -296,11 +296,11 @@ TYPED_TEST(tracker, companions_learn_that_it_was_given_up) {
     rider one(this->woken, 1);
     {
         typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
-        mine.node().set_door(door::aboard);
+        mine.node().set_join_mode(join_mode::merge);
         this->in_flight.join(mine.node(), one);
     }
     EXPECT_EQ(this->woken, std::vector<int>{-1});
-    EXPECT_EQ(one.state(), companion::outcome::given_up);
+    EXPECT_EQ(one.state(), joiner::outcome::given_up);
 }
 
 TYPED_TEST(tracker, the_owner_learns_when_he_is_alone) {
@@ -310,20 +310,20 @@ TYPED_TEST(tracker, the_owner_learns_when_he_is_alone) {
     int alone = 0;
     {
         typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
-        mine.node().set_door(door::beside);
+        mine.node().set_join_mode(join_mode::direct);
         this->in_flight.join(mine.node(), first);
         this->in_flight.join(mine.node(), second);
-        EXPECT_EQ(mine.node().writing_beside(), 2U);
-        mine.node().on_alone([](void* n) noexcept { ++*static_cast<int*>(n); }, &alone);
-        change::wrote_beside(first);
+        EXPECT_EQ(mine.node().direct_writes(), 2U);
+        mine.node().on_direct_writes_ended([](void* n) noexcept { ++*static_cast<int*>(n); }, &alone);
+        allocation::direct_write_ended(first);
         EXPECT_EQ(alone, 0);
-        change::wrote_beside(second);
+        allocation::direct_write_ended(second);
         EXPECT_EQ(alone, 1);
         this->in_flight.join(mine.node(), late);
         mine.set_linked();
     }
     // Its own write ends after the change has retired: nobody is there to be told.
-    change::wrote_beside(late);
+    allocation::direct_write_ended(late);
     EXPECT_EQ(alone, 1);
     EXPECT_EQ(this->woken, (std::vector<int>{1, 2, 3}));
 }
@@ -339,14 +339,14 @@ TEST_F(tracker_death, broken_contracts_are_seen) {
     EXPECT_DEATH(tracked(in_flight, clusters(5, 0), {1}), "empty");
     EXPECT_DEATH(
         {
-            change never({{0}, {1}}, {1});
+            allocation never({{0}, {1}}, {1});
             in_flight.retire(never);
         },
         "is_tracked");
     EXPECT_DEATH(
         {
             auto own = std::make_unique<track::in_flight<>>();
-            change left({{0}, {1}}, {1});
+            allocation left({{0}, {1}}, {1});
             own->track(left);
             own.reset();
         },

@@ -9,7 +9,7 @@ namespace {
 struct always_go_on {
     static constexpr std::string_view name = "none";
     static constexpr bool joins = false;
-    static track::verdict ask(track::in_flight<>&, guest_range range) noexcept {
+    static track::conflict find_conflict(track::in_flight<>&, guest_range range) noexcept {
         return {range.count, nullptr};
     }
 };
@@ -23,13 +23,13 @@ TYPED_TEST_SUITE(ordering, orderings);
 
 TYPED_TEST(ordering, asks_the_tracker) {
     track::in_flight<> changes;
-    EXPECT_EQ(TypeParam::ask(changes, {{0}, {8}}).clear.value, 8U);
+    EXPECT_EQ(TypeParam::find_conflict(changes, {{0}, {8}}).clear.value, 8U);
     track::tracked other(changes, {{4}, {2}}, {100});
-    const track::verdict shorter = TypeParam::ask(changes, {{0}, {8}});
+    const track::conflict shorter = TypeParam::find_conflict(changes, {{0}, {8}});
     EXPECT_EQ(shorter.clear.value, 4U);
-    EXPECT_EQ(shorter.meets, &other.node());
-    EXPECT_EQ(TypeParam::ask(changes, {{5}, {8}}).clear.value, 0U);
-    EXPECT_EQ(TypeParam::ask(changes, {{6}, {8}}).clear.value, 8U);
+    EXPECT_EQ(shorter.other, &other.node());
+    EXPECT_EQ(TypeParam::find_conflict(changes, {{5}, {8}}).clear.value, 0U);
+    EXPECT_EQ(TypeParam::find_conflict(changes, {{6}, {8}}).clear.value, 8U);
 }
 
 TEST(orderings, differ_in_whether_they_join) {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <gaur/async/frame_pool.hpp>
-#include <gaur/async/probe.hpp>
+#include <gaur/async/hooks.hpp>
 #include <gaur/async/resumption.hpp>
 #include <gaur/base/buffer.hpp>
 #include <gaur/exec/executor.hpp>
@@ -72,23 +72,23 @@ class slot_pool {
 
 /// Everything that requests of one image share below the format: the backend, the executor, and the
 /// memory that is used again. It runs on one serial executor, so it needs no lock.
-template <io::IoBackend B, exec::Executor Ex, Probe P = no_probe>
+template <io::IoBackend B, exec::Executor Ex, Hooks H = no_hooks>
 class shard {
   public:
     using backend_type = B;
     using executor_type = Ex;
-    using probe_type = P;
+    using hooks_type = H;
     using file = io::aligned_file<B>;
 
-    shard(B& io, Ex executor, P* probe = nullptr) noexcept
-        : io_(io), executor_(executor), probe_(probe != nullptr ? *probe : own_probe_),
+    shard(B& io, Ex executor, H* hooks = nullptr) noexcept
+        : io_(io), executor_(executor), hooks_(hooks != nullptr ? *hooks : own_hooks_),
           in_flight_(*this) {}
     shard(const shard&) = delete;
     shard& operator=(const shard&) = delete;
 
     B& io() noexcept { return io_; }
     const Ex& executor() const noexcept { return executor_; }
-    P& probe() noexcept { return probe_; }
+    H& hooks() noexcept { return hooks_; }
     frame_pool& frames() noexcept { return frames_; }
     buffer_pool& buffers() noexcept { return buffers_; }
     slot_pool<shard>& slots() noexcept { return slots_; }
@@ -116,8 +116,8 @@ class shard {
 
     B& io_;
     Ex executor_;
-    P own_probe_{};
-    P& probe_;
+    H own_hooks_{};
+    H& hooks_;
     buffer_pool buffers_;
     frame_pool frames_;
     slot_pool<shard> slots_;

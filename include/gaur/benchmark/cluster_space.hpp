@@ -9,7 +9,7 @@
 #include <gaur/qcow2/alloc/placement.hpp>
 #include <gaur/qcow2/alloc/stream_ends.hpp>
 #include <gaur/qcow2/layout/new_image.hpp>
-#include <gaur/qcow2/metadata.hpp>
+#include <gaur/qcow2/image_tables.hpp>
 #include <gaur/qcow2/refcounts.hpp>
 
 #include <cstddef>
@@ -66,7 +66,7 @@ class allocated_space {
         : shard_(io_, loop_.get_executor()), head_(made()),
           tables_(shard_, io_, opened(), head_.head, head_.file_size(), cache_bytes),
           counts_(tables_, refcount_table(), ahead) {
-        require(tables_.table_places.add(host_range{{0}, head_.clusters}));
+        require(tables_.metadata_places.add(host_range{{0}, head_.clusters}));
     }
 
     host_range take(cluster_count count, guest_cluster at) noexcept {
@@ -132,7 +132,7 @@ class allocated_space {
     }
     void add_table() noexcept {
         const device::grant g = asked({1}, {});
-        if (g.count.value == 1) { static_cast<void>(tables_.table_places.add(g.first)); }
+        if (g.count.value == 1) { static_cast<void>(tables_.metadata_places.add(g.first)); }
         clusters_of_l2_ += 8192;
     }
 
@@ -140,7 +140,7 @@ class allocated_space {
     exec::inline_loop loop_;
     shard_type shard_;
     qcow2::layout::new_image head_;
-    qcow2::metadata<shard_type> tables_;
+    qcow2::image_tables<shard_type> tables_;
     qcow2::refcounts<shard_type, P> counts_;
     std::uint64_t taken_ = 0;
     std::uint64_t clusters_of_l2_ = 0;

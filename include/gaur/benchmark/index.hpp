@@ -50,7 +50,7 @@ class crowd {
     crowd(const crowd&) = delete;
     crowd& operator=(const crowd&) = delete;
     ~crowd() {
-        for (track::change& c : nodes_) { tracker.retire(c); }
+        for (track::allocation& c : nodes_) { tracker.retire(c); }
     }
 
     /// One of them, at random, so that the processor cannot predict the search.
@@ -62,7 +62,7 @@ class crowd {
 
   private:
     std::mt19937_64 random_{1};
-    std::deque<track::change> nodes_;
+    std::deque<track::allocation> nodes_;
     std::array<std::uint64_t, 4096> picks_{};
     std::size_t next_ = 0;
 };
@@ -70,12 +70,12 @@ class crowd {
 template <template <class> class Index>
 void admit_retire(::benchmark::State& state) {
     crowd<Index> others(static_cast<std::uint64_t>(state.range(0)));
-    std::optional<track::change> mine;
+    std::optional<track::allocation> mine;
     instruction_counter counter;
     counter.start();
     for (auto _ : state) {
         const guest_range range = others.free(others.pick());
-        if (others.tracker.ask(range).clear != range.count) {
+        if (others.tracker.find_conflict(range).clear != range.count) {
             return state.SkipWithError("met another allocation");
         }
         mine.emplace(range, host_cluster{1});
@@ -94,8 +94,8 @@ void admit_ask(::benchmark::State& state) {
     counter.start();
     for (auto _ : state) {
         const std::uint64_t i = others.pick();
-        const track::verdict v = others.tracker.ask(held ? others.held(i) : others.free(i));
-        if ((v.meets != nullptr) != held) { return state.SkipWithError("a wrong answer"); }
+        const track::conflict v = others.tracker.find_conflict(held ? others.held(i) : others.free(i));
+        if ((v.other != nullptr) != held) { return state.SkipWithError("a wrong answer"); }
         ::benchmark::DoNotOptimize(v.clear);
     }
     counter.stop();
@@ -113,9 +113,9 @@ bool compare_indexes() {
         auto* added = ::benchmark::RegisterBenchmark(what.c_str(), run);
         for (const int n : {1, 4, 16, 64, 256, 1024}) { added->Arg(n); }
     };
-    (add("admit/retire", Indexes<track::change>::name, &admit_retire<Indexes>), ...);
-    (add("admit/hit", Indexes<track::change>::name, &admit_ask<Indexes, true>), ...);
-    (add("admit/miss", Indexes<track::change>::name, &admit_ask<Indexes, false>), ...);
+    (add("admit/retire", Indexes<track::allocation>::name, &admit_retire<Indexes>), ...);
+    (add("admit/hit", Indexes<track::allocation>::name, &admit_ask<Indexes, true>), ...);
+    (add("admit/miss", Indexes<track::allocation>::name, &admit_ask<Indexes, false>), ...);
     return true;
 }
 

@@ -51,7 +51,7 @@ namespace detail {
 /// layer that asks.
 struct known_block {
     block_run run;
-    want first;
+    device::missing missing;
     result<void> status;
 };
 
@@ -71,10 +71,10 @@ known_block known_block_of(Layer& layer, std::size_t depth, guest_offset at,
                            std::uint64_t n) noexcept {
     const located l = layer.locate(at, n);
     known_block known;
-    known.first = l.first;
+    known.missing = l.missing;
     known.status = l.status;
     known.run = {l.what.kind, l.what.has_host, false, depth, at, l.what.size, l.what.host};
-    if (l.status && !l.first) { look_for_holes(layer, known.run); }
+    if (l.status && !l.missing) { look_for_holes(layer, known.run); }
     return known;
 }
 
@@ -83,7 +83,7 @@ template <class Chain>
 known_block look_at_block(Chain& chain, std::size_t layers, guest_offset at,
                           std::uint64_t n) noexcept {
     known_block known = known_block_of(chain.top(), 0, at, n);
-    while (known.status && !known.first && known.run.kind == mapping::unallocated) {
+    while (known.status && !known.missing && known.run.kind == mapping::unallocated) {
         const std::size_t depth = known.run.layer + 1;
         if (depth >= std::min(layers, chain.depth())) { break; }
         auto& below = chain.lower(depth - 1);
@@ -116,21 +116,21 @@ async::task<block_run> block_status(Engine* engine, guest_offset at, std::uint64
         const known_block next = look_at_block(chain, layers, at + whole.size, reach);
         if (whole.size > 0) {
             // What has to be loaded first is for the next call.
-            if (!next.status || next.first || !whole.is_continued_by(next.run)) { break; }
+            if (!next.status || next.missing || !whole.is_continued_by(next.run)) { break; }
             whole.size += next.run.size;
             continue;
         }
         status = next.status;
         if (!status) { break; }
-        if (!next.first) {
+        if (!next.missing) {
             whole = next.run;
             continue;
         }
         async::task<void> resolving;
         if (next.run.layer == 0) {
-            resolving = chain.top().resolve(next.first);
+            resolving = chain.top().resolve(next.missing);
         } else {
-            resolving = chain.lower(next.run.layer - 1).resolve(next.first);
+            resolving = chain.lower(next.run.layer - 1).resolve(next.missing);
         }
         status = co_await resolving;
         resolving.destroy();

@@ -42,8 +42,8 @@ class chain {
     found find_below(guest_offset at, std::uint64_t n) noexcept { return find_from(1, at, n); }
 
     async::task<void> resolve(const found& f) {
-        return f.layer == 0 ? top_->resolve(f.where.first)
-                            : lower_[f.layer - 1]->resolve(f.where.first);
+        return f.layer == 0 ? top_->resolve(f.where.missing)
+                            : lower_[f.layer - 1]->resolve(f.where.missing);
     }
 
     /// Fills `to` with what the virtual disk holds at `at`, all extents in parallel. Asks no
@@ -67,7 +67,7 @@ class chain {
     found find_from(std::size_t layer, guest_offset at, std::uint64_t n) noexcept {
         if (layer == 0) {
             located l = top_->locate(at, n);
-            if (!l.status || l.first || l.what.kind != mapping::unallocated) { return {l, 0}; }
+            if (!l.status || l.missing || l.what.kind != mapping::unallocated) { return {l, 0}; }
             n = l.what.size;
             layer = 1;
         }
@@ -76,7 +76,7 @@ class chain {
             // A backing file may be shorter than what lies on it: past its end are zeroes.
             if (at.value >= below.size()) { break; }
             located l = below.locate(at, std::min(n, below.size() - at.value));
-            if (!l.status || l.first || l.what.kind != mapping::unallocated) { return {l, layer}; }
+            if (!l.status || l.missing || l.what.kind != mapping::unallocated) { return {l, layer}; }
             n = l.what.size;
         }
         located zeroes;
@@ -94,7 +94,7 @@ class chain {
                 status = f.where.status;
                 break;
             }
-            if (f.where.first) {
+            if (f.where.missing) {
                 async::task<void> resolving = self.resolve(f);
                 status = co_await resolving;
                 continue;

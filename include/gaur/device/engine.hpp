@@ -29,10 +29,10 @@ inline constexpr std::uint64_t default_request_bytes = std::uint64_t{256} << 20;
 /// those beyond it wait for their turn, in order, linked by themselves. One is always at work, and
 /// none that is waits for one that is not.
 template <io::IoBackend B, exec::Executor Ex, class Top, class Lower, track::Ordering Order,
-          async::Probe P>
+          async::Hooks H>
 class engine {
   public:
-    using shard_type = async::shard<B, Ex, P>;
+    using shard_type = async::shard<B, Ex, H>;
     using ordering = Order;
     using generation = track::quarantine::generation;
 
@@ -51,7 +51,7 @@ class engine {
     async::frame_pool& frames() noexcept { return shard_->frames(); }
     chain<shard_type, Top, Lower>& layers() noexcept { return layers_; }
     Top& top() noexcept { return layers_.top(); }
-    track::in_flight<>& changes() noexcept { return changes_; }
+    track::in_flight<>& allocations() noexcept { return allocations_; }
 
     std::size_t in_flight() const noexcept { return in_flight_; }
 
@@ -213,7 +213,7 @@ class engine {
 
     std::unique_ptr<shard_type> shard_;
     chain<shard_type, Top, Lower> layers_;
-    track::in_flight<> changes_;
+    track::in_flight<> allocations_;
     exec::work_queue waiting_for_quiet_;
     exec::work_queue waiting_for_turn_;
     reaper reaper_;

@@ -33,11 +33,11 @@ struct extent {
 };
 
 /// Something that a format must do, with I/O, before it can answer. To be given to `resolve`.
-struct want {
+struct missing {
     enum class what : std::uint8_t {
         nothing,
         slice,     ///< have the slice of a table at `host` in memory
-        own_table, ///< have a table of one's own for the guest offset
+        private_l2, ///< have a table of one's own for the guest offset
     };
     what kind = what::nothing;
     std::uint8_t table = 0; ///< the format's word for which table
@@ -49,7 +49,7 @@ struct want {
 /// An answer out of memory: an extent, or what is wanted first, or an error.
 struct located {
     extent what;
-    want first;
+    device::missing missing;
     result<void> status;
 };
 
@@ -57,7 +57,7 @@ struct located {
 struct write_plan {
     extent in_place;            ///< size 0: new clusters are needed
     cluster_count new_clusters; ///< from the cluster of `at` on
-    want first;
+    device::missing missing;
     result<void> status;
 };
 
@@ -66,7 +66,7 @@ struct grant {
     host_cluster first;
     cluster_count count;
     bool pristine = false; ///< never written: they read as zeroes
-    want missing;
+    device::missing missing;
     result<void> status;
 };
 
@@ -79,7 +79,7 @@ struct grant {
 ///   stable       an answer holds until the next suspension
 ///   one_run      an extent's bytes are neighbours in the host file
 template <class F>
-concept ReadableFormat = requires(F& format, guest_offset at, std::uint64_t n, want w,
+concept ReadableFormat = requires(F& format, guest_offset at, std::uint64_t n, missing w,
                                   const extent& e, std::span<std::byte> cluster) {
     { format.size() } noexcept -> std::same_as<std::uint64_t>; // of the virtual disk, bytes
     { format.locate(at, n) } noexcept -> std::same_as<located>;
@@ -97,7 +97,7 @@ concept TopFormat = ReadableFormat<F> && requires(F& format, guest_offset at, st
     // Where `[at, at + n)` lies, where that is one run of data and memory knows of it; asked for a
     // write, where the image is writable and the run may be replaced in place. Nothing: `locate` or
     // `plan_write` say why.
-    { format.hit(at, n, false) } noexcept -> std::same_as<std::optional<host_offset>>;
+    { format.find_mapped(at, n, false) } noexcept -> std::same_as<std::optional<host_offset>>;
     { format.enter() } noexcept -> std::same_as<track::quarantine::generation>;
     { format.leave(g) } noexcept;
     { format.is_writable() } noexcept -> std::same_as<bool>;
@@ -122,7 +122,7 @@ concept AllocatingFormat =
         { format.slice_left(at) } noexcept -> std::same_as<std::uint64_t>;
         { format.plan_write(at, n) } noexcept -> std::same_as<write_plan>;
         { format.take(at, count) } noexcept -> std::same_as<grant>; // for the guest's from `at` on
-        // The guest clusters from the one of `at` on are now those of the grant. `zero_before`: old
+        // The guest clusters from the one of `at` on are now those of the grant. `mapping_may_precede_data`: old
         // content and new read as zeroes where nothing was written, so the data need not be durable
         // before the mapping is.
         { format.link(at, g, false) } noexcept -> std::same_as<located>;
@@ -142,11 +142,11 @@ consteval bool check_format() {
         "a format needs `std::uint64_t size() noexcept` and `device::located "
         "locate(guest_offset, std::uint64_t) noexcept`");
     static_assert(
-        requires(F& f, want w, const extent& e, std::span<std::byte> cluster) {
+        requires(F& f, missing w, const extent& e, std::span<std::byte> cluster) {
             { f.resolve(w) } -> std::same_as<async::task<void>>;
             { f.inflate(e, cluster) } -> std::same_as<async::task<void>>;
         },
-        "a format needs the tasks `resolve(device::want)` and `inflate(const device::extent&, "
+        "a format needs the tasks `resolve(device::missing)` and `inflate(const device::extent&, "
         "std::span<std::byte>)`");
     static_assert(
         requires(F& f) {

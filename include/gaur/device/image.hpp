@@ -86,7 +86,7 @@ class image {
 
     /// What the changes in flight have met so far.
     const track::figures& tracker_figures() const noexcept {
-        return engine_->changes().figures();
+        return engine_->allocations().figures();
     }
     std::size_t in_flight() const noexcept { return engine_->in_flight(); }
 

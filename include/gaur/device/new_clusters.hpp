@@ -46,7 +46,7 @@ template <class Layers>
 bool is_known_zero(Layers& layers, guest_offset at, std::uint64_t size) noexcept {
     while (size > 0) {
         const auto f = layers.find(at, size);
-        if (!f.where.status || f.where.first || f.where.what.kind != mapping::zero) {
+        if (!f.where.status || f.where.missing || f.where.what.kind != mapping::zero) {
             return false;
         }
         at = at + f.where.what.size;
@@ -72,18 +72,18 @@ class new_clusters {
         : engine_(engine), at_(at), data_(data), grant_(g), geometry_(engine.top().geometry()),
           host_(geometry_.offset_of(g.first)),
           around_(detail::around(geometry_, at, data.size(), engine.top().size())),
-          mine_(engine.changes(), {geometry_.cluster_of(at), g.count}, g.first) {
+          mine_(engine.allocations(), {geometry_.cluster_of(at), g.count}, g.first) {
         auto& layers = engine.layers();
         zero_round_ = detail::is_known_zero(layers, around_.head_at, around_.head) &&
                       detail::is_known_zero(layers, around_.tail_at, around_.tail);
         // Only where the bytes under the guest's own were zeroes as well may the mapping become
         // durable before the data.
-        zero_before_ = zero_round_ && detail::is_known_zero(layers, at, data.size());
+        mapping_may_precede_data_ = zero_round_ && detail::is_known_zero(layers, at, data.size());
         if constexpr (Engine::ordering::joins) {
             if (grant_.pristine && zero_round_) {
-                mine_.node().set_door(track::door::beside);
+                mine_.node().set_join_mode(track::join_mode::direct);
             } else if (!zero_round_) {
-                mine_.node().set_door(track::door::aboard);
+                mine_.node().set_join_mode(track::join_mode::merge);
             }
         }
     }
@@ -136,24 +136,24 @@ class new_clusters {
     /// `co_await` it: no further write joins, and the I/O of those that did has ended.
     class alone : public async::resumption {
       public:
-        alone(Engine& engine, track::change& change) noexcept
+        alone(Engine& engine, track::allocation& change) noexcept
             : engine_(engine), node_(change) {
-            node_.set_door(track::door::closed);
+            node_.set_join_mode(track::join_mode::none);
         }
-        bool await_ready() const noexcept { return node_.writing_beside() == 0; }
+        bool await_ready() const noexcept { return node_.direct_writes() == 0; }
         void await_suspend(std::coroutine_handle<> waiting) noexcept {
             suspend(waiting);
-            node_.on_alone(&on_alone, this);
+            node_.on_direct_writes_ended(&on_direct_writes_ended, this);
         }
         void await_resume() const noexcept {}
 
       private:
-        static void on_alone(void* self) noexcept {
+        static void on_direct_writes_ended(void* self) noexcept {
             auto& a = *static_cast<alone*>(self);
             a.engine_.shard().executor().post(a);
         }
         Engine& engine_;
-        track::change& node_;
+        track::allocation& node_;
     };
 
     /// 7. The data, with what belongs round it, in one write. Not one byte is visible yet.
@@ -170,7 +170,7 @@ class new_clusters {
             r = co_await reading;
         }
         if (!r) { co_return r; }
-        async::probe_here here(engine.shard().probe(), async::point::cow_write, self.host_.value);
+        async::hook_point here(engine.shard().hooks(), async::point::cow_write, self.host_.value);
         r = co_await here;
         if (!r) { co_return r; }
         const std::uint64_t size = self.gather();
@@ -183,7 +183,7 @@ class new_clusters {
 
     static async::task<void> read_old(Engine& engine, new_clusters& self) {
         const detail::surroundings& s = self.around_;
-        async::probe_here here(engine.shard().probe(), async::point::cow_read, s.head_at.value);
+        async::hook_point here(engine.shard().hooks(), async::point::cow_read, s.head_at.value);
         result<void> r = co_await here;
         if (!r) { co_return r; }
         std::array<async::task<void>, 2> both{
@@ -201,13 +201,13 @@ class new_clusters {
     static async::task<void> link_entries(Engine& engine, new_clusters& self) {
         for (;;) {
             if (engine.is_abandoned()) { co_return errc::cancelled; }
-            async::probe_here here(engine.shard().probe(), async::point::l2_update,
+            async::hook_point here(engine.shard().hooks(), async::point::l2_update,
                                    self.at_.value);
             result<void> r = co_await here;
             if (!r) { co_return r; }
-            const located linked = engine.top().link(self.at_, self.grant_, self.zero_before_);
-            if (!linked.status || !linked.first) { co_return linked.status; }
-            async::task<void> resolving = engine.top().resolve(linked.first);
+            const located linked = engine.top().link(self.at_, self.grant_, self.mapping_may_precede_data_);
+            if (!linked.status || !linked.missing) { co_return linked.status; }
+            async::task<void> resolving = engine.top().resolve(linked.missing);
             r = co_await resolving;
             if (!r) { co_return r; }
         }
@@ -231,8 +231,8 @@ class new_clusters {
     /// Everything in its place for one write; those who came aboard have their bytes in it, and
     /// nobody comes any more.
     std::uint64_t gather() noexcept {
-        mine_.node().set_door(track::door::closed);
-        mine_.node().for_each_companion([this](const track::companion& c) {
+        mine_.node().set_join_mode(track::join_mode::none);
+        mine_.node().for_each_joiner([this](const track::joiner& c) {
             lay_over(head_.bytes(), around_.head_at, c);
             lay_over(tail_.bytes(), around_.tail_at, c);
         });
@@ -253,7 +253,7 @@ class new_clusters {
     /// What of the companion's bytes falls into `[at, at + to.size())`. Where it overlaps the
     /// owner's own bytes, these win: as if it had been the earlier of the two.
     static void lay_over(std::span<std::byte> to, guest_offset at,
-                         const track::companion& c) noexcept {
+                         const track::joiner& c) noexcept {
         const std::uint64_t from = std::max(at.value, c.at().value);
         const std::uint64_t end =
             std::min(at.value + to.size(), c.at().value + c.data().size());
@@ -270,7 +270,7 @@ class new_clusters {
     host_offset host_;
     detail::surroundings around_;
     bool zero_round_ = false;
-    bool zero_before_ = false;
+    bool mapping_may_precede_data_ = false;
     buffer head_;
     buffer tail_;
     std::array<iovec, 3> parts_{};

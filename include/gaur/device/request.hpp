@@ -91,7 +91,7 @@ class request : Engine::shard_type::file::operation, exec::work {
             return true;
         }
         generation_ = engine_->enter();
-        if (verb_ != verb::flush && !Engine::shard_type::probe_type::enabled) {
+        if (verb_ != verb::flush && !Engine::shard_type::hooks_type::enabled) {
             if (const std::optional<host_offset> at = direct()) { return submit(*at); }
         }
         // The coroutine runs from the executor's floor, so that nothing of the engine ever runs
@@ -110,11 +110,11 @@ class request : Engine::shard_type::file::operation, exec::work {
         auto& top = engine_->top();
         if constexpr (AllocatingFormat<std::remove_reference_t<decltype(top)>>) {
             if (verb_ == verb::write &&
-                engine_->changes().meets(top.geometry().touched(at_, buffer_.size()))) {
+                engine_->allocations().overlaps(top.geometry().touched(at_, buffer_.size()))) {
                 return {};
             }
         }
-        return top.hit(at_, buffer_.size(), verb_ == verb::write);
+        return top.find_mapped(at_, buffer_.size(), verb_ == verb::write);
     }
 
     bool submit(host_offset at) noexcept {

@@ -19,12 +19,12 @@ namespace gaur::device {
 template <class Engine>
 class retired : public track::waiter, public async::resumption {
   public:
-    retired(Engine& engine, track::change& other) noexcept
+    retired(Engine& engine, track::allocation& other) noexcept
         : track::waiter(&on_wake), engine_(engine), other_(other) {}
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiting) noexcept {
         suspend(waiting);
-        engine_.changes().wait_for(other_, *this);
+        engine_.allocations().wait_for(other_, *this);
     }
     void await_resume() const noexcept {}
 
@@ -35,26 +35,26 @@ class retired : public track::waiter, public async::resumption {
     }
 
     Engine& engine_;
-    track::change& other_;
+    track::allocation& other_;
 };
 
 /// A write that goes along with another one's change. `co_await` it: until the change has retired;
 /// true where its clusters are linked.
 template <class Engine>
-class along : public track::companion, public async::resumption {
+class joining : public track::joiner, public async::resumption {
   public:
-    along(Engine& engine, track::change& with, guest_offset at,
+    joining(Engine& engine, track::allocation& with, guest_offset at,
           std::span<const std::byte> data) noexcept
-        : track::companion(&on_retired, at, data), engine_(engine) {
-        engine.changes().join(with, *this);
+        : track::joiner(&on_retired, at, data), engine_(engine) {
+        engine.allocations().join(with, *this);
     }
     bool await_ready() const noexcept { return state() != outcome::pending; }
     void await_suspend(std::coroutine_handle<> waiting) noexcept { suspend(waiting); }
     bool await_resume() const noexcept { return state() == outcome::linked; }
 
   private:
-    static void on_retired(track::companion& c) noexcept {
-        auto& self = static_cast<along&>(c);
+    static void on_retired(track::joiner& c) noexcept {
+        auto& self = static_cast<joining&>(c);
         if (self.is_suspended()) { self.engine_.shard().executor().post(self); }
     }
 
@@ -75,12 +75,12 @@ void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
     auto& top = engine.top();
     const cluster_geometry geometry = top.geometry();
     const guest_range asked = geometry.touched(at, data.size());
-    const track::verdict v = Engine::ordering::ask(engine.changes(), asked);
+    const track::conflict v = Engine::ordering::find_conflict(engine.allocations(), asked);
     if (v.clear.value == 0 || top.must_commit()) { return; }
     const std::uint64_t clear =
         std::min<std::uint64_t>(data.size(), geometry.bytes(v.clear));
     const write_plan plan = top.plan_write(at, clear);
-    if (!plan.status || plan.first || plan.in_place.size > 0) { return; }
+    if (!plan.status || plan.missing || plan.in_place.size > 0) { return; }
     const grant g = top.take(at, plan.new_clusters);
     if (!g.status || g.missing) { return; }
     const std::uint64_t size = std::min(clear, geometry.bytes(g.count));
@@ -101,7 +101,7 @@ struct written {
 template <class Engine>
 async::task<written> write_through(Engine& engine, std::optional<host_offset> host,
                                    guest_offset at, std::span<const std::byte> data,
-                                   std::size_t shared, track::companion* beside) {
+                                   std::size_t shared, track::joiner* beside) {
     auto& top = engine.top();
     written went;
     std::optional<new_clusters<Engine>> own;
@@ -121,7 +121,7 @@ async::task<written> write_through(Engine& engine, std::optional<host_offset> ho
         own.reset();
     }
     went.there = co_await writes;
-    if (beside != nullptr) { track::change::wrote_beside(*beside); }
+    if (beside != nullptr) { track::allocation::direct_write_ended(*beside); }
     if (own) {
         async::task<void> settling =
             new_clusters<Engine>::settle(engine, *own, went.there);
@@ -135,7 +135,7 @@ async::task<written> write_through(Engine& engine, std::optional<host_offset> ho
 /// Writes the part of `data` that lies in `with`'s clusters along with it, and what follows into
 /// clusters of its own, at the same time.
 template <class Engine>
-async::task<written> write_along(Engine& engine, track::change& with, guest_offset at,
+async::task<written> write_joined(Engine& engine, track::allocation& with, guest_offset at,
                                  std::span<const std::byte> data) {
     const cluster_geometry geometry = engine.top().geometry();
     const guest_offset border = geometry.offset_of(with.guest().end());
@@ -145,9 +145,9 @@ async::task<written> write_along(Engine& engine, track::change& with, guest_offs
         at.value - geometry.offset_of(with.guest().first).value;
     // Aboard, the one whose change it is writes the shared bytes with his own.
     std::optional<host_offset> host;
-    if (with.door() == track::door::beside) { host = geometry.offset_of(with.host()) + into; }
+    if (with.join_mode() == track::join_mode::direct) { host = geometry.offset_of(with.host()) + into; }
 
-    along<Engine> ride(engine, with, at, data.first(shared));
+    joining<Engine> ride(engine, with, at, data.first(shared));
     async::task<written> writing =
         write_through(engine, host, at, data, shared, host ? &ride : nullptr);
     result<written> went = co_await writing;
@@ -172,7 +172,7 @@ namespace detail {
 /// Whether a write adds to what waits for a commit: not if it only loads a table, or writes in
 /// place. So these go on while commits fail.
 inline bool changes_tables(const write_plan& plan) noexcept {
-    if (plan.first) { return plan.first.kind == want::what::own_table; }
+    if (plan.missing) { return plan.missing.kind == missing::what::private_l2; }
     return plan.in_place.size == 0;
 }
 
@@ -202,8 +202,8 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
             if (!r) { co_return r; }
             continue;
         }
-        if (plan.first) {
-            async::task<void> resolving = top.resolve(plan.first);
+        if (plan.missing) {
+            async::task<void> resolving = top.resolve(plan.missing);
             r = co_await resolving;
             if (!r) { co_return r; }
             continue;
@@ -212,12 +212,12 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
         // 3. Ask the tracker: go on, stop short of another's change, go along with it, or wait for
         //    it and look again.
         const guest_range asked = geometry.touched(at, size);
-        const track::verdict v = Engine::ordering::ask(engine.changes(), asked);
+        const track::conflict v = Engine::ordering::find_conflict(engine.allocations(), asked);
         if (v.clear.value == 0) {
             if constexpr (Engine::ordering::joins) {
-                if (joins && v.meets->door() != track::door::closed) {
-                    async::task<written> joining = write_along(
-                        engine, *v.meets, at,
+                if (joins && v.other->join_mode() != track::join_mode::none) {
+                    async::task<written> joining = write_joined(
+                        engine, *v.other, at,
                         from.subspan(done, static_cast<std::size_t>(size)));
                     const result<written> went = co_await joining;
                     if (!went) { co_return went.error(); }
@@ -225,9 +225,9 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
                     continue;
                 }
             }
-            r = shard.probe().hit(async::point::allocation_wait, at.value);
+            r = shard.hooks().reached(async::point::allocation_wait, at.value);
             if (!r) { co_return r; }
-            retired waiting(engine, *v.meets);
+            retired waiting(engine, *v.other);
             co_await waiting;
             continue;
         }

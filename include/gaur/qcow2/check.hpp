@@ -4,11 +4,11 @@
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
 #include <gaur/qcow2/check_report.hpp>
-#include <gaur/qcow2/checked_tables.hpp>
+#include <gaur/qcow2/check_walk.hpp>
 #include <gaur/qcow2/layout/bitmap.hpp>
 #include <gaur/qcow2/open.hpp>
-#include <gaur/qcow2/read_pieces.hpp>
-#include <gaur/qcow2/reference_counts.hpp>
+#include <gaur/qcow2/read_batch.hpp>
+#include <gaur/qcow2/reference_audit.hpp>
 #include <gaur/qcow2/snapshot_table.hpp>
 
 #include <algorithm>
@@ -33,7 +33,7 @@ class checker {
 
   public:
     /// Tells how many L2 tables it has read of how many. A repair, `mends`, reads them twice.
-    checker(file_type& file, checked_tables tables, progress_function progress, bool mends)
+    checker(file_type& file, check_walk tables, progress_function progress, bool mends)
         : file_(file), tables_(std::move(tables)), progress_(std::move(progress)), mends_(mends) {}
 
     static async::task<check_report> run(Shard& shard, checker& self) {
@@ -61,7 +61,7 @@ class checker {
         co_return std::move(report);
     }
 
-    checked_tables& tables() noexcept { return tables_; }
+    check_walk& tables() noexcept { return tables_; }
     /// The active L1 table.
     std::span<const std::byte> l1() const noexcept { return l1_; }
     /// Where the refcount table says that a block lies.
@@ -98,7 +98,7 @@ class checker {
         if (!table) { co_return table.error(); }
         self.refcount_table_ = *std::move(table);
 
-        reference_counts& counts = self.tables_.counts();
+        reference_audit& counts = self.tables_.counts();
         auto place = [&](std::size_t i) -> std::optional<host_offset> {
             const host_offset at = self.refcount_block(i);
             const bool aligned = self.tables_.is_cluster_aligned(at);
@@ -170,7 +170,7 @@ class checker {
     }
 
     static async::task<void> read_l2_tables(Shard& shard, checker& self) {
-        checked_tables& t = self.tables_;
+        check_walk& t = self.tables_;
         const std::span<const table_user> tables = t.take_l2_tables();
         self.tables_to_read_ = tables.size() * (self.mends_ ? 2 : 1);
         auto place = [&](std::size_t n) { return std::optional(tables[n].at); };
@@ -249,7 +249,7 @@ class checker {
     }
 
     file_type& file_;
-    checked_tables tables_;
+    check_walk tables_;
     progress_function progress_;
     std::uint64_t tables_read_ = 0;
     std::uint64_t tables_to_read_ = 0;
@@ -288,11 +288,11 @@ async::task<begun_check<Shard>> begin_check(Shard& shard, typename Shard::file& 
     const result<void> known = check_walkable(found->header);
     if (!known) { co_return known.error(); }
     const layout::geometry geometry = found->header.tables();
-    result<reference_counts> counts = reference_counts::make(
+    result<reference_audit> counts = reference_audit::make(
         geometry.clusters, found->header.refcounts(), found->file_size,
         geometry.clusters.bytes({found->header.refcount_table_clusters}) / 8, options.max_memory);
     if (!counts) { co_return counts.error(); }
-    checked_tables tables(std::move(found->header), *std::move(counts), options);
+    check_walk tables(std::move(found->header), *std::move(counts), options);
     checker<Shard> made(file, std::move(tables), std::move(options.on_progress), mends);
     begun_check<Shard> begun{std::move(made), std::move(found->first_cluster)};
     co_return std::move(begun);

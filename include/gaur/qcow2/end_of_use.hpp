@@ -9,8 +9,8 @@
 #include <gaur/qcow2/deadline.hpp>
 #include <gaur/qcow2/layout/entry.hpp>
 #include <gaur/qcow2/layout/refcount.hpp>
-#include <gaur/qcow2/metadata.hpp>
-#include <gaur/qcow2/read_pieces.hpp>
+#include <gaur/qcow2/image_tables.hpp>
+#include <gaur/qcow2/read_batch.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -57,7 +57,7 @@ inline constexpr std::uint64_t most_mapping_bytes = std::uint64_t{64} << 20;
 /// one downward, each as far as it counts clusters of the file; what cannot be read counts as in
 /// use. Errors: ENOMEM.
 template <class Shard>
-async::task<host_offset> counted_end(Shard& shard, metadata<Shard>& m,
+async::task<host_offset> counted_end(Shard& shard, image_tables<Shard>& m,
                                      const cache::resident_table& counts) {
     const cluster_geometry g = m.tables.clusters;
     const layout::refcount_width width = m.header.refcounts();
@@ -111,17 +111,17 @@ inline std::optional<host_offset> reference_behind(std::span<const std::byte> en
 /// Whether it is certain that no L2 table refers to what lies behind `m.used_end`. Error:
 /// refcount_too_low if one does.
 template <class Shard>
-async::task<bool> is_tail_free(Shard& shard, metadata<Shard>& m,
+async::task<bool> is_tail_free(Shard& shard, image_tables<Shard>& m,
                                const cache::resident_table& l1) {
     const cluster_geometry g = m.tables.clusters;
     const std::size_t of_l1 = static_cast<std::size_t>(l1.entries());
-    const std::size_t places = of_l1 + m.table_places.places();
+    const std::size_t places = of_l1 + m.metadata_places.places();
     // The active tables, then those of snapshots.
     auto place = [&](std::size_t n) -> std::optional<host_offset> {
         host_offset at;
         if (n < of_l1) {
             at = layout::l1_entry{l1.get(n)}.table();
-        } else if (const auto kept = m.table_places.kept_in(n - of_l1)) {
+        } else if (const auto kept = m.metadata_places.kept_in(n - of_l1)) {
             at = g.offset_of(*kept);
         }
         if (at.value == 0 || at >= m.opened_end) { return {}; }
@@ -155,14 +155,14 @@ async::task<bool> is_tail_free(Shard& shard, metadata<Shard>& m,
 /// it is free. `counts` and `l1`: the refcount table and the active L1 table. One read of a
 /// refcount block if the file ends where use does. Errors: ENOMEM, refcount_too_low.
 template <class Shard>
-async::task<void> find_end_of_use(Shard& shard, metadata<Shard>& m,
+async::task<void> find_end_of_use(Shard& shard, image_tables<Shard>& m,
                                   const cache::resident_table& counts,
                                   const cache::resident_table& l1) {
     async::task<host_offset> counting = detail::counted_end(shard, m, counts);
     result<host_offset> counted = co_await counting;
     if (!counted) { co_return counted.error(); }
     // No table is reused, whatever its refcount says.
-    const host_offset tables = m.tables.clusters.offset_of(m.table_places.end());
+    const host_offset tables = m.tables.clusters.offset_of(m.metadata_places.end());
     m.used_end = std::min(std::max(*counted, tables), m.opened_end);
     m.least_end = m.used_end;
     if (m.used_end == m.opened_end) { co_return {}; }
@@ -182,7 +182,7 @@ async::task<void> find_end_of_use(Shard& shard, metadata<Shard>& m,
 /// block device) keeps them. A file of which nothing was written stays as it is. Gives whether the
 /// file has changed. Errors: the host's.
 template <class Shard>
-async::task<bool> end_file(Shard& shard, metadata<Shard>& m, bool has_grown) {
+async::task<bool> end_file(Shard& shard, image_tables<Shard>& m, bool has_grown) {
     if (m.file.limits().fixed_size) { co_return false; }
     if (m.file.bytes_written() == 0 && !has_grown) { co_return false; }
     const result<std::uint64_t> size = m.file.size();

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <gaur/async/probe.hpp>
+#include <gaur/async/hooks.hpp>
 #include <gaur/async/shard.hpp>
 #include <gaur/async/task.hpp>
-#include <gaur/cache/write_set.hpp>
+#include <gaur/cache/write_batch.hpp>
 #include <gaur/qcow2/header_sector.hpp>
 #include <gaur/qcow2/mappings.hpp>
-#include <gaur/qcow2/metadata.hpp>
+#include <gaur/qcow2/image_tables.hpp>
 #include <gaur/qcow2/refcounts.hpp>
 
 #include <algorithm>
@@ -41,7 +41,7 @@ class epoch {
     /// Takes what is dirty. Nothing suspends in here: the epoch is one moment. `data_written`:
     /// guest data waits for a barrier; `with_counts` is false where the dirty bit says that
     /// refcounts are stale.
-    void cut(metadata<Shard>& m, refcounts<Shard>& counts, mappings<Shard>& maps,
+    void cut(image_tables<Shard>& m, refcounts<Shard>& counts, mappings<Shard>& maps,
              header_sector& header, bool data_written, bool with_counts) {
         durable_ = 0;
         is_lost_ = false;
@@ -64,7 +64,7 @@ class epoch {
     }
 
     /// Writes it, step by step.
-    static async::task<void> write(Shard& shard, epoch& self, metadata<Shard>& m,
+    static async::task<void> write(Shard& shard, epoch& self, image_tables<Shard>& m,
                                    commit_figures& figures) {
         result<void> r;
         if (!self.new_blocks_.empty()) {
@@ -94,7 +94,7 @@ class epoch {
 
     /// `write` has ended. What is not durable is dirty again, beside what has changed meanwhile.
     /// Nothing suspends in here.
-    void ended(metadata<Shard>& m, refcounts<Shard>& counts, mappings<Shard>& maps,
+    void ended(image_tables<Shard>& m, refcounts<Shard>& counts, mappings<Shard>& maps,
                header_sector& header) {
         m.slices.writes_ended(durable_);
         counts.table().writes_ended(durable_ > (moved_from_ ? 0U : 1U));
@@ -119,7 +119,7 @@ class epoch {
   private:
     static constexpr unsigned steps = 3;
 
-    void cut_counts(metadata<Shard>& m, refcounts<Shard>& counts, header_sector& header) {
+    void cut_counts(image_tables<Shard>& m, refcounts<Shard>& counts, header_sector& header) {
         const bool moved = counts.has_moved();
         m.slices.for_each_dirty(cache::slice_kind::refcount, [&](cache::slice& s) {
             if (s.is_fresh()) {
@@ -137,7 +137,7 @@ class epoch {
         }
     }
 
-    static void add_dirty(metadata<Shard>& m, cache::write_set& set, cache::slice& s,
+    static void add_dirty(image_tables<Shard>& m, cache::write_batch& set, cache::slice& s,
                           unsigned step) {
         constexpr std::size_t sector = cache::slice_cache<Shard>::sector;
         // Where the host's blocks are larger than a sector, whole blocks: nothing to read back.
@@ -153,14 +153,14 @@ class epoch {
     }
 
     /// Writes one step and waits until it is durable.
-    static async::task<void> step(Shard& shard, epoch& self, metadata<Shard>& m,
-                                  cache::write_set& set, async::point where,
+    static async::task<void> step(Shard& shard, epoch& self, image_tables<Shard>& m,
+                                  cache::write_batch& set, async::point where,
                                   commit_figures& figures) {
-        async::probe_here here(shard.probe(), where, set.size_bytes());
+        async::hook_point here(shard.hooks(), where, set.size_bytes());
         result<void> r = co_await here;
         if (!r) { co_return r; }
         figures.metadata_bytes += set.size_bytes();
-        async::task<void> writing = cache::write_set::write(shard, m.file, set);
+        async::task<void> writing = cache::write_batch::write(shard, m.file, set);
         r = co_await writing;
         if (!r) { co_return r; }
         async::task<void> flushing = barrier(shard, self, m, figures);
@@ -168,9 +168,9 @@ class epoch {
         co_return r;
     }
 
-    static async::task<void> barrier(Shard& shard, epoch& self, metadata<Shard>& m,
+    static async::task<void> barrier(Shard& shard, epoch& self, image_tables<Shard>& m,
                                      commit_figures& figures) {
-        async::probe_here here(shard.probe(), async::point::flush_to_disk, figures.barriers);
+        async::hook_point here(shard.hooks(), async::point::flush_to_disk, figures.barriers);
         result<void> r = co_await here;
         if (!r || !m.flushes) { co_return r; }
         ++figures.barriers;
@@ -183,9 +183,9 @@ class epoch {
         co_return r;
     }
 
-    cache::write_set new_blocks_;
-    cache::write_set counts_;
-    cache::write_set mappings_;
+    cache::write_batch new_blocks_;
+    cache::write_batch counts_;
+    cache::write_batch mappings_;
     std::optional<host_range> moved_from_;
     unsigned durable_ = 0; // steps
     bool header_taken_ = false;

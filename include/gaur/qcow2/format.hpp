@@ -6,10 +6,10 @@
 #include <gaur/qcow2/corrupt_mark.hpp>
 #include <gaur/qcow2/end_of_use.hpp>
 #include <gaur/qcow2/epoch.hpp>
-#include <gaur/qcow2/grow_ahead.hpp>
+#include <gaur/qcow2/preallocator.hpp>
 #include <gaur/qcow2/header_sector.hpp>
 #include <gaur/qcow2/mappings.hpp>
-#include <gaur/qcow2/metadata.hpp>
+#include <gaur/qcow2/image_tables.hpp>
 #include <gaur/qcow2/refcounts.hpp>
 #include <gaur/track/quarantine.hpp>
 
@@ -42,19 +42,19 @@ using damage_function = std::function<void(error why)>;
 template <class Shard>
 class format {
   public:
-    format(Shard& shard, std::unique_ptr<metadata<Shard>> m, cache::resident_table refcount_table,
+    format(Shard& shard, std::unique_ptr<image_tables<Shard>> m, cache::resident_table refcount_table,
            cache::resident_table l1, const qcow2::header_sector& sector, bool writable,
            inflate_function inflate_with, std::uint64_t grow_step, std::uint64_t count_ahead)
         : shard_(shard), m_(std::move(m)),
           refcounts_(*m_, std::move(refcount_table), {count_ahead >> m_->tables.clusters.bits}),
           mappings_(*m_, refcounts_, std::move(l1)), header_sector_(sector),
           inflate_(inflate_with),
-          grower_(shard, m_->file, m_->opened_end.value,
+          preallocator_(shard, m_->file, m_->opened_end.value,
                   writable && !m_->file.limits().fixed_size ? grow_step : 0),
           writable_(writable), mark_(*this), commit_(*this) {
-        grower_.on_idle(&on_background_idle, this);
+        preallocator_.on_idle(&on_background_idle, this);
         m_->slices.on_idle(&on_background_idle, this);
-        m_->on_damage = &fence;
+        m_->on_damage = &mark_corrupt;
         m_->on_damage_context = this;
     }
     format(const format&) = delete;
@@ -69,14 +69,14 @@ class format {
 
     device::located locate(guest_offset at, std::uint64_t n) noexcept {
         device::located l = mappings_.locate(at, n);
-        if (!l.status) { fence(this, l.status.error()); }
+        if (!l.status) { mark_corrupt(this, l.status.error()); }
         l.what.in_place = l.what.in_place && is_writable();
         return l;
     }
 
-    async::task<void> resolve(const device::want& w) {
-        if (w.kind == device::want::what::own_table) {
-            return mappings<Shard>::own_table(shard_, mappings_, w.guest);
+    async::task<void> resolve(const device::missing& w) {
+        if (w.kind == device::missing::what::private_l2) {
+            return mappings<Shard>::private_l2(shard_, mappings_, w.guest);
         }
         return load_slice(shard_, *m_, w.host, static_cast<cache::slice_kind>(w.table));
     }
@@ -91,9 +91,9 @@ class format {
     track::quarantine::generation enter() noexcept { return quarantine_.enter(); }
     void leave(track::quarantine::generation g) noexcept { quarantine_.leave(g); }
     void note_write() noexcept { data_written_ = true; }
-    std::optional<host_offset> hit(guest_offset at, std::uint64_t n, bool writes) noexcept {
-        const std::optional<host_offset> host = mappings_.hit(at, n, writes);
-        if (host && writes && m_->table_places.meets(m_->tables.clusters.touched(*host, n))) {
+    std::optional<host_offset> find_mapped(guest_offset at, std::uint64_t n, bool writes) noexcept {
+        const std::optional<host_offset> host = mappings_.find_mapped(at, n, writes);
+        if (host && writes && m_->metadata_places.meets(m_->tables.clusters.touched(*host, n))) {
             return {};
         }
         return host;
@@ -117,9 +117,9 @@ class format {
         if (damage_) {
             plan.status = *damage_;
         } else if (!plan.status) {
-            fence(this, plan.status.error());
+            mark_corrupt(this, plan.status.error());
         } else if (e.size > 0 &&
-                   m_->table_places.meets(m_->tables.clusters.touched(e.host, e.size))) {
+                   m_->metadata_places.meets(m_->tables.clusters.touched(e.host, e.size))) {
             plan.status = m_->damaged_at(e.host);
         }
         return plan;
@@ -127,13 +127,13 @@ class format {
     device::grant take(guest_offset at, cluster_count count) noexcept {
         const device::grant g = refcounts_.take(count, m_->tables.clusters.cluster_of(at));
         if (!g.status && g.status.error() == errc::refcount_entry) {
-            fence(this, g.status.error());
+            mark_corrupt(this, g.status.error());
         }
-        grower_.reach(m_->used_end);
+        preallocator_.reach(m_->used_end);
         return g;
     }
-    device::located link(guest_offset at, const device::grant& g, bool zero_before) noexcept {
-        return mappings_.link(at, g, zero_before);
+    device::located link(guest_offset at, const device::grant& g, bool mapping_may_precede_data) noexcept {
+        return mappings_.link(at, g, mapping_may_precede_data);
     }
     /// Nothing refers to them: they go back when those that may be reading there have ended.
     void give_back(const device::grant& g) noexcept {
@@ -156,7 +156,7 @@ class format {
     cache::resident_table& l1() noexcept { return mappings_.l1(); }
     /// Whether I/O is in flight that belongs to no request.
     bool is_busy() const noexcept {
-        return commit_.is_running() || grower_.is_running() || m_->slices.is_loading() ||
+        return commit_.is_running() || preallocator_.is_running() || m_->slices.is_loading() ||
                mark_.is_running();
     }
 
@@ -204,7 +204,7 @@ class format {
     /// A table entry that cannot be, or would have the image harm itself: no guest writes to the
     /// image any more, and it is marked as corrupt, on disk (specification, "Header",
     /// incompatible_features; version 2 has no such mark) and to the program.
-    static void fence(void* self, error why) noexcept {
+    static void mark_corrupt(void* self, error why) noexcept {
         auto& f = *static_cast<format*>(self);
         if (!f.is_writable()) { return; }
         f.damage_ = why;
@@ -220,12 +220,12 @@ class format {
         static_cast<format*>(self)->epochs_idle();
     }
 
-    static async::task<void> load_slice(Shard& shard, metadata<Shard>& m, host_offset at,
+    static async::task<void> load_slice(Shard& shard, image_tables<Shard>& m, host_offset at,
                                         cache::slice_kind kind) {
         const async::point where = kind == cache::slice_kind::mapping
                                        ? async::point::l2_load
                                        : async::point::refblock_load;
-        async::probe_here here(shard.probe(), where, at.value);
+        async::hook_point here(shard.hooks(), where, at.value);
         result<void> go_on = co_await here;
         if (!go_on) { co_return go_on; }
         typename cache::slice_cache<Shard>::load loading(m.slices, at, kind);
@@ -236,7 +236,7 @@ class format {
     static async::task<void> inflate_cluster(Shard& shard, format& self, device::extent e,
                                              std::span<std::byte> cluster) {
         if (self.inflate_ == nullptr) { co_return error(errc::no_decompressor, e.host.value); }
-        async::probe_here here(shard.probe(), async::point::read_compressed, e.host.value);
+        async::hook_point here(shard.hooks(), async::point::read_compressed, e.host.value);
         result<void> go_on = co_await here;
         if (!go_on) { co_return go_on; }
         // At most a cluster and a sector: the descriptor holds no more.
@@ -253,7 +253,7 @@ class format {
     }
 
     static async::task<void> commit_epoch(Shard& shard, format& self) {
-        async::probe_here here(shard.probe(), async::point::flush_to_os, self.figures_.epochs);
+        async::hook_point here(shard.hooks(), async::point::flush_to_os, self.figures_.epochs);
         result<void> r = co_await here;
         if (!r) { co_return r; }
         ++self.figures_.epochs;
@@ -316,7 +316,7 @@ class format {
             self.released_later_.pop_front();
             for (const dropped_run& run : released.runs) {
                 for (std::uint64_t i = 0; i < run.count.value;) {
-                    const device::want w =
+                    const device::missing w =
                         self.refcounts_.lower(run.first + cluster_count{i});
                     if (!w) {
                         ++i;
@@ -357,13 +357,13 @@ class format {
 
         // The last cluster may have been written in part, and the file may have been grown ahead:
         // it ends where the last cluster does. A block device ends where it ends.
-        typename grow_ahead<Shard>::stopped no_growth(self.grower_);
+        typename preallocator<Shard>::stopped no_growth(self.preallocator_);
         co_await no_growth;
         // Nor is a slice being loaded ahead: the file is about to be closed.
         typename cache::slice_cache<Shard>::quiet no_loads(self.m_->slices);
         co_await no_loads;
         if (!self.damage_) {
-            async::task<bool> ending = end_file(shard, *self.m_, self.grower_.has_grown());
+            async::task<bool> ending = end_file(shard, *self.m_, self.preallocator_.has_grown());
             result<bool> changed = co_await ending;
             if (!changed) { co_return changed.error(); }
             self.data_written_ = self.data_written_ || *changed;
@@ -379,12 +379,12 @@ class format {
     }
 
     Shard& shard_;
-    std::unique_ptr<metadata<Shard>> m_;
+    std::unique_ptr<image_tables<Shard>> m_;
     refcounts<Shard> refcounts_;
     mappings<Shard> mappings_;
     qcow2::header_sector header_sector_;
     inflate_function inflate_;
-    grow_ahead<Shard> grower_;
+    preallocator<Shard> preallocator_;
     track::quarantine quarantine_;
     std::deque<batch> released_later_;
     epoch<Shard> epoch_;

@@ -14,38 +14,38 @@ namespace gaur::qcow2 {
 
 namespace detail {
 
-template <io::IoBackend B, exec::Executor Ex, track::Ordering Order, async::Probe P>
+template <io::IoBackend B, exec::Executor Ex, track::Ordering Order, async::Hooks H>
 using engine =
-    device::engine<B, Ex, format<async::shard<B, Ex, P>>, layer<async::shard<B, Ex, P>>, Order, P>;
+    device::engine<B, Ex, format<async::shard<B, Ex, H>>, any_layer<async::shard<B, Ex, H>>, Order, H>;
 
 } // namespace detail
 
 /// An open qcow2 image over the backend `B` and the executor `Ex`; see device::image for what it
 /// does.
 template <io::IoBackend B, exec::Executor Ex, track::Ordering Order = track::join,
-          async::Probe P = async::no_probe>
-using image = device::image<detail::engine<B, Ex, Order, P>>;
+          async::Hooks H = async::no_hooks>
+using image = device::image<detail::engine<B, Ex, Order, H>>;
 
 /// Opens the image at `path`, and its backing files where `options` allow it. The backend and the
-/// probe outlive the image. Errors: the host's, and every refusal of the README's table.
+/// hooks outlive the image. Errors: the host's, and every refusal of the README's table.
 template <track::Ordering Order = track::join, io::IoBackend B, exec::Executor Ex,
-          async::Probe P = async::no_probe>
-async::task<image<B, Ex, Order, P>> open(B& io, Ex executor, std::string path,
-                                         open_options options = {}, P* probe = nullptr) {
-    using shard_type = async::shard<B, Ex, P>;
-    using engine = detail::engine<B, Ex, Order, P>;
+          async::Hooks H = async::no_hooks>
+async::task<image<B, Ex, Order, H>> open(B& io, Ex executor, std::string path,
+                                         open_options options = {}, H* hooks = nullptr) {
+    using shard_type = async::shard<B, Ex, H>;
+    using engine = detail::engine<B, Ex, Order, H>;
     static_assert(device::check_format<format<shard_type>>());
     static_assert(device::AllocatingFormat<format<shard_type>>);
     if (options.failed_path != nullptr) { *options.failed_path = path; }
-    auto shard = std::make_unique<shard_type>(io, executor, probe);
+    auto shard = std::make_unique<shard_type>(io, executor, hooks);
     async::task<std::unique_ptr<format<shard_type>>> loading =
         load_format(*shard, io, path, options);
     result<std::unique_ptr<format<shard_type>>> top = co_await loading;
     loading.destroy();
     if (!top) { co_return top.error(); }
-    async::task<std::vector<std::unique_ptr<layer<shard_type>>>> below =
+    async::task<std::vector<std::unique_ptr<any_layer<shard_type>>>> below =
         load_backing_files(*shard, io, **top, path, options);
-    result<std::vector<std::unique_ptr<layer<shard_type>>>> lower = co_await below;
+    result<std::vector<std::unique_ptr<any_layer<shard_type>>>> lower = co_await below;
     below.destroy();
     if (!lower) {
         // What came from the shard goes before it.
@@ -66,7 +66,7 @@ async::task<image<B, Ex, Order, P>> open(B& io, Ex executor, std::string path,
     auto whole =
         std::make_unique<engine>(std::move(shard), *std::move(top), *std::move(lower),
                                  options.request_bytes);
-    co_return image<B, Ex, Order, P>(std::move(whole));
+    co_return image<B, Ex, Order, H>(std::move(whole));
 }
 
 } // namespace gaur::qcow2

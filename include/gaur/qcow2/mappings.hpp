@@ -5,7 +5,7 @@
 #include <gaur/base/bytes.hpp>
 #include <gaur/cache/resident_table.hpp>
 #include <gaur/qcow2/layout/entry.hpp>
-#include <gaur/qcow2/metadata.hpp>
+#include <gaur/qcow2/image_tables.hpp>
 #include <gaur/qcow2/refcounts.hpp>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace gaur::qcow2 {
 template <class Shard>
 class mappings {
   public:
-    mappings(metadata<Shard>& m, refcounts<Shard>& counts, cache::resident_table l1)
+    mappings(image_tables<Shard>& m, refcounts<Shard>& counts, cache::resident_table l1)
         : m_(m), refcounts_(counts), l1_(std::move(l1)) {}
 
     cache::resident_table& l1() noexcept { return l1_; }
@@ -33,7 +33,7 @@ class mappings {
     /// Where all of it lies, as most of what is asked does: one run of data, its entries in memory
     /// and nothing wrong about them; `ours`: and no snapshot's too. Else nothing: `locate` and
     /// `plan_write` say why.
-    std::optional<host_offset> hit(guest_offset at, std::uint64_t n, bool ours) noexcept {
+    std::optional<host_offset> find_mapped(guest_offset at, std::uint64_t n, bool ours) noexcept {
         const cluster_geometry g = m_.tables.clusters;
         const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
         if (!table.is_plain(g.bits) || table.table() >= m_.used_end || (ours && !table.copied())) {
@@ -72,13 +72,13 @@ class mappings {
         plan.status = check(table, at);
         if (!plan.status) { return plan; }
         if (!table.is_allocated() || !table.copied()) {
-            plan.first = {device::want::what::own_table, 0, {}, at};
+            plan.missing = {device::missing::what::private_l2, 0, {}, at};
             return plan;
         }
         const device::located here = locate_in(table, at, n);
-        plan.first = here.first;
+        plan.missing = here.missing;
         plan.status = here.status;
-        if (!here.status || here.first) { return plan; }
+        if (!here.status || here.missing) { return plan; }
         if (here.what.in_place) {
             plan.in_place = here.what;
             return plan;
@@ -94,12 +94,12 @@ class mappings {
     }
 
     /// The guest clusters from the one of `at` on are those of the grant from now on.
-    device::located link(guest_offset at, const device::grant& g, bool zero_before) noexcept {
+    device::located link(guest_offset at, const device::grant& g, bool mapping_may_precede_data) noexcept {
         device::located answer;
         const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
         cache::slice* s = m_.slices.find(slice_at(table, at));
         if (s == nullptr) {
-            answer.first = m_.want_slice(slice_at(table, at), cache::slice_kind::mapping);
+            answer.missing = m_.missing_slice(slice_at(table, at), cache::slice_kind::mapping);
             return answer;
         }
         const std::size_t from = entry_at(at);
@@ -114,14 +114,14 @@ class mappings {
         // Where the file may end before the clusters after a power cut, a mapping that came first
         // would point past its end, which is damage.
         const host_offset end = m_.tables.clusters.offset_of(g.first + g.count);
-        data_first_ = data_first_ || !zero_before || !g.pristine || end > m_.durable_end;
+        data_first_ = data_first_ || !mapping_may_precede_data || !g.pristine || end > m_.durable_end;
         return answer;
     }
 
     /// Has the L2 table of `at` be there and ours alone: makes a new one, or a copy of one that a
     /// snapshot shares.
-    static async::task<void> own_table(Shard& shard, mappings& self, guest_offset at) {
-        metadata<Shard>& m = self.m_;
+    static async::task<void> private_l2(Shard& shard, mappings& self, guest_offset at) {
+        image_tables<Shard>& m = self.m_;
         const std::size_t size = static_cast<std::size_t>(m.tables.cluster_size());
         const std::size_t index = m.tables.l1_index(at);
         buffer copy;
@@ -130,7 +130,7 @@ class mappings {
             const layout::l1_entry shared{self.l1_.get(index)};
             if (shared.is_allocated() && shared.copied()) { co_return {}; }
             if (shared.is_allocated() && copied_from != shared.raw) {
-                async::probe_here here(shard.probe(), async::point::l2_alloc_cow_read,
+                async::hook_point here(shard.hooks(), async::point::l2_alloc_cow_read,
                                        shared.table().value);
                 result<void> go_on = co_await here;
                 if (!go_on) { co_return go_on; }
@@ -170,7 +170,7 @@ class mappings {
         device::located answer;
         const cache::slice* s = m_.slices.find(slice_at(table, at));
         if (s == nullptr) {
-            answer.first = m_.want_slice(slice_at(table, at), cache::slice_kind::mapping);
+            answer.missing = m_.missing_slice(slice_at(table, at), cache::slice_kind::mapping);
             return answer;
         }
         answer.status = read_extent(*s, at, n, answer.what);
@@ -332,7 +332,7 @@ class mappings {
     }
     void drop(host_range data) {
         // What an entry takes for data and is a table in truth is not the guest's to free.
-        if (m_.table_places.meets(data)) {
+        if (m_.metadata_places.meets(data)) {
             static_cast<void>(m_.damaged_at(m_.tables.clusters.offset_of(data.first)));
         } else {
             m_.dropped.push_back({data.first, data.count});
@@ -343,7 +343,7 @@ class mappings {
                                const buffer& content) {
         const host_offset table = m_.tables.clusters.offset_of(where);
         const std::size_t slice_size = m_.slices.slice_size();
-        const bool known = m_.table_places.add(where);
+        const bool known = m_.metadata_places.add(where);
         for (std::uint64_t o = 0; o < m_.tables.cluster_size(); o += slice_size) {
             cache::slice* s =
                 known ? m_.slices.create(table + o, cache::slice_kind::mapping) : nullptr;
@@ -357,12 +357,12 @@ class mappings {
         if (old.is_allocated()) {
             m_.dropped.push_back({m_.tables.clusters.cluster_of(old.table()), {1}});
         }
-        static_cast<void>(m_.shard.probe().hit(async::point::l2_alloc_write, table.value));
-        static_cast<void>(m_.shard.probe().hit(async::point::l1_update, at.value));
+        static_cast<void>(m_.shard.hooks().reached(async::point::l2_alloc_write, table.value));
+        static_cast<void>(m_.shard.hooks().reached(async::point::l1_update, at.value));
         return {};
     }
 
-    metadata<Shard>& m_;
+    image_tables<Shard>& m_;
     refcounts<Shard>& refcounts_;
     cache::resident_table l1_;
     bool data_first_ = false;

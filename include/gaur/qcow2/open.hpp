@@ -7,11 +7,11 @@
 #include <gaur/qcow2/end_of_use.hpp>
 #include <gaur/qcow2/file_name.hpp>
 #include <gaur/qcow2/format.hpp>
-#include <gaur/qcow2/gate.hpp>
-#include <gaur/qcow2/layer.hpp>
+#include <gaur/qcow2/reference_policy.hpp>
+#include <gaur/qcow2/any_layer.hpp>
 #include <gaur/qcow2/layout/limits.hpp>
 #include <gaur/qcow2/layout/parse_header.hpp>
-#include <gaur/qcow2/note_tables.hpp>
+#include <gaur/qcow2/metadata_map_load.hpp>
 #include <gaur/qcow2/snapshot_table.hpp>
 
 #include <algorithm>
@@ -41,7 +41,7 @@ struct open_options {
     /// false: commits are written in their order, but the host is not asked to make them durable.
     /// A power cut may destroy the image, the end of the process does not. QEMU's mode `unsafe`.
     bool flush = true;
-    qcow2::gate references = {};  ///< which files that the image names are opened: none
+    qcow2::reference_policy references = {};  ///< which files that the image names are opened: none
     qcow2::bitmaps bitmaps = qcow2::bitmaps::refuse; ///< only looked at with `write`
     std::string backing_format = {}; ///< "qcow2" or "raw", where the image does not say
     unsigned max_depth = 64;       ///< files in the chain
@@ -183,18 +183,18 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
     probe_file.reset();
     cache::resident_table l1_table({h.l1_table_offset}, *std::move(l1));
     cache::resident_table count_table({h.refcount_table_offset}, *std::move(counts));
-    auto m = std::make_unique<metadata<Shard>>(shard, io, std::move(file), found->header,
+    auto m = std::make_unique<image_tables<Shard>>(shard, io, std::move(file), found->header,
                                                found->file_size, options.cache_bytes);
     m->flushes = options.flush;
     if (options.write) {
         result<void> noted =
-            note_active_tables(m->table_places, h, l1_table, count_table, *snapshots);
+            map_active_tables(m->metadata_places, h, l1_table, count_table, *snapshots);
         if (!noted) { co_return noted.error(); }
-        async::task<void> noting = note_snapshot_tables(
+        async::task<void> noting = map_snapshot_tables(
             shard, *m, std::move(snapshots->entries), m->opened_end.value, options.limits);
         noted = co_await noting;
         if (!noted) { co_return noted.error(); }
-        noting = note_bitmap_tables(shard, *m, m->opened_end.value);
+        noting = map_bitmap_tables(shard, *m, m->opened_end.value);
         noted = co_await noting;
         if (!noted) { co_return noted.error(); }
         noting = find_end_of_use(shard, *m, count_table, l1_table);
@@ -211,7 +211,7 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
 
 /// A file of the chain, under its top.
 template <class Shard>
-async::task<std::unique_ptr<layer<Shard>>> load_backing_file(Shard& shard,
+async::task<std::unique_ptr<any_layer<Shard>>> load_backing_file(Shard& shard,
                                                              typename Shard::backend_type& io,
                                                              const std::string& path,
                                                              const std::string& format_name,
@@ -222,7 +222,7 @@ async::task<std::unique_ptr<layer<Shard>>> load_backing_file(Shard& shard,
             load_format(shard, io, path, options);
         result<std::unique_ptr<format<Shard>>> found = co_await loading;
         if (!found) { co_return found.error(); }
-        co_return std::make_unique<layer<Shard>>(*std::move(found));
+        co_return std::make_unique<any_layer<Shard>>(*std::move(found));
     }
     if (format_name != "raw") {
         if (options.failed_format != nullptr) { *options.failed_format = format_name; }
@@ -237,15 +237,15 @@ async::task<std::unique_ptr<layer<Shard>>> load_backing_file(Shard& shard,
     if (!size) { co_return size.error(); }
     auto raw = std::make_unique<raw::format<Shard>>(shard, io, *std::move(file),
                                                    raw::disk_size(*size), false);
-    co_return std::make_unique<layer<Shard>>(std::move(raw));
+    co_return std::make_unique<any_layer<Shard>>(std::move(raw));
 }
 
 /// The backing files below `top`, the nearest first.
 template <class Shard>
-async::task<std::vector<std::unique_ptr<layer<Shard>>>> load_backing_files(
+async::task<std::vector<std::unique_ptr<any_layer<Shard>>>> load_backing_files(
     Shard& shard, typename Shard::backend_type& io, format<Shard>& top, std::string path,
     open_options options) {
-    std::vector<std::unique_ptr<layer<Shard>>> layers;
+    std::vector<std::unique_ptr<any_layer<Shard>>> layers;
     std::vector<io::file_identity> seen{top.file().identity()};
     const auto is_known = [&seen](const io::file_identity& file) {
         return std::ranges::find(seen, file) != seen.end();
@@ -263,9 +263,9 @@ async::task<std::vector<std::unique_ptr<layer<Shard>>>> load_backing_files(
             co_return error(errc::too_many_files, options.max_depth);
         }
         path = admitted->path;
-        async::task<std::unique_ptr<layer<Shard>>> loading =
+        async::task<std::unique_ptr<any_layer<Shard>>> loading =
             load_backing_file(shard, io, admitted->opens, named.format, options);
-        result<std::unique_ptr<layer<Shard>>> next = co_await loading;
+        result<std::unique_ptr<any_layer<Shard>>> next = co_await loading;
         if (!next) {
             // Perhaps it is this very chain that holds the file.
             if (next.error() == errc::held_for_writing) {

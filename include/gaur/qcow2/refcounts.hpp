@@ -6,7 +6,7 @@
 #include <gaur/qcow2/alloc/placement.hpp>
 #include <gaur/qcow2/alloc/stream_ends.hpp>
 #include <gaur/qcow2/alloc/stream_windows.hpp>
-#include <gaur/qcow2/metadata.hpp>
+#include <gaur/qcow2/image_tables.hpp>
 
 #include <algorithm>
 #include <optional>
@@ -35,7 +35,7 @@ class refcounts {
 
   public:
     /// `ahead`: clusters that are counted before anybody asked for them.
-    refcounts(metadata<Shard>& m, cache::resident_table table, cluster_count ahead)
+    refcounts(image_tables<Shard>& m, cache::resident_table table, cluster_count ahead)
         : m_(m), width_(m.header.refcounts()), table_(std::move(table)), ahead_(ahead) {}
 
     layout::refcount_width width() const noexcept { return width_; }
@@ -63,7 +63,7 @@ class refcounts {
             if (const auto* run = std::get_if<alloc::grant>(&found)) { return granted(*run, what); }
             if (const auto* missing = std::get_if<alloc::missing_block>(&found)) {
                 if (missing->exists) {
-                    g.missing = m_.want_slice(missing->slice, cache::slice_kind::refcount);
+                    g.missing = m_.missing_slice(missing->slice, cache::slice_kind::refcount);
                     return g;
                 }
                 g.status = add_block(missing->index);
@@ -77,11 +77,11 @@ class refcounts {
     }
 
     /// One reference to `c` less. Asks for its slice where that is not in memory.
-    device::want lower(host_cluster c) noexcept {
+    device::missing lower(host_cluster c) noexcept {
         const alloc::slice_answer found = slice_of(c);
         if (const auto* missing = std::get_if<alloc::missing_block>(&found)) {
             if (missing->exists) {
-                return m_.want_slice(missing->slice, cache::slice_kind::refcount);
+                return m_.missing_slice(missing->slice, cache::slice_kind::refcount);
             }
         }
         const auto* slice = std::get_if<alloc::refcount_slice>(&found);
@@ -92,19 +92,19 @@ class refcounts {
         const std::uint64_t count = width_.get(slice->data, index);
         if (count == 0) { return {}; }
         const host_offset at = m_.tables.clusters.offset_of(c);
-        if (count == 1 && m_.table_places.is_kept(c)) {
+        if (count == 1 && m_.metadata_places.is_kept(c)) {
             // Not in use by us alone: a snapshot has the table, or it is another one in truth.
             static_cast<void>(m_.damaged_at(at));
             return {};
         }
         // Another L1 entry may still have the table: rather a leak than a table that is free.
-        if (count == 1 && m_.table_places.is_shared(c)) { return {}; }
+        if (count == 1 && m_.metadata_places.is_shared(c)) { return {}; }
         set(c, count - 1);
         if (count == 1) {
             m_.slices.forget(at, m_.tables.cluster_size());
-            m_.table_places.remove(c);
+            m_.metadata_places.remove(c);
             placement_.freed(c);
-            static_cast<void>(m_.shard.probe().hit(async::point::cluster_free, at.value));
+            static_cast<void>(m_.shard.hooks().reached(async::point::cluster_free, at.value));
         }
         return {};
     }
@@ -170,7 +170,7 @@ class refcounts {
         GAUR_ASSERT(run.count.value > 0 && run.count <= what.count);
         device::grant g;
         const host_offset at = m_.tables.clusters.offset_of(run.first);
-        if (m_.table_places.meets({run.first, run.count})) {
+        if (m_.metadata_places.meets({run.first, run.count})) {
             // A refcount of 0 where a table lies: the image was damaged before.
             g.status = m_.damaged_at(at);
             return g;
@@ -183,7 +183,7 @@ class refcounts {
             figures_.runs += what.after == run.first ? 0 : 1;
             ends_.note(*what.at, *what.at + run.count, run.first + run.count);
         }
-        static_cast<void>(m_.shard.probe().hit(async::point::cluster_alloc, at.value));
+        static_cast<void>(m_.shard.hooks().reached(async::point::cluster_alloc, at.value));
         return g;
     }
 
@@ -236,8 +236,8 @@ class refcounts {
         const host_range run{{index * per_block}, {count}};
         const host_offset at = m_.tables.clusters.offset_of(run.first);
         if (m_.tables.clusters.offset_of(run.end()) > m_.host_end) { return m_.no_space(); }
-        if (m_.table_places.meets(run)) { return m_.damaged_at(at); }
-        if (!m_.table_places.add(run)) { return error::from_errno(ENOMEM, at.value); }
+        if (m_.metadata_places.meets(run)) { return m_.damaged_at(at); }
+        if (!m_.metadata_places.add(run)) { return error::from_errno(ENOMEM, at.value); }
         return {};
     }
 
@@ -276,7 +276,7 @@ class refcounts {
         m_.header.refcount_table_offset = table_.at().value;
         m_.header.refcount_table_clusters = static_cast<std::uint32_t>(clusters);
         static_cast<void>(
-            m_.shard.probe().hit(async::point::reftable_grow, table_.at().value));
+            m_.shard.hooks().reached(async::point::reftable_grow, table_.at().value));
         return make_blocks(index, blocks, clusters);
     }
 
@@ -295,20 +295,20 @@ class refcounts {
                 if (m_.slices.create(at + o, cache::slice_kind::refcount) == nullptr) {
                     for (host_cluster c = first; m_.tables.clusters.offset_of(c) < end;
                          c = c + cluster_count{1}) {
-                        m_.table_places.remove(c); // another try begins anew
+                        m_.metadata_places.remove(c); // another try begins anew
                     }
                     return error::from_errno(ENOMEM, at.value);
                 }
             }
             table_.set(index + b, layout::refcount_table_entry::make(at).raw);
-            static_cast<void>(m_.shard.probe().hit(async::point::refblock_alloc, at.value));
+            static_cast<void>(m_.shard.hooks().reached(async::point::refblock_alloc, at.value));
         }
         mark_taken({first, {blocks + more}});
         m_.used_end = std::max(m_.used_end, end);
         return {};
     }
 
-    metadata<Shard>& m_;
+    image_tables<Shard>& m_;
     layout::refcount_width width_;
     cache::resident_table table_;
     Placement placement_;

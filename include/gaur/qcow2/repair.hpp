@@ -8,7 +8,7 @@
 #include <gaur/qcow2/check_report.hpp>
 #include <gaur/qcow2/header_sector.hpp>
 #include <gaur/qcow2/open.hpp>
-#include <gaur/qcow2/read_pieces.hpp>
+#include <gaur/qcow2/read_batch.hpp>
 #include <gaur/qcow2/repair_plan.hpp>
 
 #include <algorithm>
@@ -87,7 +87,7 @@ class repairer {
 
     static async::task<void> run(Shard& shard, repairer& self, repair_scope scope) {
         const check_report& found = self.report_.found;
-        const checked_tables& tables = self.tables_;
+        const check_walk& tables = self.tables_;
         const std::uint64_t not_flags = found.corruptions - tables.wrong_flags();
         const bool in_part = scope == repair_scope::leaks && not_flags != 0;
         if (found.beyond_repair != 0) { co_return self.refuse(); }
@@ -157,7 +157,7 @@ class repairer {
     /// sectors may reach the disk in any order.
     static async::task<void> lower(Shard& shard, repairer& self, bool in_part) {
         constexpr std::size_t sector = header_sector::size;
-        reference_counts& counts = self.tables_.counts();
+        reference_audit& counts = self.tables_.counts();
         tables_to_write room(shard.buffers(), self.check_.table_bytes());
         if (!room.has_value()) { co_return error::from_errno(ENOMEM); }
         async::io_group<Shard> writes(shard);
@@ -321,7 +321,7 @@ class repairer {
 
     file_type& file_;
     checker<Shard>& check_;
-    checked_tables& tables_;
+    check_walk& tables_;
     layout::header header_;
     header_sector sector_;
     repair_report& report_;

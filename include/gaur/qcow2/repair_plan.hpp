@@ -5,12 +5,12 @@
 #include <gaur/base/contract.hpp>
 #include <gaur/base/error.hpp>
 #include <gaur/base/units.hpp>
-#include <gaur/qcow2/checked_tables.hpp>
+#include <gaur/qcow2/check_walk.hpp>
 #include <gaur/qcow2/layout/entry.hpp>
 #include <gaur/qcow2/layout/geometry.hpp>
 #include <gaur/qcow2/layout/header.hpp>
 #include <gaur/qcow2/layout/refcount.hpp>
-#include <gaur/qcow2/table_list.hpp>
+#include <gaur/qcow2/l2_table_set.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -39,7 +39,7 @@ struct moved_table {
 /// written.
 class repair_plan {
   public:
-    explicit repair_plan(checked_tables& found)
+    explicit repair_plan(check_walk& found)
         : found_(found), counts_(found.counts()), clusters_(found.header().tables().clusters),
           moves_(found.l2_tables().size()) {}
 
@@ -195,8 +195,8 @@ class repair_plan {
         }
     }
 
-    checked_tables& found_;
-    reference_counts& counts_;
+    check_walk& found_;
+    reference_audit& counts_;
     cluster_geometry clusters_;
     std::vector<bool> moves_;        // by L2 table
     std::vector<moved_table> moved_; // once they have their places, in the order of `from`

@@ -46,7 +46,7 @@ class format {
         return l;
     }
     // Nothing is ever wanted, and nothing is compressed.
-    async::task<void> resolve(const device::want&) { return refuse(shard_); }
+    async::task<void> resolve(const device::missing&) { return refuse(shard_); }
     async::task<void> inflate(const device::extent&, std::span<std::byte>) {
         return refuse(shard_);
     }
@@ -57,7 +57,7 @@ class format {
     void note_write() noexcept { data_written_ = flushes_; }
     /// From now on a flush leaves what was written to the host's cache.
     void leave_flushes_out() noexcept { flushes_ = false; }
-    std::optional<host_offset> hit(guest_offset at, std::uint64_t, bool) noexcept {
+    std::optional<host_offset> find_mapped(guest_offset at, std::uint64_t, bool) noexcept {
         return host_offset{at.value};
     }
     auto commit() noexcept {
@@ -84,7 +84,7 @@ class format {
 
     static async::task<void> barrier(Shard& shard, format& self) {
         if (!std::exchange(self.data_written_, false)) { co_return {}; }
-        async::probe_here here(shard.probe(), async::point::flush_to_disk, 0);
+        async::hook_point here(shard.hooks(), async::point::flush_to_disk, 0);
         result<void> r = co_await here;
         if (!r) {
             self.data_written_ = true;

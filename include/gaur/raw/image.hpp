@@ -16,10 +16,10 @@
 namespace gaur::raw {
 
 /// An open raw file over the backend `B` and the executor `Ex`; see device::image.
-template <io::IoBackend B, exec::Executor Ex, async::Probe P = async::no_probe>
+template <io::IoBackend B, exec::Executor Ex, async::Hooks H = async::no_hooks>
 using image =
-    device::image<device::engine<B, Ex, format<async::shard<B, Ex, P>>,
-                                 format<async::shard<B, Ex, P>>, track::serialize, P>>;
+    device::image<device::engine<B, Ex, format<async::shard<B, Ex, H>>,
+                                 format<async::shard<B, Ex, H>>, track::serialize, H>>;
 
 /// Bytes of a block device that are zeroed when it becomes a raw disk: it no longer begins with the
 /// header of the format that it had.
@@ -50,14 +50,14 @@ struct open_options {
 /// disk_size. Errors: the host's, those of io::check_lock, and with
 /// `create` errc::target_is_read, or ENOSPC if a block device is smaller than `size`: then the file
 /// is as it was.
-template <io::IoBackend B, exec::Executor Ex, async::Probe P = async::no_probe>
-async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_options options = {},
-                                  P* probe = nullptr) {
-    using shard_type = async::shard<B, Ex, P>;
-    using engine = typename image<B, Ex, P>::engine_type;
+template <io::IoBackend B, exec::Executor Ex, async::Hooks H = async::no_hooks>
+async::task<image<B, Ex, H>> open(B& io, Ex executor, std::string path, open_options options = {},
+                                  H* hooks = nullptr) {
+    using shard_type = async::shard<B, Ex, H>;
+    using engine = typename image<B, Ex, H>::engine_type;
     static_assert(device::check_format<format<shard_type>>());
     static_assert(device::TopFormat<format<shard_type>>);
-    auto shard = std::make_unique<shard_type>(io, executor, probe);
+    auto shard = std::make_unique<shard_type>(io, executor, hooks);
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
     if (!lock) { co_return lock.error(); }
     const io::open_mode mode{
@@ -80,7 +80,7 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     }
     auto whole = std::make_unique<engine>(std::move(shard), std::move(top),
                                           std::vector<std::unique_ptr<format<shard_type>>>{});
-    co_return image<B, Ex, P>(std::move(whole));
+    co_return image<B, Ex, H>(std::move(whole));
 }
 
 } // namespace gaur::raw

@@ -39,25 +39,25 @@ class waiter : public boost::intrusive::list_base_hook<
 using waiter_queue = boost::intrusive::list<waiter, boost::intrusive::constant_time_size<false>>;
 
 /// Whether another request may go along with a change instead of waiting for it.
-enum class door : std::uint8_t {
-    closed, ///< it has to wait
-    beside, ///< the new clusters read as the old content does: it may write its own bytes there now
-    aboard, ///< the owner will write whole clusters: it may hand its bytes over to go with them
+enum class join_mode : std::uint8_t {
+    none,   ///< it has to wait
+    direct, ///< the new clusters read as the old content does: it may write its own bytes there now
+    merge,  ///< the owner will write whole clusters: it may hand its bytes over to go with them
 };
 
 /// A request that goes along with another one's change: it gets its host clusters, and is told when
 /// the change has retired whether they are linked. Lives in that request.
-class companion : public boost::intrusive::list_base_hook<> {
+class joiner : public boost::intrusive::list_base_hook<> {
   public:
-    using callback = void (*)(companion&) noexcept;
+    using callback = void (*)(joiner&) noexcept;
     enum class outcome : std::uint8_t { pending, linked, given_up };
 
     /// `data` goes to guest offset `at`, within the change's clusters.
-    companion(callback on_retired, guest_offset at, std::span<const std::byte> data) noexcept
+    joiner(callback on_retired, guest_offset at, std::span<const std::byte> data) noexcept
         : on_retired_(on_retired), at_(at), data_(data) {}
-    companion(const companion&) = delete;
-    companion& operator=(const companion&) = delete;
-    ~companion() { GAUR_ASSERT(outcome_ != outcome::pending || !is_linked()); }
+    joiner(const joiner&) = delete;
+    joiner& operator=(const joiner&) = delete;
+    ~joiner() { GAUR_ASSERT(outcome_ != outcome::pending || !is_linked()); }
 
     outcome state() const noexcept { return outcome_; }
     guest_offset at() const noexcept { return at_; }
@@ -66,30 +66,30 @@ class companion : public boost::intrusive::list_base_hook<> {
   private:
     template <template <class> class>
     friend class in_flight;
-    friend class change;
+    friend class allocation;
 
     callback on_retired_; // must only post: it runs inside retire()
     guest_offset at_;
     std::span<const std::byte> data_;
-    class change* with_ = nullptr; // while it has I/O of its own in flight
+    class allocation* with_ = nullptr; // while it has I/O of its own in flight
     outcome outcome_ = outcome::pending;
 };
 
-using companion_list =
-    boost::intrusive::list<companion, boost::intrusive::constant_time_size<false>>;
+using joiner_list =
+    boost::intrusive::list<joiner, boost::intrusive::constant_time_size<false>>;
 
 struct by_admission; // tag: the list, in the order in which changes were tracked
 struct by_place;     // tag: the index, in the order of their first clusters
 
 /// Guest clusters whose mapping is being changed: host clusters are taken, and the L2 entries are
 /// not linked yet. Lives in the request that owns it, which is complete before it is tracked.
-class change
+class allocation
     : public boost::intrusive::list_base_hook<boost::intrusive::tag<by_admission>>,
       public boost::intrusive::set_base_hook<boost::intrusive::tag<by_place>> {
   public:
-    change(guest_range guest, host_cluster host) noexcept : guest_(guest), host_(host) {}
-    change(const change&) = delete;
-    change& operator=(const change&) = delete;
+    allocation(guest_range guest, host_cluster host) noexcept : guest_(guest), host_(host) {}
+    allocation(const allocation&) = delete;
+    allocation& operator=(const allocation&) = delete;
 
     guest_range guest() const noexcept { return guest_; }
     host_cluster host() const noexcept { return host_; }
@@ -100,32 +100,32 @@ class change
     bool has_waiters() const noexcept { return !waiters_.empty(); }
     /// Requests that wait for it, and those that joined it. O(n): for tools.
     std::size_t waiting() const noexcept { return waiters_.size(); }
-    std::size_t joined() const noexcept { return companions_.size(); }
+    std::size_t joined() const noexcept { return joiners_.size(); }
 
-    track::door door() const noexcept { return door_; }
-    void set_door(track::door d) noexcept { door_ = d; }
+    track::join_mode join_mode() const noexcept { return join_mode_; }
+    void set_join_mode(track::join_mode m) noexcept { join_mode_ = m; }
 
     /// Those that came aboard, in the order in which they came.
     template <class F>
-    void for_each_companion(F use) {
-        for (companion& c : companions_) { use(c); }
+    void for_each_joiner(F use) {
+        for (joiner& c : joiners_) { use(c); }
     }
 
     /// Companions beside it whose own writes are in flight.
-    std::uint32_t writing_beside() const noexcept { return writing_beside_; }
+    std::uint32_t direct_writes() const noexcept { return direct_writes_; }
 
-    /// Runs, once, when the last companion's own write has ended. Must only post.
-    void on_alone(void (*call)(void*) noexcept, void* context) noexcept {
-        on_alone_ = call;
+    /// Runs, once, when the last joiner's own write has ended. Must only post.
+    void on_direct_writes_ended(void (*call)(void*) noexcept, void* context) noexcept {
+        on_direct_writes_ended_ = call;
         on_alone_context_ = context;
     }
 
-    /// A companion's own write has ended, well or not; it may come after the change has retired.
-    static void wrote_beside(companion& c) noexcept {
-        change* self = std::exchange(c.with_, nullptr);
+    /// A joiner's own write has ended, well or not; it may come after the change has retired.
+    static void direct_write_ended(joiner& c) noexcept {
+        allocation* self = std::exchange(c.with_, nullptr);
         if (self == nullptr) { return; }
-        if (--self->writing_beside_ == 0 && self->on_alone_ != nullptr) {
-            std::exchange(self->on_alone_, nullptr)(self->on_alone_context_);
+        if (--self->direct_writes_ == 0 && self->on_direct_writes_ended_ != nullptr) {
+            std::exchange(self->on_direct_writes_ended_, nullptr)(self->on_alone_context_);
         }
     }
 
@@ -136,25 +136,25 @@ class change
     guest_range guest_;
     host_cluster host_;
     waiter_queue waiters_;
-    companion_list companions_;
-    void (*on_alone_)(void*) noexcept = nullptr;
+    joiner_list joiners_;
+    void (*on_direct_writes_ended_)(void*) noexcept = nullptr;
     void* on_alone_context_ = nullptr;
     std::uint32_t queue_length_ = 0;
-    std::uint32_t writing_beside_ = 0;
-    track::door door_ = track::door::closed;
+    std::uint32_t direct_writes_ = 0;
+    track::join_mode join_mode_ = track::join_mode::none;
 };
 
 /// The index of the 2009 patch: none. A conflict is found by walking the list.
-template <class Change>
+template <class Allocation>
 class list_index {
   public:
     static constexpr std::string_view name = "list_index";
-    void insert(Change&) noexcept {}
-    void erase(Change&) noexcept {}
+    void insert(Allocation&) noexcept {}
+    void erase(Allocation&) noexcept {}
     template <class List>
-    Change* lowest_overlap(List& admitted, guest_range range) const noexcept {
-        Change* lowest = nullptr;
-        for (Change& c : admitted) {
+    Allocation* lowest_overlap(List& admitted, guest_range range) const noexcept {
+        Allocation* lowest = nullptr;
+        for (Allocation& c : admitted) {
             if (c.guest().overlaps(range) &&
                 (lowest == nullptr || c.guest().first < lowest->guest().first)) {
                 lowest = &c;
@@ -166,14 +166,14 @@ class list_index {
 
 /// Changes in the order of their first clusters. They never overlap each other, so a conflict is
 /// the one that begins before the range, or the next: O(log n).
-template <class Change>
+template <class Allocation>
 class ordered_index {
   public:
     static constexpr std::string_view name = "ordered_index";
-    void insert(Change& c) noexcept { set_.insert(c); }
-    void erase(Change& c) noexcept { set_.erase(set_.iterator_to(c)); }
+    void insert(Allocation& c) noexcept { set_.insert(c); }
+    void erase(Allocation& c) noexcept { set_.erase(set_.iterator_to(c)); }
     template <class List>
-    Change* lowest_overlap(List&, guest_range range) noexcept {
+    Allocation* lowest_overlap(List&, guest_range range) noexcept {
         auto at = set_.upper_bound(range.first, first_less{});
         if (at != set_.begin()) {
             if (auto before = std::prev(at); before->guest().overlaps(range)) { return &*before; }
@@ -183,18 +183,18 @@ class ordered_index {
 
   private:
     struct first_less {
-        bool operator()(const Change& a, const Change& b) const noexcept {
+        bool operator()(const Allocation& a, const Allocation& b) const noexcept {
             return a.guest().first < b.guest().first;
         }
-        bool operator()(guest_cluster a, const Change& b) const noexcept {
+        bool operator()(guest_cluster a, const Allocation& b) const noexcept {
             return a < b.guest().first;
         }
-        bool operator()(const Change& a, guest_cluster b) const noexcept {
+        bool operator()(const Allocation& a, guest_cluster b) const noexcept {
             return a.guest().first < b;
         }
     };
     boost::intrusive::set<
-        Change, boost::intrusive::base_hook<
+        Allocation, boost::intrusive::base_hook<
                     boost::intrusive::set_base_hook<boost::intrusive::tag<by_place>>>,
         boost::intrusive::compare<first_less>, boost::intrusive::constant_time_size<false>>
         set_;
@@ -212,9 +212,9 @@ struct figures {
 };
 
 /// What a request may do about its range, as the 2009 patch has it ("serialize").
-struct verdict {
+struct conflict {
     cluster_count clear;   ///< this many clusters from the start meet nothing; 0: wait
-    change* meets = nullptr; ///< the change that begins after `clear`, if one does
+    allocation* other = nullptr; ///< the change that begins after `clear`, if one does
 };
 
 /// The changes between "host clusters taken" and "L2 entries linked", in the order of admission.
@@ -235,8 +235,8 @@ class in_flight {
 
     /// Asks what `range` meets. Where the range must be used before the next suspension, nothing
     /// can come between this answer and track().
-    verdict ask(guest_range range) noexcept {
-        change* other = index_.lowest_overlap(admitted_, range);
+    conflict find_conflict(guest_range range) noexcept {
+        allocation* other = index_.lowest_overlap(admitted_, range);
         if (other == nullptr) { return {range.count, nullptr}; }
         if (other->guest_.first <= range.first) { return {{0}, other}; }
         ++figures_.shortened;
@@ -244,11 +244,11 @@ class in_flight {
     }
 
     /// Whether a change in flight overlaps `range`.
-    bool meets(guest_range range) noexcept {
+    bool overlaps(guest_range range) noexcept {
         return size_ != 0 && index_.lowest_overlap(admitted_, range) != nullptr;
     }
 
-    void track(change& c) noexcept {
+    void track(allocation& c) noexcept {
         GAUR_ASSERT(!c.guest_.empty());
         GAUR_ASSERT(index_.lowest_overlap(admitted_, c.guest_) == nullptr);
         admitted_.push_back(c);
@@ -259,7 +259,7 @@ class in_flight {
     }
 
     /// `w` is woken when `c` retires, after those that came before it.
-    void wait_for(change& c, waiter& w) noexcept {
+    void wait_for(allocation& c, waiter& w) noexcept {
         GAUR_ASSERT(c.is_tracked());
         c.waiters_.push_back(w);
         ++figures_.waited;
@@ -267,29 +267,29 @@ class in_flight {
     }
 
     /// `w` goes along with `c`, whose door is open.
-    void join(change& c, companion& w) noexcept {
-        GAUR_ASSERT(c.is_tracked() && c.door_ != door::closed);
-        if (c.door_ == door::beside) {
+    void join(allocation& c, joiner& w) noexcept {
+        GAUR_ASSERT(c.is_tracked() && c.join_mode_ != join_mode::none);
+        if (c.join_mode_ == join_mode::direct) {
             w.with_ = &c;
-            ++c.writing_beside_;
+            ++c.direct_writes_;
         }
-        c.companions_.push_back(w);
+        c.joiners_.push_back(w);
         ++figures_.joined;
     }
 
     /// `c` is linked, or was given up: those who waited look again, from scratch; those who went
     /// along are told.
-    void retire(change& c, bool linked = false) noexcept {
+    void retire(allocation& c, bool linked = false) noexcept {
         GAUR_ASSERT(c.is_tracked());
-        GAUR_ASSERT(linked || c.writing_beside_ == 0);
+        GAUR_ASSERT(linked || c.direct_writes_ == 0);
         index_.erase(c);
         admitted_.erase(admitted_.iterator_to(c));
         --size_;
-        while (!c.companions_.empty()) {
-            companion& next = c.companions_.front();
-            c.companions_.pop_front();
+        while (!c.joiners_.empty()) {
+            joiner& next = c.joiners_.front();
+            c.joiners_.pop_front();
             next.with_ = nullptr;
-            next.outcome_ = linked ? companion::outcome::linked : companion::outcome::given_up;
+            next.outcome_ = linked ? joiner::outcome::linked : joiner::outcome::given_up;
             next.on_retired_(next);
         }
         while (!c.waiters_.empty()) {
@@ -302,20 +302,20 @@ class in_flight {
 
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
-    /// Calls `use(const change&)` for each tracked change, in the order of admission. For tools.
+    /// Calls `use(const allocation&)` for each tracked change, in the order of admission. For tools.
     template <class F>
     void for_each(F use) const {
-        for (const change& c : admitted_) { use(c); }
+        for (const allocation& c : admitted_) { use(c); }
     }
     const track::figures& figures() const noexcept { return figures_; }
 
   private:
     boost::intrusive::list<
-        change, boost::intrusive::base_hook<
+        allocation, boost::intrusive::base_hook<
                     boost::intrusive::list_base_hook<boost::intrusive::tag<by_admission>>>,
         boost::intrusive::constant_time_size<false>>
         admitted_;
-    Index<change> index_;
+    Index<allocation> index_;
     std::uint32_t size_ = 0;
     track::figures figures_;
 };
@@ -325,19 +325,19 @@ template <class Tracker>
 class tracked {
   public:
     tracked(Tracker& tracker, guest_range guest, host_cluster host) noexcept
-        : tracker_(tracker), change_(guest, host) {
-        tracker_.track(change_);
+        : tracker_(tracker), node_(guest, host) {
+        tracker_.track(node_);
     }
     tracked(const tracked&) = delete;
     tracked& operator=(const tracked&) = delete;
-    ~tracked() { tracker_.retire(change_, linked_); }
+    ~tracked() { tracker_.retire(node_, linked_); }
 
-    change& node() noexcept { return change_; }
+    allocation& node() noexcept { return node_; }
     void set_linked() noexcept { linked_ = true; }
 
   private:
     Tracker& tracker_;
-    change change_;
+    allocation node_;
     bool linked_ = false;
 };
 

@@ -21,7 +21,7 @@ template <class O>
 concept Ordering = requires(in_flight<>& tracker, guest_range range) {
     { O::name } -> std::convertible_to<std::string_view>;
     { O::joins } -> std::convertible_to<bool>;
-    { O::ask(tracker, range) } noexcept -> std::same_as<verdict>;
+    { O::find_conflict(tracker, range) } noexcept -> std::same_as<conflict>;
 };
 
 /// Says in words which part of Ordering a type lacks.
@@ -33,9 +33,9 @@ consteval bool check_ordering() {
                   "an ordering needs `static constexpr bool joins`");
     static_assert(
         requires(in_flight<>& tracker, guest_range range) {
-            { O::ask(tracker, range) } noexcept -> std::same_as<verdict>;
+            { O::find_conflict(tracker, range) } noexcept -> std::same_as<conflict>;
         },
-        "an ordering needs `static verdict ask(Tracker&, guest_range) noexcept`");
+        "an ordering needs `static conflict find_conflict(Tracker&, guest_range) noexcept`");
     return Ordering<O>;
 }
 
@@ -44,8 +44,8 @@ struct serialize {
     static constexpr std::string_view name = "serialize";
     static constexpr bool joins = false;
     template <class Tracker>
-    static verdict ask(Tracker& tracker, guest_range range) noexcept {
-        return tracker.ask(range);
+    static conflict find_conflict(Tracker& tracker, guest_range range) noexcept {
+        return tracker.find_conflict(range);
     }
 };
 static_assert(check_ordering<serialize>());
@@ -57,8 +57,8 @@ struct join {
     static constexpr std::string_view name = "join";
     static constexpr bool joins = true;
     template <class Tracker>
-    static verdict ask(Tracker& tracker, guest_range range) noexcept {
-        return tracker.ask(range);
+    static conflict find_conflict(Tracker& tracker, guest_range range) noexcept {
+        return tracker.find_conflict(range);
     }
 };
 static_assert(check_ordering<join>());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/read_pieces.hpp>
+#include <gaur/qcow2/read_batch.hpp>
 
 #include "support/memory_image.hpp"
 
@@ -29,7 +29,7 @@ class read_pieces_test : public ::testing::Test {
                                           images.shard.buffers());
         images.reset_counters();
         EXPECT_TRUE(images.wait(
-            qcow2::read_pieces(images.shard, f, std::span<qcow2::piece_to_read>(pieces))));
+            qcow2::read_batch(images.shard, f, std::span<qcow2::piece_to_read>(pieces))));
     }
     std::uint64_t reads() { return images.counters().requests(io::opcode::read); }
 

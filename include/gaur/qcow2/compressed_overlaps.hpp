@@ -20,12 +20,12 @@ namespace gaur::qcow2 {
 ///     do { for (each run) { list.add(run); } } while (list.compare(overlap));
 ///
 /// Several entries for one run are as good as several for one cluster: snapshots make them so.
-class run_list {
+class compressed_overlaps {
   public:
     /// 8 MiB: one look for images with up to half a million compressed clusters.
     static constexpr std::size_t usual_room = std::size_t{1} << 20;
 
-    explicit run_list(unsigned cluster_bits, std::size_t room = usual_room) noexcept
+    explicit compressed_overlaps(unsigned cluster_bits, std::size_t room = usual_room) noexcept
         : sector_bits_(cluster_bits - 8), room_(room) {}
 
     void add(layout::compressed_run run) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: an ordering needs `static verdict ask(Tracker&, guest_range) noexcept`
+// expect: an ordering needs `static conflict find_conflict(Tracker&, guest_range) noexcept`
 #include <gaur/track/ordering.hpp>
 
 struct silent {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/checked_tables.hpp>
+#include <gaur/qcow2/check_walk.hpp>
 
 #include <gtest/gtest.h>
 
@@ -22,15 +22,15 @@ class checked_tables_test : public ::testing::Test {
     checked_tables_test() : checked(make(64 * cluster)) {
         for (std::uint64_t c = 0; c < 5; ++c) { set_refcount(c, 1); }
     }
-    static checked_tables make(std::uint64_t file_size, const check_options& how = {}) {
+    static check_walk make(std::uint64_t file_size, const check_options& how = {}) {
         layout::header h;
         h.cluster_bits = 12;
         h.size = 10 << 20;
         h.refcount_table_offset = cluster;
         h.refcount_table_clusters = 1;
         auto counts =
-            reference_counts::make(h.tables().clusters, h.refcounts(), file_size, 512, 1 << 20);
-        return checked_tables(h, *std::move(counts), how);
+            reference_audit::make(h.tables().clusters, h.refcounts(), file_size, 512, 1 << 20);
+        return check_walk(h, *std::move(counts), how);
     }
     void set_refcount(std::uint64_t c, std::uint64_t value) {
         checked.counts().set_stored({c}, value);
@@ -56,7 +56,7 @@ class checked_tables_test : public ::testing::Test {
         return all;
     }
 
-    checked_tables checked;
+    check_walk checked;
 };
 
 TEST_F(checked_tables_test, an_empty_image_is_clean) {
@@ -183,7 +183,7 @@ TEST_F(checked_tables_test, compressed_clusters_that_overlap) {
         with({{0, packed(0, 700)}, {1, packed(700, 300)}, {2, packed(1100, 1000)},
               {3, packed(1100, 1000)}});
     EXPECT_TRUE(sound.is_clean()) << said(sound);
-    checked_tables again = make(64 * cluster);
+    check_walk again = make(64 * cluster);
     again.check_l2({{4 * cluster}, 1, 1}, table({{0, packed(0, 1300)}, {1, packed(1000, 300)}}));
     // And one that another table names.
     again.check_l2({{5 * cluster}, 1, 0}, table({{0, packed(0, 1300)}, {1, packed(500, 30)}}));
@@ -196,8 +196,8 @@ TEST_F(checked_tables_test, version_2_has_no_zero_flag) {
     layout::header h = checked.header();
     h.version = 2;
     auto counts =
-        reference_counts::make(h.tables().clusters, h.refcounts(), 64 * cluster, 512, 1 << 20);
-    checked_tables old(h, *std::move(counts), {});
+        reference_audit::make(h.tables().clusters, h.refcounts(), 64 * cluster, 512, 1 << 20);
+    check_walk old(h, *std::move(counts), {});
     old.check_l2({{4 * cluster}, 1, 0}, table({{0, 1}}));
     EXPECT_EQ(old.give_up().beyond_repair, 1U);
 }
@@ -253,12 +253,12 @@ TEST_F(checked_tables_test, what_a_repair_makes_of_an_entry) {
 
 TEST_F(checked_tables_test, the_refcount_table_itself) {
     for (const std::uint64_t entry : {2 * cluster + 1, 2 * cluster + 512, 100 * cluster}) {
-        checked_tables one = make(64 * cluster);
+        check_walk one = make(64 * cluster);
         const check_report r = one.finish(table({{0, entry}}));
         // And two clusters that the blocks do not count.
         EXPECT_EQ(r.corruptions, 1U + 2) << said(r);
     }
-    checked_tables twice = make(64 * cluster);
+    check_walk twice = make(64 * cluster);
     const check_report r = twice.finish(table({{0, 2 * cluster}, {1, 2 * cluster}}));
     EXPECT_EQ(r.corruptions, 1U + 3) << said(r);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/gate.hpp>
+#include <gaur/qcow2/reference_policy.hpp>
 
 #include "support/qemu_img.hpp"
 
@@ -22,7 +22,7 @@ namespace gaur::test {
 namespace {
 
 namespace fs = std::filesystem;
-using qcow2::gate;
+using qcow2::reference_policy;
 using qcow2::reference;
 using qcow2::references;
 
@@ -31,42 +31,42 @@ std::string text(error why) { return why.message(); }
 const std::string refused = text(errc::reference_refused);
 
 /// Why a file is not admitted, or nothing.
-std::string verdict(const gate& by, const std::string& path) {
+std::string verdict(const reference_policy& by, const std::string& path) {
     const auto admitted = by.admit(named(path));
     return admitted ? "" : admitted.error().message();
 }
 
-TEST(gate, is_shut_unless_somebody_opens_it) {
-    EXPECT_EQ(verdict(gate(), "a"), refused);
+TEST(reference_policy, is_shut_unless_somebody_opens_it) {
+    EXPECT_EQ(verdict(reference_policy(), "a"), refused);
     EXPECT_EQ(verdict(references::refuse, "a"), refused);
     EXPECT_EQ(verdict(references::ignore, "a"), refused);
-    EXPECT_FALSE(gate().ignores() || gate(references::follow).ignores());
-    EXPECT_TRUE(gate(references::ignore).ignores());
-    const auto followed = gate(references::follow).admit(named("a/../b"));
+    EXPECT_FALSE(reference_policy().ignores() || reference_policy(references::follow).ignores());
+    EXPECT_TRUE(reference_policy(references::ignore).ignores());
+    const auto followed = reference_policy(references::follow).admit(named("a/../b"));
     ASSERT_TRUE(followed);
     EXPECT_EQ(followed->path, "a/../b");
     EXPECT_EQ(followed->opens, "a/../b");
 }
 
-TEST(gate, takes_no_name_that_hides_its_end) {
+TEST(reference_policy, takes_no_name_that_hides_its_end) {
     const std::string path("a\0.raw", 6);
     EXPECT_EQ(verdict(references::follow, path), refused);
-    EXPECT_EQ(verdict(gate::asking([](const reference&) { return true; }), path), refused);
+    EXPECT_EQ(verdict(reference_policy::asking([](const reference&) { return true; }), path), refused);
 }
 
-TEST(gate, takes_no_protocol_for_a_path) {
-    for (const gate& by : {gate(references::follow), gate::within("/"), gate::listed({"nbd://h/x"}),
-                           gate::asking([](const reference&) { return true; })}) {
+TEST(reference_policy, takes_no_protocol_for_a_path) {
+    for (const reference_policy& by : {reference_policy(references::follow), reference_policy::within("/"), reference_policy::listed({"nbd://h/x"}),
+                           reference_policy::asking([](const reference&) { return true; })}) {
         const auto admitted = by.admit({"dir/image", "nbd://h/x", "nbd://h/x", "raw"});
         ASSERT_FALSE(admitted);
         EXPECT_EQ(text(admitted.error()), text(errc::protocol_not_supported));
     }
-    EXPECT_EQ(text(gate().admit({"dir/image", "nbd:x", "nbd:x", "raw"}).error()), refused);
-    EXPECT_TRUE(gate(references::follow).admit({"dir/image", "file:a", "dir/a", "raw"}));
+    EXPECT_EQ(text(reference_policy().admit({"dir/image", "nbd:x", "nbd:x", "raw"}).error()), refused);
+    EXPECT_TRUE(reference_policy(references::follow).admit({"dir/image", "file:a", "dir/a", "raw"}));
 }
 
-TEST(gate, opens_what_the_list_names) {
-    const gate by = gate::listed({"images/base.raw", "/srv/golden.qcow2"});
+TEST(reference_policy, opens_what_the_list_names) {
+    const reference_policy by = reference_policy::listed({"images/base.raw", "/srv/golden.qcow2"});
     const std::string here = fs::current_path().string();
     for (const std::string path : {"images/base.raw", "./images/base.raw",
                                    "images/../images/base.raw"}) {
@@ -81,12 +81,12 @@ TEST(gate, opens_what_the_list_names) {
                                    "srv/golden.qcow2", "/srv/golden.qcow2/", ""}) {
         EXPECT_EQ(verdict(by, path), refused) << path;
     }
-    EXPECT_EQ(verdict(gate::listed({}), "a"), refused);
+    EXPECT_EQ(verdict(reference_policy::listed({}), "a"), refused);
 }
 
-TEST(gate, asks_the_program) {
+TEST(reference_policy, asks_the_program) {
     std::vector<std::string> asked;
-    const gate by = gate::asking([&](const reference& r) {
+    const reference_policy by = reference_policy::asking([&](const reference& r) {
         asked.push_back(r.image + '|' + r.name + '|' + r.path + '|' + r.format);
         return r.path == "yes";
     });
@@ -111,7 +111,7 @@ class within : public ::testing::Test {
         fs::create_symlink(to, at(name));
     }
     std::string verdict_of(const std::string& path) const {
-        return verdict(gate::within(at("in")), at(path));
+        return verdict(reference_policy::within(at("in")), at(path));
     }
     scratch_folder folder;
 };
@@ -124,10 +124,10 @@ TEST_F(within, what_is_below_the_folder) {
                                    "in2/../in/base", "elsewhere/base"}) {
         EXPECT_EQ(verdict_of(path), "") << path;
     }
-    EXPECT_EQ(verdict(gate::within(at("elsewhere")), at("in/base")), "");
-    EXPECT_EQ(verdict(gate::within("/"), at("out/secret")), "");
+    EXPECT_EQ(verdict(reference_policy::within(at("elsewhere")), at("in/base")), "");
+    EXPECT_EQ(verdict(reference_policy::within("/"), at("out/secret")), "");
     // The next name begins where the file really is.
-    const auto admitted = gate::within(at("in")).admit(named(at("in/link/base")));
+    const auto admitted = reference_policy::within(at("in")).admit(named(at("in/link/base")));
     ASSERT_TRUE(admitted);
     EXPECT_EQ(admitted->path, fs::canonical(at("in/a/base")));
     EXPECT_EQ(read_file(admitted->opens).size(), 9U);
@@ -145,8 +145,8 @@ TEST_F(within, no_way_out) {
         EXPECT_EQ(verdict_of(path), refused) << path;
     }
     EXPECT_EQ(verdict_of("in/root" + at("out/secret")), refused);
-    EXPECT_EQ(verdict(gate::within(at("in")), "/proc/self/exe"), refused);
-    EXPECT_EQ(verdict(gate::within(at("in")), "/proc/self/root" + at("out/secret")), refused);
+    EXPECT_EQ(verdict(reference_policy::within(at("in")), "/proc/self/exe"), refused);
+    EXPECT_EQ(verdict(reference_policy::within(at("in")), "/proc/self/root" + at("out/secret")), refused);
 }
 
 TEST_F(within, regular_files_only) {
@@ -156,21 +156,21 @@ TEST_F(within, regular_files_only) {
     EXPECT_EQ(verdict_of("in/device"), refused);
     EXPECT_EQ(verdict_of("in/a"), refused);
     EXPECT_EQ(verdict_of("in"), refused);
-    EXPECT_EQ(verdict(gate::within("/dev"), "/dev/zero"), refused);
+    EXPECT_EQ(verdict(reference_policy::within("/dev"), "/dev/zero"), refused);
 }
 
 TEST_F(within, says_what_the_host_says) {
     link("loop", "in/loop");
     EXPECT_EQ(verdict_of("in/gone"), text(error::from_errno(ENOENT)));
     EXPECT_EQ(verdict_of("in/loop"), text(error::from_errno(ELOOP)));
-    EXPECT_EQ(verdict(gate::within(at("gone")), at("in/base")), text(error::from_errno(ENOENT)));
-    EXPECT_EQ(verdict(gate::within(at("in/base")), at("in/base")),
+    EXPECT_EQ(verdict(reference_policy::within(at("gone")), at("in/base")), text(error::from_errno(ENOENT)));
+    EXPECT_EQ(verdict(reference_policy::within(at("in/base")), at("in/base")),
               text(error::from_errno(ENOTDIR)));
 }
 
 /// Between the verdict and the open somebody puts a link to the secret in the file's place.
 TEST_F(within, what_was_admitted_cannot_be_exchanged) {
-    const auto admitted = gate::within(at("in")).admit(named(at("in/base")));
+    const auto admitted = reference_policy::within(at("in")).admit(named(at("in/base")));
     ASSERT_TRUE(admitted);
     fs::remove(at("in/base"));
     link(at("out/secret"), "in/base");
@@ -194,7 +194,7 @@ TEST_F(within, a_whole_chain) {
     const auto opens = [&](const std::string& path) {
         const auto r = wait(qcow2::open(
             io, loop.get_executor(), at(path),
-            {.write = true, .references = gate::within(at("in")), .failed_path = &failed}));
+            {.write = true, .references = reference_policy::within(at("in")), .failed_path = &failed}));
         return r ? "" : r.error().message();
     };
     ASSERT_TRUE(wait(qcow2::create(io, loop.get_executor(), at("in/bottom"), {.size = 4096})));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 // What it costs each write to be sure that it hits no table of the image.
 //
-//   qcow2/table_clusters/<tables>/<clusters>   among so many L2 tables and refcount blocks, each
+//   qcow2/metadata_map/<tables>/<clusters>   among so many L2 tables and refcount blocks, each
 //                                              with 8192 clusters of data behind it (2^11 tables:
 //                                              1 TiB of 64 KiB clusters); for a write of <clusters>
-#include <gaur/qcow2/table_clusters.hpp>
+#include <gaur/qcow2/metadata_map.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -22,7 +22,7 @@ constexpr std::uint64_t apart = 8192;
 void meets(benchmark::State& state) {
     const auto tables = static_cast<std::uint64_t>(state.range(0));
     const auto size = static_cast<std::uint64_t>(state.range(1));
-    qcow2::table_clusters places;
+    qcow2::metadata_map places;
     bool all = places.add(host_range{{0}, {4}}); // the header, and the tables that it names
     for (std::uint64_t i = 1; all && i <= tables; ++i) {
         all = places.add(host_cluster{i * apart});
@@ -42,7 +42,7 @@ void meets(benchmark::State& state) {
 }
 
 BENCHMARK(meets)
-    ->Name("qcow2/table_clusters")
+    ->Name("qcow2/metadata_map")
     ->ArgsProduct({{1 << 5, 1 << 11, 1 << 17}, {1, 16}});
 
 } // namespace

@@ -150,14 +150,14 @@ class count_array {
 
 /// How often each host cluster of a file is referred to: as the refcount blocks say (stored), and
 /// as the tables do (counted). Sized by the file, never by what its header claims.
-class reference_counts {
+class reference_audit {
   public:
     /// Of a file of `file_size` bytes whose refcount table has `table_entries`. EFBIG beyond
     /// `max_memory`: here, or later by `memory`.
-    static result<reference_counts> make(cluster_geometry clusters, layout::refcount_width width,
+    static result<reference_audit> make(cluster_geometry clusters, layout::refcount_width width,
                                          std::uint64_t file_size, std::uint64_t table_entries,
                                          std::uint64_t max_memory) {
-        reference_counts made;
+        reference_audit made;
         made.clusters_ = clusters;
         made.width_ = width;
         made.file_size_ = file_size;
@@ -334,7 +334,7 @@ class reference_counts {
     }
 
   private:
-    reference_counts() : width_(0) {}
+    reference_audit() : width_(0) {}
 
     /// Clusters that the file does not have and that are counted, in the blocks that were read.
     std::uint64_t stored_past_end() const noexcept {

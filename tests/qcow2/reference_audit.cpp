@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/reference_counts.hpp>
+#include <gaur/qcow2/reference_audit.hpp>
 
 #include <gtest/gtest.h>
 
@@ -14,9 +14,9 @@ namespace {
 constexpr cluster_geometry clusters{9};
 
 /// Of a file of ten clusters, the last half there; 8-bit refcounts: one block counts 512.
-reference_counts ten(unsigned order = 3) {
+reference_audit ten(unsigned order = 3) {
     auto made =
-        reference_counts::make(clusters, layout::refcount_width(order), 9 * 512 + 256, 64, 1 << 20);
+        reference_audit::make(clusters, layout::refcount_width(order), 9 * 512 + 256, 64, 1 << 20);
     EXPECT_TRUE(made);
     return *std::move(made);
 }
@@ -72,7 +72,7 @@ TEST(count_array, finds_across_its_pieces) {
     EXPECT_EQ(counts->first_nonzero(10, 70), 70U);
 }
 
-TEST(reference_counts, adds_every_cluster_touched) {
+TEST(reference_audit, adds_every_cluster_touched) {
     auto counts = ten();
     check_report report;
     counts.add({512 * 2 + 500}, 100, 3, report);
@@ -85,7 +85,7 @@ TEST(reference_counts, adds_every_cluster_touched) {
     EXPECT_TRUE(report.is_clean());
 }
 
-TEST(reference_counts, the_last_cluster_may_be_there_in_part) {
+TEST(reference_audit, the_last_cluster_may_be_there_in_part) {
     auto counts = ten();
     check_report report;
     counts.add({512 * 9}, 512, 1, report);
@@ -99,7 +99,7 @@ TEST(reference_counts, the_last_cluster_may_be_there_in_part) {
     EXPECT_EQ(counts.counted({0}), 0U);
 }
 
-TEST(reference_counts, what_does_not_fit_is_counted) {
+TEST(reference_audit, what_does_not_fit_is_counted) {
     auto counts = ten(1); // two bits: at most 3
     check_report report;
     counts.add({0}, 512, 2, report);
@@ -109,7 +109,7 @@ TEST(reference_counts, what_does_not_fit_is_counted) {
     EXPECT_EQ(report.corruptions, 1'000'000'000'000U - 1);
 }
 
-TEST(reference_counts, compares_stored_with_counted) {
+TEST(reference_audit, compares_stored_with_counted) {
     auto counts = ten();
     ASSERT_EQ(counts.blocks(), 1U);
     std::vector<std::byte> block(512);
@@ -134,7 +134,7 @@ TEST(reference_counts, compares_stored_with_counted) {
     EXPECT_EQ(partial.corruptions, 1U);
 }
 
-TEST(reference_counts, a_block_that_cannot_be_read) {
+TEST(reference_audit, a_block_that_cannot_be_read) {
     auto counts = ten();
     counts.set_unreadable(0);
     EXPECT_FALSE(counts.stored({3}));
@@ -159,7 +159,7 @@ TEST(count_array, grows_with_zeroes) {
     EXPECT_EQ(counts->clusters(), 100'000U);
 }
 
-TEST(reference_counts, takes_clusters_that_nothing_refers_to) {
+TEST(reference_audit, takes_clusters_that_nothing_refers_to) {
     auto counts = ten();
     check_report report;
     for (const std::uint64_t c : {0U, 1U, 3U, 4U, 8U}) { counts.add({c * 512}, 512, 1, report); }
@@ -179,7 +179,7 @@ TEST(reference_counts, takes_clusters_that_nothing_refers_to) {
     EXPECT_EQ(counts.take({1}).first.value, 13U);
 }
 
-TEST(reference_counts, lowers_what_is_too_high) {
+TEST(reference_audit, lowers_what_is_too_high) {
     auto counts = ten();
     std::vector<std::byte> block(512);
     block[1] = block[2] = block[3] = std::byte{2};
@@ -207,10 +207,10 @@ TEST(reference_counts, lowers_what_is_too_high) {
     EXPECT_EQ(counts.counted_end().value, 8U);
 }
 
-TEST(reference_counts, memory_is_limited) {
+TEST(reference_audit, memory_is_limited) {
     const layout::refcount_width wide(6);
     const auto make = [&](std::uint64_t file_size, std::uint64_t most) {
-        return reference_counts::make(clusters, wide, file_size, 1, most);
+        return reference_audit::make(clusters, wide, file_size, 1, most);
     };
     // 24 pieces, and one bit for each count in one of them.
     constexpr std::uint64_t just = 2 * (25 * 16 + 512);
@@ -223,13 +223,13 @@ TEST(reference_counts, memory_is_limited) {
     EXPECT_EQ(made->memory().error().host_errno(), EFBIG);
     EXPECT_EQ(make(std::uint64_t{1} << 62, 1 << 20).error().host_errno(), EFBIG);
     // What the refcount table claims costs nothing: the file is small.
-    EXPECT_TRUE(reference_counts::make(clusters, wide, 512, std::uint64_t{1} << 40, 1 << 20));
+    EXPECT_TRUE(reference_audit::make(clusters, wide, 512, std::uint64_t{1} << 40, 1 << 20));
 }
 
 /// Where one kind has counts and the other has none, for a whole large file.
-TEST(reference_counts, compares_large_files_fast) {
+TEST(reference_audit, compares_large_files_fast) {
     constexpr std::uint64_t count = 1 << 20;
-    auto made = reference_counts::make(clusters, layout::refcount_width(4), count * 512, 4096,
+    auto made = reference_audit::make(clusters, layout::refcount_width(4), count * 512, 4096,
                                        std::uint64_t{8} << 20);
     ASSERT_TRUE(made);
     check_report report;

@@ -32,7 +32,7 @@ struct piece_to_read {
 /// Reads all pieces, together; where that fails, one after another, to learn which it was. Each
 /// piece has its own status: the task itself does not fail.
 template <class Shard>
-async::task<void> read_pieces(Shard& shard, typename Shard::file& file,
+async::task<void> read_batch(Shard& shard, typename Shard::file& file,
                               std::span<piece_to_read> pieces) {
     async::io_group<Shard> reads(shard);
     for (const piece_to_read& p : pieces) { reads.add(file, io::request::read(p.at.value, p.to)); }
@@ -74,7 +74,7 @@ async::task<void> read_tables(Shard& shard, typename Shard::file& file, std::siz
             pieces.push_back({*at, room.bytes().subspan(pieces.size() * size, size), {}});
             numbers.push_back(n);
         }
-        async::task<void> reading = read_pieces(shard, file, pieces);
+        async::task<void> reading = read_batch(shard, file, pieces);
         result<void> r = co_await reading;
         if (!r) { co_return r; }
         for (std::size_t i = 0; i < pieces.size(); ++i) {

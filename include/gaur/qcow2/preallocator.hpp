@@ -17,12 +17,12 @@ namespace gaur::qcow2 {
 /// every block that they allocate. Grows in large steps beside the requests, one at a time. Where
 /// the host cannot (no fallocate, no space) it stops, and writes extend the file themselves.
 template <class Shard>
-class grow_ahead : Shard::file::operation, exec::work {
+class preallocator : Shard::file::operation, exec::work {
     using operation = typename Shard::file::operation;
 
   public:
     /// At most `step` bytes ahead, half of that or more at a time; 0: never.
-    grow_ahead(Shard& shard, typename Shard::file& file, std::uint64_t file_size,
+    preallocator(Shard& shard, typename Shard::file& file, std::uint64_t file_size,
                std::uint64_t step) noexcept
         : operation(&on_complete), exec::work(&on_run), shard_(shard), file_(file),
           end_(file_size), step_(step) {}
@@ -50,24 +50,24 @@ class grow_ahead : Shard::file::operation, exec::work {
     /// `co_await` it: no step is in flight, and no further one begins.
     class stopped : public async::resumption {
       public:
-        explicit stopped(grow_ahead& g) noexcept : grower_(g) { g.step_ = 0; }
-        bool await_ready() const noexcept { return !grower_.running_; }
+        explicit stopped(preallocator& g) noexcept : preallocator_(g) { g.step_ = 0; }
+        bool await_ready() const noexcept { return !preallocator_.running_; }
         void await_suspend(std::coroutine_handle<> waiting) noexcept {
             suspend(waiting);
-            grower_.waiting_ = this;
+            preallocator_.waiting_ = this;
         }
         void await_resume() const noexcept {}
 
       private:
-        grow_ahead& grower_;
+        preallocator& preallocator_;
     };
 
   private:
     static void on_complete(io::operation& op) noexcept {
-        auto& self = static_cast<grow_ahead&>(static_cast<operation&>(op));
+        auto& self = static_cast<preallocator&>(static_cast<operation&>(op));
         self.shard_.executor().post(self);
     }
-    static void on_run(exec::work& w) noexcept { static_cast<grow_ahead&>(w).ended(); }
+    static void on_run(exec::work& w) noexcept { static_cast<preallocator&>(w).ended(); }
 
     void ended() noexcept {
         running_ = false;

@@ -15,9 +15,9 @@
 #include <gaur/qcow2/layout/limits.hpp>
 #include <gaur/qcow2/layout/refcount.hpp>
 #include <gaur/qcow2/layout/snapshot.hpp>
-#include <gaur/qcow2/metadata.hpp>
+#include <gaur/qcow2/image_tables.hpp>
 #include <gaur/qcow2/snapshot_table.hpp>
-#include <gaur/qcow2/table_clusters.hpp>
+#include <gaur/qcow2/metadata_map.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -33,7 +33,7 @@ namespace gaur::qcow2 {
 /// Notes the tables that the active state needs. Errors: ENOMEM, and tables_overlap where a
 /// refcount block is another table too, or an L2 table is any but an L2 table: to change the one
 /// would be to change the other, and a block that counts twice might be searched for ever.
-inline result<void> note_active_tables(table_clusters& places, const layout::header& h,
+inline result<void> map_active_tables(metadata_map& places, const layout::header& h,
                                        const cache::resident_table& l1,
                                        const cache::resident_table& counts,
                                        const snapshot_table& snapshots) noexcept {
@@ -110,7 +110,7 @@ namespace detail {
 
 /// The L2 tables that entries of a snapshot's L1 table name. What an entry names that can be no
 /// table is nothing to protect.
-inline bool note_l2_tables(table_clusters& places, std::span<const std::byte> entries,
+inline bool note_l2_tables(metadata_map& places, std::span<const std::byte> entries,
                            cluster_geometry g, std::uint64_t file_size) noexcept {
     for (std::size_t i = 0; i < entries.size(); i += 8) {
         const layout::l1_entry entry{load_be<std::uint64_t>(&entries[i])};
@@ -129,7 +129,7 @@ inline bool note_l2_tables(table_clusters& places, std::span<const std::byte> en
 /// read for each L1 table, up to 64 of them together. Errors: ENOMEM, the host's, those of
 /// `snapshot_l1_tables`.
 template <class Shard>
-async::task<void> note_snapshot_tables(Shard& shard, metadata<Shard>& m,
+async::task<void> map_snapshot_tables(Shard& shard, image_tables<Shard>& m,
                                        std::vector<layout::snapshot> all,
                                        std::uint64_t file_size, layout::limits limits) {
     constexpr std::size_t most = std::size_t{4} << 20;
@@ -144,7 +144,7 @@ async::task<void> note_snapshot_tables(Shard& shard, metadata<Shard>& m,
         if (at.value >= file_size) { continue; }
         runs.push_back(g.touched(at, std::min(std::uint64_t{s.l1_size} * 8, file_size - at.value)));
     }
-    if (!m.table_places.keep(runs)) { co_return error::from_errno(ENOMEM); }
+    if (!m.metadata_places.keep(runs)) { co_return error::from_errno(ENOMEM); }
     result<std::vector<file_range>> found =
         snapshot_l1_tables(all, g.bits, file_size, limits.within_format());
     if (!found) { co_return found.error(); }
@@ -178,7 +178,7 @@ async::task<void> note_snapshot_tables(Shard& shard, metadata<Shard>& m,
         result<void> r = co_await reads;
         if (!r) { co_return r; }
         for (const std::span<const std::byte> entries : read) {
-            if (!detail::note_l2_tables(m.table_places, entries, g, file_size)) {
+            if (!detail::note_l2_tables(m.metadata_places, entries, g, file_size)) {
                 co_return error::from_errno(ENOMEM);
             }
         }
@@ -189,7 +189,7 @@ async::task<void> note_snapshot_tables(Shard& shard, metadata<Shard>& m,
 /// Notes the tables that the bitmap directory names. Of a malformed one, those before the fault:
 /// its bitmaps are of no use. Errors: ENOMEM, the host's.
 template <class Shard>
-async::task<void> note_bitmap_tables(Shard& shard, metadata<Shard>& m, std::uint64_t file_size) {
+async::task<void> map_bitmap_tables(Shard& shard, image_tables<Shard>& m, std::uint64_t file_size) {
     constexpr std::uint64_t step = std::uint64_t{256} << 10;
     using layout::bitmap;
     const layout::bitmaps_extension named = m.header.bitmaps();
@@ -229,7 +229,7 @@ async::task<void> note_bitmap_tables(Shard& shard, metadata<Shard>& m, std::uint
                      8);
         at += std::min(stored, end - at);
     }
-    if (!m.table_places.keep(runs)) { co_return error::from_errno(ENOMEM); }
+    if (!m.metadata_places.keep(runs)) { co_return error::from_errno(ENOMEM); }
     co_return {};
 }
 

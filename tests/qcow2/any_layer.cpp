@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/layer.hpp>
+#include <gaur/qcow2/any_layer.hpp>
 
 #include "support/memory_image.hpp"
 
@@ -12,13 +12,13 @@ namespace gaur::test {
 namespace {
 
 using shard_type = memory_images::shard_type;
-using layer = qcow2::layer<shard_type>;
-static_assert(device::ReadableFormat<layer>);
+using any_layer = qcow2::any_layer<shard_type>;
+static_assert(device::ReadableFormat<any_layer>);
 
-TEST(layer, of_a_raw_file) {
+TEST(any_layer, of_a_raw_file) {
     memory_images images;
     images.set_bytes("raw", std::vector<std::byte>(5000));
-    layer l(std::make_unique<raw::format<shard_type>>(images.shard, images.io,
+    any_layer l(std::make_unique<raw::format<shard_type>>(images.shard, images.io,
                                                       *images.io.open("raw", {}), 5000, false));
     EXPECT_EQ(l.size(), 5000U);
     EXPECT_EQ(l.as_qcow2(), nullptr);
@@ -30,13 +30,13 @@ TEST(layer, of_a_raw_file) {
     EXPECT_EQ(*l.file().size(), 5000U);
 }
 
-TEST(layer, of_an_image) {
+TEST(any_layer, of_an_image) {
     memory_images images;
     images.create("i", {.size = 1 << 20, .cluster_bits = 12});
     auto loaded = images.load("i", {});
     ASSERT_TRUE(loaded);
     memory_images::format_type* const inside = loaded->get();
-    layer l(*std::move(loaded));
+    any_layer l(*std::move(loaded));
     EXPECT_EQ(l.size(), 1U << 20);
     EXPECT_EQ(l.cluster_size(), 4096U);
     EXPECT_EQ(l.as_qcow2(), inside);

@@ -97,10 +97,10 @@ struct admission {
 /// Decides which other files an image may make us open. By default: none. Whatever the policy, they
 /// are opened for reading only, and names that hold a NUL are refused.
 ///
-///     qcow2::open(io, executor, "vm.qcow2", {.references = qcow2::gate::within("/images")})
-class gate {
+///     qcow2::open(io, executor, "vm.qcow2", {.references = qcow2::reference_policy::within("/images")})
+class reference_policy {
   public:
-    gate(references policy = references::refuse) noexcept
+    reference_policy(references policy = references::refuse) noexcept
         : kind_(policy == references::refuse   ? kind::refuse
                 : policy == references::follow ? kind::follow
                                                : kind::ignore) {}
@@ -109,22 +109,22 @@ class gate {
     /// out of it. What is checked is the file that is then opened, not its name, so that nobody can
     /// exchange it in between. A hard link in the folder is in the folder. Needs /proc: without it
     /// nothing is admitted.
-    static gate within(std::string folder) {
-        gate made(kind::within);
+    static reference_policy within(std::string folder) {
+        reference_policy made(kind::within);
         made.paths_.push_back(std::move(folder));
         return made;
     }
     /// These files, and they are opened under the names given here: an image can only choose among
     /// them. Names are compared as text, absolute, without `.` and `..`; no link is looked at.
-    static gate listed(std::vector<std::string> paths) {
-        gate made(kind::listed);
+    static reference_policy listed(std::vector<std::string> paths) {
+        reference_policy made(kind::listed);
         made.paths_ = std::move(paths);
         return made;
     }
     /// Those for which the program says true. It is asked once for each file, the nearest first,
     /// in the thread that opens, and may neither throw nor use the image that is being opened.
-    static gate asking(std::function<bool(const reference&)> allows) {
-        gate made(kind::ask);
+    static reference_policy asking(std::function<bool(const reference&)> allows) {
+        reference_policy made(kind::ask);
         made.allows_ = std::move(allows);
         return made;
     }
@@ -157,7 +157,7 @@ class gate {
   private:
     enum class kind : std::uint8_t { refuse, follow, ignore, within, listed, ask };
 
-    explicit gate(kind how) noexcept : kind_(how) {}
+    explicit reference_policy(kind how) noexcept : kind_(how) {}
 
     static result<admission> admit_within(const std::string& folder, const std::string& path) {
         result<detail::pinned_file> all = detail::pinned_file::find(folder, O_DIRECTORY);

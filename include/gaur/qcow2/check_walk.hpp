@@ -9,9 +9,9 @@
 #include <gaur/qcow2/layout/entry.hpp>
 #include <gaur/qcow2/layout/header.hpp>
 #include <gaur/qcow2/layout/snapshot.hpp>
-#include <gaur/qcow2/reference_counts.hpp>
-#include <gaur/qcow2/run_list.hpp>
-#include <gaur/qcow2/table_list.hpp>
+#include <gaur/qcow2/reference_audit.hpp>
+#include <gaur/qcow2/compressed_overlaps.hpp>
+#include <gaur/qcow2/l2_table_set.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -27,12 +27,12 @@ namespace gaur::qcow2 {
 /// A check without its I/O: is shown the tables of an image, counts what they refer to, and says
 /// what is wrong. Verdicts and figures are those of QEMU's check. The stored refcounts come first,
 /// then the L1 tables, the L2 tables that those name, all else, and at the end `finish`.
-class checked_tables {
+class check_walk {
     using kind = check_finding::kind;
     using hex = detail::hex;
 
   public:
-    checked_tables(layout::header h, reference_counts counts, const check_options& options)
+    check_walk(layout::header h, reference_audit counts, const check_options& options)
         : header_(std::move(h)), tables_(header_.tables()), counts_(std::move(counts)),
           table_bytes_left_(file_end()), unaligned_bytes_left_(counts_.file_size()),
           bytes_left_(options.max_read), until_(options.max_time, options.clock),
@@ -51,7 +51,7 @@ class checked_tables {
     bool is_cluster_aligned(host_offset at) const noexcept {
         return tables_.clusters.within(at) == 0;
     }
-    reference_counts& counts() noexcept { return counts_; }
+    reference_audit& counts() noexcept { return counts_; }
 
     const layout::limits& limits() const noexcept { return limits_; }
     /// So many bytes are about to be read. Errors: too_much_to_check, out_of_time.
@@ -406,15 +406,15 @@ class checked_tables {
 
     layout::header header_;
     layout::geometry tables_;
-    reference_counts counts_;
+    reference_audit counts_;
     std::uint64_t table_bytes_left_;     // of tables that may still be read whole
     std::uint64_t unaligned_bytes_left_; // of L2 tables that are not aligned
     std::uint64_t bytes_left_;           // that the caller allows to read
     deadline until_;
     layout::limits limits_;
-    table_list l2_;
+    l2_table_set l2_;
     check_report report_;
-    run_list runs_;
+    compressed_overlaps runs_;
     std::vector<host_offset> packed_;          // L2 tables with compressed clusters
     std::vector<table_user> walked_;           // in the order of the file
     std::vector<lone_table> alone_;

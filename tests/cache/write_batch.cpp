@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/cache/write_set.hpp>
+#include <gaur/cache/write_batch.hpp>
 
 #include <gaur/async/sync_wait.hpp>
 #include <gaur/exec/inline.hpp>
@@ -17,7 +17,7 @@
 namespace gaur::test {
 namespace {
 
-using cache::write_set;
+using cache::write_batch;
 
 class write_set_test : public ::testing::Test {
   protected:
@@ -30,7 +30,7 @@ class write_set_test : public ::testing::Test {
           file(io, *io.open("a", {.write = true, .create = true}), shard.buffers()) {}
 
     result<void> write() {
-        return async::sync_wait(io, loop.get_executor(), write_set::write(shard, file, set));
+        return async::sync_wait(io, loop.get_executor(), write_batch::write(shard, file, set));
     }
     void add(std::uint64_t at, std::size_t size, int value) {
         set.add({at}, std::vector<std::byte>(size, static_cast<std::byte>(value)));
@@ -46,7 +46,7 @@ class write_set_test : public ::testing::Test {
     exec::inline_loop loop;
     shard_type shard;
     shard_type::file file;
-    write_set set;
+    write_batch set;
 };
 
 TEST_F(write_set_test, of_nothing_writes_nothing) {

@@ -7,7 +7,7 @@
 #include <gaur/device/format.hpp>
 #include <gaur/qcow2/layout/geometry.hpp>
 #include <gaur/qcow2/layout/header.hpp>
-#include <gaur/qcow2/table_clusters.hpp>
+#include <gaur/qcow2/metadata_map.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,8 +26,8 @@ struct dropped_run {
 
 /// What the parts of one open image share: its file, its header, and its tables in memory.
 template <class Shard>
-struct metadata {
-    metadata(Shard& s, typename Shard::backend_type& io, typename Shard::backend_type::file f,
+struct image_tables {
+    image_tables(Shard& s, typename Shard::backend_type& io, typename Shard::backend_type::file f,
              layout::header h, std::uint64_t file_size, std::size_t cache_bytes)
         : shard(s), file(io, std::move(f), s.buffers()), header(std::move(h)),
           tables(header.tables()),
@@ -42,9 +42,9 @@ struct metadata {
                                             : layout::host_limit},
           least_end(opened_end) {}
 
-    device::want want_slice(host_offset at, cache::slice_kind kind) const noexcept {
+    device::missing missing_slice(host_offset at, cache::slice_kind kind) const noexcept {
         const auto begin = host_offset{align_down(at.value, slices.slice_size())};
-        return {device::want::what::slice, static_cast<std::uint8_t>(kind), begin, {}};
+        return {device::missing::what::slice, static_cast<std::uint8_t>(kind), begin, {}};
     }
 
     Shard& shard;
@@ -54,7 +54,7 @@ struct metadata {
     cache::slice_cache<Shard> slices;
     std::vector<dropped_run> dropped;
     /// Where the tables of an image lie that is open for writing.
-    table_clusters table_places;
+    metadata_map metadata_places;
     /// Something in it would have had us write over one of them.
     void (*on_damage)(void* context, error why) noexcept = nullptr;
     void* on_damage_context = nullptr;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/note_tables.hpp>
+#include <gaur/qcow2/metadata_map_load.hpp>
 
 #include "support/crafted_image.hpp"
 #include "support/memory_image.hpp"
@@ -77,7 +77,7 @@ TEST(snapshot_l1_tables, are_limited_one_by_one_and_together) {
 }
 
 /// The parts of an open image, and a file with whatever L1 tables a test puts into it.
-class note_tables : public ::testing::Test {
+class metadata_map_load : public ::testing::Test {
   protected:
     /// A file of so many clusters, which nothing takes memory for.
     void open(std::uint64_t clusters) {
@@ -87,14 +87,14 @@ class note_tables : public ::testing::Test {
         size = clusters * cluster;
         auto file = images.io.open("i", {});
         ASSERT_TRUE(file);
-        m = std::make_unique<qcow2::metadata<memory_images::shard_type>>(
+        m = std::make_unique<qcow2::image_tables<memory_images::shard_type>>(
             images.shard, images.io, *std::move(file), i.header(), size, 1 << 20);
     }
     result<void> note(const std::vector<snapshot>& all, const limits& most = {}) {
         images.reset_counters();
-        return images.wait(qcow2::note_snapshot_tables(images.shard, *m, all, size, most));
+        return images.wait(qcow2::map_snapshot_tables(images.shard, *m, all, size, most));
     }
-    bool is_table(std::uint64_t c) { return m->table_places.meets({{c}, {1}}); }
+    bool is_table(std::uint64_t c) { return m->metadata_places.meets({{c}, {1}}); }
     std::string all_tables() {
         std::string text;
         for (std::uint64_t c = 0; c < 1000; ++c) {
@@ -106,10 +106,10 @@ class note_tables : public ::testing::Test {
 
     memory_images images;
     std::uint64_t size = 0;
-    std::unique_ptr<qcow2::metadata<memory_images::shard_type>> m;
+    std::unique_ptr<qcow2::image_tables<memory_images::shard_type>> m;
 };
 
-TEST_F(note_tables, l2_tables_of_snapshots) {
+TEST_F(metadata_map_load, l2_tables_of_snapshots) {
     open(100);
     const std::uint64_t entries[] = {50 * cluster, 0, 51 * cluster | copied,
                                      52 * cluster + 512, 53 * cluster | 1, // can be no tables
@@ -121,11 +121,11 @@ TEST_F(note_tables, l2_tables_of_snapshots) {
     images.set("i", 42 * cluster, 61 * cluster);
     ASSERT_TRUE(note({with_l1(42 * cluster, 1), with_l1(40 * cluster, 9)}));
     EXPECT_EQ(all_tables(), "40 42 50 51 61 99 ");
-    EXPECT_TRUE(m->table_places.is_kept({50}));
+    EXPECT_TRUE(m->metadata_places.is_kept({50}));
     EXPECT_EQ(reads(), 2U) << "one for each L1 table";
 }
 
-TEST_F(note_tables, no_more_reads_than_snapshots) {
+TEST_F(metadata_map_load, no_more_reads_than_snapshots) {
     open(3000);
     std::vector<snapshot> all;
     for (std::uint64_t n = 0; n < 700; ++n) {
@@ -142,7 +142,7 @@ TEST_F(note_tables, no_more_reads_than_snapshots) {
 }
 
 /// Of more than is read at once, 4 MiB, all is read, once, and in large pieces.
-TEST_F(note_tables, large_l1_tables) {
+TEST_F(metadata_map_load, large_l1_tables) {
     open(8000);
     images.set("i", 7999 * cluster, 5 * cluster);
     const std::uint32_t entries = 9 << 17; // 9 MiB
@@ -161,7 +161,7 @@ TEST_F(note_tables, large_l1_tables) {
     EXPECT_EQ(images.counters().bytes(io::opcode::read), (9U << 20) + 2048 * 8);
 }
 
-TEST_F(note_tables, errors_are_passed_on) {
+TEST_F(metadata_map_load, errors_are_passed_on) {
     open(100);
     images.io.fail({.nth = 2, .code = io::opcode::read});
     const result<void> r = note({with_l1(40 * cluster, 1), with_l1(42 * cluster, 1)});
@@ -173,7 +173,7 @@ TEST_F(note_tables, errors_are_passed_on) {
 }
 
 /// Bitmaps in a directory that is read in several pieces, the last of them cut off.
-TEST_F(note_tables, tables_of_bitmaps) {
+TEST_F(metadata_map_load, tables_of_bitmaps) {
     open(1000);
     constexpr std::uint64_t directory = 100 * cluster;
     constexpr std::uint64_t each = 40'000; // with a name as long as names may be
@@ -193,20 +193,20 @@ TEST_F(note_tables, tables_of_bitmaps) {
     store_be<std::uint64_t>(extension.data() + 16, directory);
     h.set_extension({qcow2::layout::extension_magic::bitmaps, std::move(extension)});
     images.reset_counters();
-    ASSERT_TRUE(images.wait(qcow2::note_bitmap_tables(images.shard, *m, size)));
+    ASSERT_TRUE(images.wait(qcow2::map_bitmap_tables(images.shard, *m, size)));
     EXPECT_EQ(all_tables(),
               "500 502 504 510 511 512 514 516 518 520 522 524 526 528 530 532 534 536 ");
     EXPECT_LE(reads(), 4U);
     // Without the bit that vouches for them there are none.
     h.autoclear_features = 0;
     images.reset_counters();
-    ASSERT_TRUE(images.wait(qcow2::note_bitmap_tables(images.shard, *m, size)));
+    ASSERT_TRUE(images.wait(qcow2::map_bitmap_tables(images.shard, *m, size)));
     EXPECT_EQ(reads(), 0U);
 }
 
 /// The directory is read 256 KiB at a time. An entry that begins right before such a step and ends
 /// behind it is read whole, wherever in it the step lies.
-TEST_F(note_tables, an_entry_of_a_bitmap_across_a_step_of_the_reader) {
+TEST_F(metadata_map_load, an_entry_of_a_bitmap_across_a_step_of_the_reader) {
     constexpr std::uint64_t step = std::uint64_t{256} << 10;
     constexpr std::uint64_t directory = 100 * cluster;
     for (const std::uint64_t before : {32U, 24U, 16U, 8U, 0U}) {
@@ -227,7 +227,7 @@ TEST_F(note_tables, an_entry_of_a_bitmap_across_a_step_of_the_reader) {
         store_be<std::uint64_t>(extension.data() + 16, directory);
         m->header.set_extension(
             {qcow2::layout::extension_magic::bitmaps, std::move(extension)});
-        ASSERT_TRUE(images.wait(qcow2::note_bitmap_tables(images.shard, *m, size)));
+        ASSERT_TRUE(images.wait(qcow2::map_bitmap_tables(images.shard, *m, size)));
         EXPECT_EQ(all_tables(), "500 700 701 800 ") << before << " bytes before the step";
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/grow_ahead.hpp>
+#include <gaur/qcow2/preallocator.hpp>
 
 #include <gaur/async/task.hpp>
 #include <gaur/exec/inline.hpp>
@@ -15,30 +15,30 @@
 namespace gaur::test {
 namespace {
 
-class grow_ahead : public ::testing::Test {
+class preallocator : public ::testing::Test {
   protected:
     using backend = io::fault::backend<io::memory::backend>;
     using shard_type = async::shard<backend, exec::inline_loop::executor>;
-    using grower_type = qcow2::grow_ahead<shard_type>;
+    using preallocator_type = qcow2::preallocator<shard_type>;
 
     static constexpr std::uint64_t step = 1 << 20;
 
-    grow_ahead()
+    preallocator()
         : io(std::make_unique<io::memory::backend>(io::memory::options{.deferred = true})),
           shard(io, loop.get_executor()),
           file(io, *io.open("a", {.write = true, .create = true}), shard.buffers()) {
         io.inner().content("a").truncate(10'000);
-        grower.on_idle([](void* self) noexcept { ++static_cast<grow_ahead*>(self)->idle; }, this);
+        grower.on_idle([](void* self) noexcept { ++static_cast<preallocator*>(self)->idle; }, this);
     }
-    ~grow_ahead() override { drain(); }
+    ~preallocator() override { drain(); }
     void drain() {
         while (io.in_flight() != 0) { io.wait(); }
     }
     std::uint64_t extensions() { return io.inner().counters().requests(io::opcode::extend); }
     std::uint64_t file_size() { return io.inner().content("a").size(); }
 
-    static async::task<void> stop(grower_type& g) {
-        grower_type::stopped waiting(g);
+    static async::task<void> stop(preallocator_type& g) {
+        preallocator_type::stopped waiting(g);
         co_await waiting;
         co_return {};
     }
@@ -47,11 +47,11 @@ class grow_ahead : public ::testing::Test {
     exec::inline_loop loop;
     shard_type shard;
     shard_type::file file;
-    grower_type grower{shard, file, 10'000, step};
+    preallocator_type grower{shard, file, 10'000, step};
     int idle = 0;
 };
 
-TEST_F(grow_ahead, in_large_steps_beside_the_requests) {
+TEST_F(preallocator, in_large_steps_beside_the_requests) {
     EXPECT_FALSE(grower.has_grown());
     grower.reach({9000});
     EXPECT_TRUE(grower.is_running());
@@ -67,7 +67,7 @@ TEST_F(grow_ahead, in_large_steps_beside_the_requests) {
         << "from the end of the file on";
 }
 
-TEST_F(grow_ahead, only_when_less_than_half_a_step_is_left) {
+TEST_F(preallocator, only_when_less_than_half_a_step_is_left) {
     grower.reach({10'000});
     drain();
     EXPECT_EQ(extensions(), 1U);
@@ -82,7 +82,7 @@ TEST_F(grow_ahead, only_when_less_than_half_a_step_is_left) {
     EXPECT_EQ(file_size(), 11 * step);
 }
 
-TEST_F(grow_ahead, what_was_written_stays) {
+TEST_F(preallocator, what_was_written_stays) {
     const std::byte one{1};
     io.inner().content("a").write(9999, &one, 1);
     grower.reach({10'000});
@@ -92,14 +92,14 @@ TEST_F(grow_ahead, what_was_written_stays) {
     EXPECT_EQ(there, one);
 }
 
-TEST_F(grow_ahead, never_without_a_step) {
-    grower_type none(shard, file, 10'000, 0);
+TEST_F(preallocator, never_without_a_step) {
+    preallocator_type none(shard, file, 10'000, 0);
     none.reach({5 * step});
     EXPECT_FALSE(none.is_running());
     EXPECT_EQ(extensions(), 0U);
 }
 
-TEST_F(grow_ahead, gives_up_where_the_host_cannot) {
+TEST_F(preallocator, gives_up_where_the_host_cannot) {
     io.fail({.nth = 1, .code = io::opcode::extend, .host_errno = EOPNOTSUPP});
     grower.reach({10'000});
     drain();
@@ -111,7 +111,7 @@ TEST_F(grow_ahead, gives_up_where_the_host_cannot) {
     EXPECT_EQ(file_size(), 10'000U);
 }
 
-TEST_F(grow_ahead, stops_when_the_step_in_flight_has_ended) {
+TEST_F(preallocator, stops_when_the_step_in_flight_has_ended) {
     grower.reach({10'000});
     bool stopped = false;
     async::task<void> stopping = stop(grower);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/table_list.hpp>
+#include <gaur/qcow2/l2_table_set.hpp>
 
 #include <gtest/gtest.h>
 
@@ -9,8 +9,8 @@
 namespace gaur::qcow2 {
 namespace {
 
-TEST(table_list, each_table_once_in_the_order_of_the_file) {
-    table_list list(100);
+TEST(l2_table_set, each_table_once_in_the_order_of_the_file) {
+    l2_table_set list(100);
     EXPECT_TRUE(list.add({{0x3000}, 1, 0}));
     EXPECT_TRUE(list.add({{0x1000}, 0, 1}));
     EXPECT_TRUE(list.add({{0x3000}, 0, 1}));
@@ -25,8 +25,8 @@ TEST(table_list, each_table_once_in_the_order_of_the_file) {
     EXPECT_TRUE(list.take().empty());
 }
 
-TEST(table_list, the_same_table_a_million_times) {
-    table_list list(10);
+TEST(l2_table_set, the_same_table_a_million_times) {
+    l2_table_set list(10);
     for (int i = 0; i < 1'000'000; ++i) {
         ASSERT_TRUE(list.add({{0x5000}, 1, 0}));
     }
@@ -35,9 +35,9 @@ TEST(table_list, the_same_table_a_million_times) {
     EXPECT_EQ(all[0].active, 1'000'000U);
 }
 
-TEST(table_list, room_is_limited) {
+TEST(l2_table_set, room_is_limited) {
     constexpr std::uint64_t most = 10'000;
-    table_list list(most);
+    l2_table_set list(most);
     std::uint64_t taken = 0;
     while (list.add({{taken * 512}, 1, 0})) { ASSERT_LE(++taken, 2 * most); }
     EXPECT_GE(taken, most);

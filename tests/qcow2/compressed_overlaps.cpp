@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/run_list.hpp>
+#include <gaur/qcow2/compressed_overlaps.hpp>
 
 #include <gaur/io/seeded.hpp>
 
@@ -22,7 +22,7 @@ compressed_run run(std::uint64_t at, std::uint64_t n) { return {{at}, (n + 1) * 
 /// Shows all runs until no more looks are asked for; the overlaps, and how many looks it took.
 std::pair<std::vector<std::uint64_t>, unsigned> compare(const std::vector<compressed_run>& runs,
                                                         std::size_t room) {
-    run_list list(16, room);
+    compressed_overlaps list(16, room);
     std::vector<std::uint64_t> met;
     unsigned looks = 0;
     do {
@@ -34,10 +34,10 @@ std::pair<std::vector<std::uint64_t>, unsigned> compare(const std::vector<compre
     return {met, looks};
 }
 std::vector<std::uint64_t> overlaps(const std::vector<compressed_run>& runs) {
-    return compare(runs, run_list::usual_room).first;
+    return compare(runs, compressed_overlaps::usual_room).first;
 }
 
-TEST(run_list, runs_may_share_a_sector_but_no_byte) {
+TEST(compressed_overlaps, runs_may_share_a_sector_but_no_byte) {
     using list = std::vector<std::uint64_t>;
     EXPECT_EQ(overlaps({}), list{});
     EXPECT_EQ(overlaps({run(1000, 2), run(2048, 0), run(1100, 0)}), (list{1100}));
@@ -51,7 +51,7 @@ TEST(run_list, runs_may_share_a_sector_but_no_byte) {
 }
 
 /// The same is found in whatever room, in a bounded number of looks.
-TEST(run_list, looks_again_where_there_is_no_room) {
+TEST(compressed_overlaps, looks_again_where_there_is_no_room) {
     io::seeded random(1);
     std::vector<compressed_run> runs;
     for (std::uint64_t i = 0; i < 2000; ++i) {

@@ -20,10 +20,10 @@ struct table_user {
 };
 
 /// The L2 tables that a check has met, each once, in bounded memory.
-class table_list {
+class l2_table_set {
   public:
     /// Holds at least `most` tables, and at most twice as many.
-    explicit table_list(std::size_t most) noexcept : most_(most) {}
+    explicit l2_table_set(std::size_t most) noexcept : most_(most) {}
 
     /// False where there is no room for another.
     bool add(table_user user) {

@@ -14,10 +14,10 @@ namespace gaur::qcow2 {
 
 /// A backing file of whatever format: a model of device::ReadableFormat.
 template <class Shard>
-class layer {
+class any_layer {
   public:
-    explicit layer(std::unique_ptr<format<Shard>> f) noexcept : format_(std::move(f)) {}
-    explicit layer(std::unique_ptr<raw::format<Shard>> f) noexcept : format_(std::move(f)) {}
+    explicit any_layer(std::unique_ptr<format<Shard>> f) noexcept : format_(std::move(f)) {}
+    explicit any_layer(std::unique_ptr<raw::format<Shard>> f) noexcept : format_(std::move(f)) {}
 
     std::uint64_t size() const noexcept {
         return visit([](const auto& f) { return f.size(); });
@@ -31,7 +31,7 @@ class layer {
     device::located locate(guest_offset at, std::uint64_t n) noexcept {
         return visit([=](auto& f) { return f.locate(at, n); });
     }
-    async::task<void> resolve(const device::want& w) {
+    async::task<void> resolve(const device::missing& w) {
         return visit([&w](auto& f) { return f.resolve(w); });
     }
     async::task<void> inflate(const device::extent& e, std::span<std::byte> cluster) {

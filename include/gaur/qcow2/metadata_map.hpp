@@ -19,7 +19,7 @@ namespace gaur::qcow2 {
 /// whatever a damaged entry or a wrong refcount says. Asked for every write, which costs some
 /// nanoseconds a cluster. Header, L1 table, refcount table and those of snapshots are runs; L2
 /// tables and refcount blocks are single clusters in a hash table, 13 to 26 bytes each.
-class table_clusters {
+class metadata_map {
   public:
     /// False without memory.
     bool add(host_range run) noexcept {
@@ -111,13 +111,13 @@ class table_clusters {
 
   private:
     /// In order, and apart from each other.
-    using run_list = std::vector<host_range>;
+    using compressed_overlaps = std::vector<host_range>;
 
-    static bool meets(const run_list& runs, host_range range) noexcept {
+    static bool meets(const compressed_overlaps& runs, host_range range) noexcept {
         const auto at = std::ranges::upper_bound(runs, range.first, {}, &host_range::end);
         return at != runs.end() && at->overlaps(range);
     }
-    bool insert(run_list::iterator at, host_range run) noexcept {
+    bool insert(compressed_overlaps::iterator at, host_range run) noexcept {
         try {
             runs_.insert(at, run);
             return true;
@@ -180,8 +180,8 @@ class table_clusters {
         }
     }
 
-    run_list runs_;
-    run_list kept_runs_;
+    compressed_overlaps runs_;
+    compressed_overlaps kept_runs_;
     std::vector<std::uint64_t> slots_;
     std::size_t count_ = 0;
 };

@@ -15,7 +15,7 @@ namespace gaur::cache {
 /// Metadata of one phase of a commit: a copy of sectors as they were when the phase was put
 /// together, so that requests may go on changing the tables while it is written. Neighbours become
 /// one write; all writes are in flight together.
-class write_set {
+class write_batch {
   public:
     /// `bytes` belong at `at`; they are copied.
     void add(host_offset at, std::span<const std::byte> bytes) {
@@ -32,7 +32,7 @@ class write_set {
 
     /// Writes everything and empties the set. Ends when the last write has ended; not durable yet.
     template <class Shard>
-    static async::task<void> write(Shard& shard, typename Shard::file& file, write_set& set) {
+    static async::task<void> write(Shard& shard, typename Shard::file& file, write_batch& set) {
         if (set.empty()) { co_return {}; }
         buffer staging = shard.buffers().take(set.bytes_.size());
         if (!staging.has_value()) { co_return error::from_errno(ENOMEM); }

@@ -40,64 +40,64 @@ enum class point : std::uint8_t {
 };
 
 /// Suspends, fails or counts at the points. `hit` is called everywhere and may fail the operation;
-/// `hold` is called where the engine can wait: a probe that answers true keeps the work and posts
+/// `hold` is called where the engine can wait: hooks that answer true keeps the work and posts
 /// it later.
-template <class P>
-concept Probe = requires(P& probe, point at, std::uint64_t where, exec::work& w) {
-    { P::enabled } -> std::convertible_to<bool>;
-    { probe.hit(at, where) } noexcept -> std::same_as<result<void>>;
-    { probe.hold(at, where, w) } noexcept -> std::same_as<bool>;
+template <class H>
+concept Hooks = requires(H& hooks, point at, std::uint64_t where, exec::work& w) {
+    { H::enabled } -> std::convertible_to<bool>;
+    { hooks.reached(at, where) } noexcept -> std::same_as<result<void>>;
+    { hooks.hold(at, where, w) } noexcept -> std::same_as<bool>;
 };
 
 /// Says in words which part of Probe a type lacks.
-template <class P>
-consteval bool check_probe() {
-    static_assert(requires { { P::enabled } -> std::convertible_to<bool>; },
-                  "a probe needs `static constexpr bool enabled`");
+template <class H>
+consteval bool check_hooks() {
+    static_assert(requires { { H::enabled } -> std::convertible_to<bool>; },
+                  "hooks need `static constexpr bool enabled`");
     static_assert(
-        requires(P& probe, point at, std::uint64_t where) {
-            { probe.hit(at, where) } noexcept -> std::same_as<result<void>>;
+        requires(H& hooks, point at, std::uint64_t where) {
+            { hooks.reached(at, where) } noexcept -> std::same_as<result<void>>;
         },
-        "a probe needs `result<void> hit(async::point, std::uint64_t) noexcept`");
+        "hooks need `result<void> reached(async::point, std::uint64_t) noexcept`");
     static_assert(
-        requires(P& probe, point at, std::uint64_t where, exec::work& w) {
-            { probe.hold(at, where, w) } noexcept -> std::same_as<bool>;
+        requires(H& hooks, point at, std::uint64_t where, exec::work& w) {
+            { hooks.hold(at, where, w) } noexcept -> std::same_as<bool>;
         },
-        "a probe needs `bool hold(async::point, std::uint64_t, exec::work&) noexcept`");
-    return Probe<P>;
+        "hooks need `bool hold(async::point, std::uint64_t, exec::work&) noexcept`");
+    return Hooks<H>;
 }
 
 /// The default: nothing, at no cost.
-struct no_probe {
+struct no_hooks {
     static constexpr bool enabled = false;
-    result<void> hit(point, std::uint64_t) noexcept { return {}; }
+    result<void> reached(point, std::uint64_t) noexcept { return {}; }
     bool hold(point, std::uint64_t, exec::work&) noexcept { return false; }
 };
-static_assert(check_probe<no_probe>());
+static_assert(check_hooks<no_hooks>());
 
-/// `co_await` it at a point where the request can wait. Without a probe it neither suspends nor
+/// `co_await` it at a point where the request can wait. Without hooks it neither suspends nor
 /// costs anything.
-template <Probe P>
-class probe_here : public resumption {
+template <Hooks H>
+class hook_point : public resumption {
   public:
-    probe_here(P& probe, point at, std::uint64_t where) noexcept
-        : probe_(probe), at_(at), where_(where) {}
+    hook_point(H& hooks, point at, std::uint64_t where) noexcept
+        : hooks_(hooks), at_(at), where_(where) {}
 
-    bool await_ready() const noexcept { return !P::enabled; }
+    bool await_ready() const noexcept { return !H::enabled; }
     bool await_suspend(std::coroutine_handle<> waiting) noexcept {
         suspend(waiting);
-        return probe_.hold(at_, where_, *this);
+        return hooks_.hold(at_, where_, *this);
     }
     result<void> await_resume() noexcept {
-        if constexpr (P::enabled) {
-            return probe_.hit(at_, where_);
+        if constexpr (H::enabled) {
+            return hooks_.reached(at_, where_);
         } else {
             return {};
         }
     }
 
   private:
-    P& probe_;
+    H& hooks_;
     point at_;
     std::uint64_t where_;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <gaur/qcow2/table_clusters.hpp>
+#include <gaur/qcow2/metadata_map.hpp>
 
 #include <gtest/gtest.h>
 
@@ -13,10 +13,10 @@
 namespace gaur::test {
 namespace {
 
-using qcow2::table_clusters;
+using qcow2::metadata_map;
 
-TEST(table_clusters, knows_runs_and_single_clusters) {
-    table_clusters all;
+TEST(metadata_map, knows_runs_and_single_clusters) {
+    metadata_map all;
     EXPECT_FALSE(all.meets({{0}, {1000}}));
     EXPECT_TRUE(all.add(host_range{{10}, {5}}));
     EXPECT_TRUE(all.add(host_cluster{100}));
@@ -29,8 +29,8 @@ TEST(table_clusters, knows_runs_and_single_clusters) {
     EXPECT_FALSE(all.meets({{101}, {1000}}));
 }
 
-TEST(table_clusters, tells_where_the_last_table_ends) {
-    table_clusters all;
+TEST(metadata_map, tells_where_the_last_table_ends) {
+    metadata_map all;
     EXPECT_EQ(all.end().value, 0U);
     EXPECT_TRUE(all.add(host_range{{10}, {5}}));
     EXPECT_EQ(all.end().value, 15U);
@@ -42,8 +42,8 @@ TEST(table_clusters, tells_where_the_last_table_ends) {
     EXPECT_EQ(all.end().value, 201U);
 }
 
-TEST(table_clusters, shows_the_single_tables_that_are_kept) {
-    table_clusters all;
+TEST(metadata_map, shows_the_single_tables_that_are_kept) {
+    metadata_map all;
     EXPECT_EQ(all.places(), 0U);
     std::set<std::uint64_t> kept;
     for (std::uint64_t c = 1; c <= 300; ++c) {
@@ -58,8 +58,8 @@ TEST(table_clusters, shows_the_single_tables_that_are_kept) {
     EXPECT_EQ(shown, kept);
 }
 
-TEST(table_clusters, what_was_freed_is_no_table) {
-    table_clusters all;
+TEST(metadata_map, what_was_freed_is_no_table) {
+    metadata_map all;
     EXPECT_TRUE(all.add(host_range{{10}, {5}}));
     EXPECT_TRUE(all.add(host_cluster{100}));
     all.remove({12});
@@ -81,8 +81,8 @@ TEST(table_clusters, what_was_freed_is_no_table) {
     EXPECT_FALSE(all.meets({{0}, {200}}));
 }
 
-TEST(table_clusters, runs_that_touch_or_overlap_become_one) {
-    table_clusters all;
+TEST(metadata_map, runs_that_touch_or_overlap_become_one) {
+    metadata_map all;
     for (const host_range run : {host_range{{10}, {5}}, {{30}, {5}}, {{15}, {2}}, {{12}, {20}}}) {
         EXPECT_TRUE(all.add(run));
     }
@@ -92,17 +92,17 @@ TEST(table_clusters, runs_that_touch_or_overlap_become_one) {
 }
 
 /// A long run and two short ones inside it, added or kept, in each order: none shortens it.
-TEST(table_clusters, short_runs_inside_a_long_one_leave_it_whole) {
+TEST(metadata_map, short_runs_inside_a_long_one_leave_it_whole) {
     std::vector<host_range> runs{{{10}, {20}}, {{11}, {2}}, {{20}, {3}}};
     const auto by_first = [](const host_range& a, const host_range& b) {
         return a.first < b.first;
     };
     do {
-        table_clusters added;
-        table_clusters kept;
+        metadata_map added;
+        metadata_map kept;
         for (const host_range& run : runs) { EXPECT_TRUE(added.add(run)); }
         EXPECT_TRUE(kept.keep(runs));
-        for (const table_clusters* all : {&added, &kept}) {
+        for (const metadata_map* all : {&added, &kept}) {
             EXPECT_FALSE(all->meets({{0}, {10}}));
             for (std::uint64_t c = 10; c < 30; ++c) { EXPECT_TRUE(all->meets({{c}, {1}})) << c; }
             EXPECT_FALSE(all->meets({{30}, {100}}));
@@ -110,10 +110,10 @@ TEST(table_clusters, short_runs_inside_a_long_one_leave_it_whole) {
     } while (std::next_permutation(runs.begin(), runs.end(), by_first));
 }
 
-TEST(table_clusters, many_runs_at_once_are_as_good_as_one_by_one) {
+TEST(metadata_map, many_runs_at_once_are_as_good_as_one_by_one) {
     const std::vector<host_range> many = {{{90}, {0}}, {{70}, {1}}, {{10}, {5}}, {{13}, {20}},
                                           {{11}, {1}}, {{32}, {1}}, {{41}, {1}}};
-    table_clusters all;
+    metadata_map all;
     EXPECT_TRUE(all.add(host_range{{40}, {1}}));
     EXPECT_TRUE(all.keep(many));
     EXPECT_TRUE(all.keep(std::span<const host_range>()));
@@ -131,18 +131,18 @@ TEST(table_clusters, many_runs_at_once_are_as_good_as_one_by_one) {
 
 /// As many as an image may have snapshots, the last in the file first: one by one each would move
 /// all others.
-TEST(table_clusters, as_many_runs_as_there_may_be) {
+TEST(metadata_map, as_many_runs_as_there_may_be) {
     std::vector<host_range> many;
     for (std::uint64_t c = 1'000'000; c > 0; --c) { many.push_back({{2 * c}, {1}}); }
-    table_clusters all;
+    metadata_map all;
     EXPECT_TRUE(all.keep(many));
     EXPECT_TRUE(all.meets({{2}, {1}}));
     EXPECT_TRUE(all.meets({{2'000'000}, {1}}));
     EXPECT_FALSE(all.meets({{1'999'999}, {1}}));
 }
 
-TEST(table_clusters, knows_which_tables_are_kept_or_shared) {
-    table_clusters all;
+TEST(metadata_map, knows_which_tables_are_kept_or_shared) {
+    metadata_map all;
     EXPECT_FALSE(all.is_kept({5}));
     EXPECT_TRUE(all.add(host_cluster{5}));
     EXPECT_TRUE(all.keep({6}));
@@ -164,9 +164,9 @@ TEST(table_clusters, knows_which_tables_are_kept_or_shared) {
     EXPECT_FALSE(all.is_kept({5}) || all.meets({{5}, {1}}));
 }
 
-TEST(table_clusters, agrees_with_a_set) {
+TEST(metadata_map, agrees_with_a_set) {
     std::mt19937_64 random(7);
-    table_clusters all;
+    metadata_map all;
     std::set<std::uint64_t> model;
     std::set<std::uint64_t> kept;
     for (int step = 0; step < 20'000; ++step) {
