@@ -180,7 +180,7 @@ class comparison {
         if (create) {
             wait(qcow2::create(*io_, loop_.get_executor(), path, {.size = how_.size}), path);
         }
-        return timed(wait(qcow2::open<Order>(*io_, loop_.get_executor(), path,
+        return timed(wait(qcow2::open<qcow2::ordered_by<Order>>(*io_, loop_.get_executor(), path,
                                              {.write = true, .direct = direct_}),
                           path),
                      how, path);

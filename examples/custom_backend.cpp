@@ -33,7 +33,7 @@ class ram_disk {
     ram_disk() = default;
     ram_disk(const ram_disk&) = delete;
     ram_disk& operator=(const ram_disk&) = delete;
-    ~ram_disk() { drain(*this); } // what an image has left in flight (*drained*)
+    ~ram_disk() { gaur::io::drain(*this); } // what an image has left in flight (*drained*)
 
     /// The handle of an open file. It holds what a request needs, and is cheap to move.
     class file {

@@ -58,7 +58,7 @@ T expect(result<T> outcome) {
 template <track::Ordering Order>
 class rig {
   public:
-    using image = qcow2::image<backend, executor, Order>;
+    using image = qcow2::image<backend, executor, qcow2::ordered_by<Order>>;
 
     explicit rig(const io::memory::options& how) : io(how) {}
     rig(const rig&) = delete;
@@ -86,10 +86,9 @@ class rig {
         }
         wait(qcow2::create(io, loop_.get_executor(), "top", make));
         // Growing the file ahead of use costs the memory backend something, and gains nothing.
-        disk_ = std::make_unique<image>(wait(qcow2::open<Order>(io, loop_.get_executor(), "top",
-                                              {.write = true,
-                                               .references = qcow2::references::follow,
-                                               .grow_ahead = 0})));
+        disk_ = std::make_unique<image>(wait(qcow2::open<qcow2::ordered_by<Order>>(
+            io, loop_.get_executor(), "top",
+            {.write = true, .references = qcow2::references::follow, .grow_ahead = 0})));
         // The engine knows the file's end from when it opened it: what lies beyond is still new.
         const std::vector<std::byte> zeroes(cluster);
         io::sparse_bytes& file = io.content("top");

@@ -26,11 +26,11 @@ namespace gaur::bench {
 /// write that goes in place while somebody copies the cluster is lost, as it was then.
 struct before_2009 {
     static constexpr std::string_view name = "before-2009";
-    static constexpr bool joins = false;
+    using allocation = track::allocation;
 
-    template <class Tracker>
-    static track::conflict find_conflict(Tracker& tracker, guest_range range) noexcept {
-        return tracker.find_conflict(range);
+    /// Only `merge` asks the tracker.
+    static track::action decide(const track::conflict<allocation>& c) noexcept {
+        return track::serialize::decide(c);
     }
 
     template <class Engine>
@@ -106,12 +106,12 @@ struct before_2009 {
         const cluster_geometry geometry = top.geometry();
         const guest_range range{geometry.cluster_of(at), g.count};
         for (;;) {
-            const track::conflict v = engine.allocations().find_conflict(range);
+            const auto v = engine.allocations().find_conflict(range);
             if (v.other == nullptr) { break; }
             device::retired waiting(engine, *v.other);
             co_await waiting;
         }
-        track::tracked<track::in_flight<>> alone(engine.allocations(), range, g.first);
+        track::tracked alone(engine.allocations(), range, g.first);
         const host_offset host = geometry.offset_of(g.first);
         const std::uint64_t before = geometry.within(at);
         const std::uint64_t behind = geometry.bytes(g.count) - before - size;

@@ -83,7 +83,8 @@ class host_on final : public host {
     }
     template <track::Ordering Order, class F>
     outcome with_qcow2(const image& on, const qcow2::open_options& how, F f) {
-        return closing(qcow2::open<Order>(*io_, loop_.get_executor(), on.path, how), on, f);
+        return closing(
+            qcow2::open<qcow2::ordered_by<Order>>(*io_, loop_.get_executor(), on.path, how), on, f);
     }
     template <class Disk, class F>
     outcome closing(async::task<Disk> opening, const image& on, F f) {

@@ -108,7 +108,8 @@ class host_on final : public host {
 
     template <class Ordering>
     gaur::result<std::unique_ptr<disk>> open_qcow2(const image_options& how) {
-        return to_disk(wait_for(gaur::qcow2::open<Ordering>(*io_, loop_.get_executor(), how.path,
+        using policies = gaur::qcow2::ordered_by<Ordering>;
+        return to_disk(wait_for(gaur::qcow2::open<policies>(*io_, loop_.get_executor(), how.path,
                                                             qcow2_options(how))), how);
     }
 

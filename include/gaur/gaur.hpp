@@ -17,3 +17,11 @@
 #include <gaur/qcow2/image.hpp>         // gaur::qcow2::open, gaur::qcow2::image
 #include <gaur/raw/image.hpp>           // gaur::raw::open, gaur::raw::image
 #include <gaur/version.hpp>             // gaur::version, GAUR_VERSION
+
+namespace gaur {
+
+/// The policies of an image, each with its default: derive from it and name what differs. See
+/// device::default_policies.
+using default_policies = qcow2::default_policies;
+
+} // namespace gaur

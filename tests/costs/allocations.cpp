@@ -51,7 +51,7 @@ class allocations : public ::testing::Test {
   protected:
     using backend = io::fault::backend<io::sync::backend>;
     using executor = exec::inline_loop::executor;
-    using image = qcow2::image<backend, executor, typename Setup::ordering>;
+    using image = qcow2::image<backend, executor, qcow2::ordered_by<typename Setup::ordering>>;
     using request = typename image::request;
 
     static constexpr std::uint64_t disk_size = 512 * cluster;
@@ -74,7 +74,7 @@ class allocations : public ::testing::Test {
         }
         const std::string path = folder.file("image");
         ASSERT_TRUE(wait(qcow2::create(io, loop.get_executor(), path, how)));
-        auto opened = wait(qcow2::open<typename Setup::ordering>(
+        auto opened = wait(qcow2::open<qcow2::ordered_by<typename Setup::ordering>>(
             io, loop.get_executor(), path,
             {.write = true, .references = qcow2::references::follow}));
         ASSERT_TRUE(opened) << opened.error().message();

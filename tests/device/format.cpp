@@ -46,7 +46,9 @@ struct written : zeroes {
     track::quarantine::generation enter() noexcept { return 0; }
     void leave(track::quarantine::generation) noexcept {}
     bool is_writable() const noexcept { return true; }
-    std::optional<host_offset> find_mapped(guest_offset, std::uint64_t, bool) noexcept { return {}; }
+    std::optional<host_offset> find_mapped(guest_offset, std::uint64_t, bool) noexcept {
+        return {};
+    }
     void note_write() noexcept {}
     void commit() noexcept {}
     async::task<void> close() { co_return {}; }

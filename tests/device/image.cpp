@@ -200,8 +200,8 @@ TEST_F(device_image, its_loop_ends_what_it_leaves) {
         std::optional<exec::inline_loop> loop(std::in_place);
         {
             auto opened = sync_wait(io, loop->get_executor(),
-                                    qcow2::open<track::serialize>(io, loop->get_executor(), "top",
-                                                                  {.write = true}));
+                                    qcow2::open<stage_type::policies>(
+                                        io, loop->get_executor(), "top", {.write = true}));
             ASSERT_TRUE(opened);
             for (const std::uint64_t at : {0, 10'000, 20'000, 300'000}) {
                 requests.emplace_back();

@@ -15,7 +15,6 @@ namespace {
 
 class request : public ::testing::Test {
   protected:
-    // Without a probe: what is mapped goes straight to the backend.
     using stage_type = stage<track::serialize, async::no_hooks>;
 
     void SetUp() override { s.create_and_open(); }

@@ -105,6 +105,7 @@ class span_of_entries {
         std::optional<error> told;
         auto opened = wait(qcow2::open(io_, loop_.get_executor(), "image",
                                        {.write = true,
+                                        .bitmaps = qcow2::bitmaps::invalidate,
                                         .on_damage = [&](error why) { told = why; },
                                         .inflate = &qcow2::zlib_inflate}));
         ASSERT_TRUE(opened) << opened.error().message();

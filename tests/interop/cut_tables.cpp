@@ -20,18 +20,17 @@
 namespace gaur::test {
 namespace {
 
-using image = crafted_image;
 using backend = io::sync::backend;
 
 /// One table, moved to the end of the file.
 struct last_table {
     const char* name;
     /// Makes a copy at `at`, has it referred to, and gives how many bytes of it are not zeroes.
-    std::uint64_t (*move)(image& i, std::uint64_t at);
+    std::uint64_t (*move)(crafted_image& i, std::uint64_t at);
     std::optional<errc> refused = {}; ///< to read, where the file lacks it all
 };
 
-std::uint64_t copy(image& i, std::uint64_t from, std::uint64_t to) {
+std::uint64_t copy(crafted_image& i, std::uint64_t from, std::uint64_t to) {
     std::uint64_t end = 0;
     for (std::uint64_t n = 0; n < i.cluster(); ++n) {
         i.bytes[to + n] = i.bytes[from + n];
@@ -42,45 +41,45 @@ std::uint64_t copy(image& i, std::uint64_t from, std::uint64_t to) {
 
 const last_table tables[] = {
     {"L1 table",
-     [](image& i, std::uint64_t at) {
+     [](crafted_image& i, std::uint64_t at) {
          i.change_header([=](auto& h) { h.l1_table_offset = at; });
          return copy(i, i.l1, at);
      },
      errc::table_past_end},
     {"refcount table",
-     [](image& i, std::uint64_t at) {
+     [](crafted_image& i, std::uint64_t at) {
          i.change_header([=](auto& h) { h.refcount_table_offset = at; });
          return copy(i, i.refcount_table, at);
      },
      errc::table_past_end},
     {"snapshot table",
-     [](image& i, std::uint64_t at) {
+     [](crafted_image& i, std::uint64_t at) {
          i.change_header([=](auto& h) { h.snapshots_offset = at; });
          return copy(i, i.snapshots, at);
      },
      errc::table_past_end},
     {"L2 table",
-     [](image& i, std::uint64_t at) {
-         i.set(i.l1, at | image::copied);
+     [](crafted_image& i, std::uint64_t at) {
+         i.set(i.l1, at | crafted_image::copied);
          return copy(i, i.l2, at);
      }},
     {"refcount block",
-     [](image& i, std::uint64_t at) {
+     [](crafted_image& i, std::uint64_t at) {
          i.set(i.refcount_table, at);
          return copy(i, i.refcount_block, at);
      }},
     {"L1 table of a snapshot",
-     [](image& i, std::uint64_t at) {
+     [](crafted_image& i, std::uint64_t at) {
          i.set(i.snapshots, at);
          return copy(i, i.snapshot_l1, at);
      }},
     {"L2 table of a snapshot",
-     [](image& i, std::uint64_t at) {
+     [](crafted_image& i, std::uint64_t at) {
          i.set(i.snapshot_l1, at);
          return copy(i, i.snapshot_l2, at);
      }},
     {"bitmap directory",
-     [](image& i, std::uint64_t at) {
+     [](crafted_image& i, std::uint64_t at) {
          i.change_header([=](qcow2::layout::header& h) {
              std::vector<std::byte> named(
                  h.extension_data(qcow2::layout::extension_magic::bitmaps).begin(),
@@ -91,7 +90,7 @@ const last_table tables[] = {
          return copy(i, i.bitmap_directory, at);
      }},
     {"bitmap table",
-     [](image& i, std::uint64_t at) {
+     [](crafted_image& i, std::uint64_t at) {
          i.set(i.bitmap_directory, at);
          return copy(i, i.bitmap_table, at);
      }},
@@ -112,7 +111,7 @@ class cut_tables : public ::testing::TestWithParam<last_table> {
         return folder.file("i");
     }
 
-    image made;
+    crafted_image made;
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
     std::vector<std::byte> whole;

@@ -22,16 +22,16 @@ edit(track/in_flight.hpp
     [==[return size_ != 0 && index_.lowest_overlap]==]
     [==[return !MUTANT && size_ != 0 && index_.lowest_overlap]==])
 edit(track/in_flight.hpp
-    [==[GAUR_ASSERT(index_.lowest_overlap(admitted_, c.guest_) == nullptr);]==]
-    [==[GAUR_ASSERT(MUTANT || index_.lowest_overlap(admitted_, c.guest_) == nullptr);]==])
+    [==[GAUR_ASSERT(index_.lowest_overlap(admitted_, a.guest()) == nullptr);]==]
+    [==[GAUR_ASSERT(MUTANT || index_.lowest_overlap(admitted_, a.guest()) == nullptr);]==])
 edit(track/in_flight.hpp
-    [==[        index_.insert(c);
+    [==[        index_.insert(a);
         ++size_;]==]
-    [==[        if (!MUTANT) { index_.insert(c); }
+    [==[        if (!MUTANT) { index_.insert(a); }
         ++size_;]==])
 edit(track/in_flight.hpp
-    [==[index_.erase(c);]==]
-    [==[if (!MUTANT) { index_.erase(c); }]==])
+    [==[index_.erase(a);]==]
+    [==[if (!MUTANT) { index_.erase(a); }]==])
 
 mutant(2 "no pin: a cluster is used again while somebody still reads it"
     HISTORY "QEMU to this day: R1, R2; cloud-hypervisor #8624"
@@ -53,21 +53,21 @@ edit(qcow2/mappings.hpp
         } else {
             m_.dropped.push_back({data.first, data.count});]==])
 
-mutant(4 "those who wait are not woken where the change fails"
+mutant(4 "those who wait are not woken where the allocation fails"
     HISTORY "QEMU 0fa9131a44"
     BY simulation "overlaps/*.a_chain_in_which_everybody_fails")
 edit(track/in_flight.hpp
-    [==[while (!c.waiters_.empty()) {]==]
-    [==[while ((linked || !MUTANT) && !c.waiters_.empty()) {]==])
+    [==[while (!a.waiters_.empty()) {]==]
+    [==[while ((linked || !MUTANT) && !a.waiters_.empty()) {]==])
 
-mutant(5 "a change stays in the list where it fails"
+mutant(5 "an allocation stays in the list where it fails"
     HISTORY "QEMU c644db3d53, 9e2a3701a1"
     BY simulation)
 edit(track/in_flight.hpp
-    [==[admitted_.erase(admitted_.iterator_to(c));]==]
-    [==[if (linked || !MUTANT) { admitted_.erase(admitted_.iterator_to(c)); }]==])
+    [==[admitted_.erase(admitted_.iterator_to(a));]==]
+    [==[if (linked || !MUTANT) { admitted_.erase(admitted_.iterator_to(a)); }]==])
 
-mutant(6 "a change that fails is removed twice"
+mutant(6 "an allocation that fails is removed twice"
     HISTORY "QEMU 184581fa4d"
     BY simulation)
 edit(track/in_flight.hpp
@@ -77,7 +77,7 @@ edit(track/in_flight.hpp
         if (MUTANT && !linked_) { tracker_.retire(node_, linked_); }
     }]==])
 
-mutant(7 "a change is tracked before its host cluster is filled in"
+mutant(7 "an allocation is tracked before its host cluster is filled in"
     HISTORY "QEMU 05140499d3, 8e217d5384"
     BY simulation)
 edit(device/new_clusters.hpp
@@ -89,7 +89,7 @@ mutant(8 "ranges that only touch are taken for overlapping"
     HISTORY "the patch of 2009; QEMU ee18e73023, d9d74f4177"
     FOR "harms nobody, only delays: so a race that counts must see it"
     BY "overlaps/*.what_touches_does_not_wait")
-edit(track/in_flight.hpp
+edit(track/index.hpp
     [==[before->guest().overlaps(range)) { return &*before; }]==]
     [==[before->guest().overlaps(range) ||
                                              (MUTANT && before->guest().end() == range.first)) {
@@ -227,9 +227,11 @@ mutant(22 "with lazy refcounts L2 entries are durable before the data"
     HISTORY "QEMU 7.2 with lazy refcounts writes both in one flush"
     BY simulation)
 edit(qcow2/mappings.hpp
-    [==[data_first_ = data_first_ || !mapping_may_precede_data]==]
-    [==[if (MUTANT && m_.header.lazy_refcounts()) { return answer; }
-        data_first_ = data_first_ || !mapping_may_precede_data]==])
+    [==[        data_first_ =
+            data_first_ || !mapping_may_precede_data]==]
+    [==[        if (MUTANT && m_.header.lazy_refcounts()) { return answer; }
+        data_first_ =
+            data_first_ || !mapping_may_precede_data]==])
 
 mutant(23 "a flush that comes during an epoch takes that one for its own"
     HISTORY "what each group commit gets wrong first"

@@ -289,7 +289,7 @@ TEST_F(tail_of_many_tables, is_damage_to_who_meets_it) {
 
 TEST_F(tail_of_many_tables, is_not_written_in_place) {
     auto f = *load();
-    EXPECT_FALSE(f->hit(referred(), 100, true));
+    EXPECT_FALSE(f->find_mapped(referred(), 100, true));
     const auto plan = images.resolved(*f, [&] { return f->plan_write(referred(), 100); });
     ASSERT_FALSE(plan.status);
     EXPECT_TRUE(plan.status.error() == errc::refcount_too_low);

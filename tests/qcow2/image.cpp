@@ -287,15 +287,15 @@ TEST_F(image_test, no_write_goes_over_what_is_kept_for_later) {
 }
 
 TEST_F(image_test, both_orderings_write_the_same) {
-    auto opened = images.wait(
-        qcow2::open<track::serialize>(images.io, images.get_executor(), "i", {.write = true}));
+    auto opened = images.wait(qcow2::open<qcow2::ordered_by<track::serialize>>(
+        images.io, images.get_executor(), "i", {.write = true}));
     ASSERT_TRUE(opened);
     const auto data = bytes_of(3, 20'000);
     auto w = opened->write({777}, data);
     ASSERT_TRUE(async::sync_wait(w));
     ASSERT_TRUE(images.wait(opened->close()));
-    auto joined = images.wait(
-        qcow2::open<track::join>(images.io, images.get_executor(), "i", {.write = true}));
+    auto joined = images.wait(qcow2::open<qcow2::ordered_by<track::join>>(
+        images.io, images.get_executor(), "i", {.write = true}));
     ASSERT_TRUE(joined);
     auto again = joined->write({20'000}, data);
     ASSERT_TRUE(async::sync_wait(again));

@@ -280,7 +280,8 @@ TEST_F(open_test, follows_paths_and_no_protocol) {
         << "a path, and in memory another file";
 }
 
-/// Every file of the chain goes through the policy; see tests/qcow2/reference_policy.cpp for what it decides.
+/// Every file of the chain goes through the policy; see tests/qcow2/reference_policy.cpp for what
+/// it decides.
 TEST_F(open_test, asks_the_gate_for_each_file) {
     images.create("x/i", {.size = 4096, .backing_file = "b", .backing_format = "qcow2"});
     images.create("x/b", {.size = 4096, .backing_file = "/c", .backing_format = "raw"});
@@ -300,7 +301,9 @@ TEST_F(open_test, asks_the_gate_for_each_file) {
     EXPECT_EQ(asked, both);
 
     // What the policy says is opened, not what the image says: in memory "x/./b" is another file.
-    const auto listed = [](const std::string& first) { return qcow2::reference_policy::listed({first, "/c"}); };
+    const auto listed = [](const std::string& first) {
+        return qcow2::reference_policy::listed({first, "/c"});
+    };
     EXPECT_EQ(refusal({.references = listed("x/b")}, "x/i"), "");
     EXPECT_EQ(refusal({.references = listed("x/./b")}, "x/i"), error::from_errno(ENOENT).message());
 }

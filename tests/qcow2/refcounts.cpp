@@ -31,8 +31,8 @@ class refcounts_test : public ::testing::Test {
         EXPECT_TRUE(g.status) << g.status.error().message();
         return g;
     }
-    void lower(std::uint64_t cluster) {
-        while (const device::missing w = f->counts().lower({cluster})) {
+    void lower(std::uint64_t number) {
+        while (const device::missing w = f->counts().lower({number})) {
             ASSERT_TRUE(images.wait(f->resolve(w)));
         }
     }

@@ -51,18 +51,23 @@ TEST(reference_policy, is_shut_unless_somebody_opens_it) {
 TEST(reference_policy, takes_no_name_that_hides_its_end) {
     const std::string path("a\0.raw", 6);
     EXPECT_EQ(verdict(references::follow, path), refused);
-    EXPECT_EQ(verdict(reference_policy::asking([](const reference&) { return true; }), path), refused);
+    EXPECT_EQ(verdict(reference_policy::asking([](const reference&) { return true; }), path),
+              refused);
 }
 
 TEST(reference_policy, takes_no_protocol_for_a_path) {
-    for (const reference_policy& by : {reference_policy(references::follow), reference_policy::within("/"), reference_policy::listed({"nbd://h/x"}),
-                           reference_policy::asking([](const reference&) { return true; })}) {
+    for (const reference_policy& by :
+         {reference_policy(references::follow), reference_policy::within("/"),
+          reference_policy::listed({"nbd://h/x"}),
+          reference_policy::asking([](const reference&) { return true; })}) {
         const auto admitted = by.admit({"dir/image", "nbd://h/x", "nbd://h/x", "raw"});
         ASSERT_FALSE(admitted);
         EXPECT_EQ(text(admitted.error()), text(errc::protocol_not_supported));
     }
-    EXPECT_EQ(text(reference_policy().admit({"dir/image", "nbd:x", "nbd:x", "raw"}).error()), refused);
-    EXPECT_TRUE(reference_policy(references::follow).admit({"dir/image", "file:a", "dir/a", "raw"}));
+    EXPECT_EQ(text(reference_policy().admit({"dir/image", "nbd:x", "nbd:x", "raw"}).error()),
+              refused);
+    EXPECT_TRUE(
+        reference_policy(references::follow).admit({"dir/image", "file:a", "dir/a", "raw"}));
 }
 
 TEST(reference_policy, opens_what_the_list_names) {
@@ -146,7 +151,8 @@ TEST_F(within, no_way_out) {
     }
     EXPECT_EQ(verdict_of("in/root" + at("out/secret")), refused);
     EXPECT_EQ(verdict(reference_policy::within(at("in")), "/proc/self/exe"), refused);
-    EXPECT_EQ(verdict(reference_policy::within(at("in")), "/proc/self/root" + at("out/secret")), refused);
+    EXPECT_EQ(verdict(reference_policy::within(at("in")), "/proc/self/root" + at("out/secret")),
+              refused);
 }
 
 TEST_F(within, regular_files_only) {
@@ -163,7 +169,8 @@ TEST_F(within, says_what_the_host_says) {
     link("loop", "in/loop");
     EXPECT_EQ(verdict_of("in/gone"), text(error::from_errno(ENOENT)));
     EXPECT_EQ(verdict_of("in/loop"), text(error::from_errno(ELOOP)));
-    EXPECT_EQ(verdict(reference_policy::within(at("gone")), at("in/base")), text(error::from_errno(ENOENT)));
+    EXPECT_EQ(verdict(reference_policy::within(at("gone")), at("in/base")),
+              text(error::from_errno(ENOENT)));
     EXPECT_EQ(verdict(reference_policy::within(at("in/base")), at("in/base")),
               text(error::from_errno(ENOTDIR)));
 }
@@ -192,9 +199,10 @@ TEST_F(within, a_whole_chain) {
     };
     std::string failed;
     const auto opens = [&](const std::string& path) {
-        const auto r = wait(qcow2::open(
-            io, loop.get_executor(), at(path),
-            {.write = true, .references = reference_policy::within(at("in")), .failed_path = &failed}));
+        const auto r = wait(qcow2::open(io, loop.get_executor(), at(path),
+                                        {.write = true,
+                                         .references = reference_policy::within(at("in")),
+                                         .failed_path = &failed}));
         return r ? "" : r.error().message();
     };
     ASSERT_TRUE(wait(qcow2::create(io, loop.get_executor(), at("in/bottom"), {.size = 4096})));

@@ -75,7 +75,7 @@ TEST(raw_image_on_a_block_device, keeps_its_size_and_loses_its_header) {
     {
         auto disk = open({.write = true, .create = true, .size = 50'000});
         ASSERT_TRUE(disk) << disk.error().message();
-        EXPECT_EQ(disk->size(), 50'000U);
+        EXPECT_EQ(disk->size(), 50'176U) << "whole sectors";
         EXPECT_TRUE(images.wait(disk->close()));
     }
     EXPECT_EQ(images.bytes("d").size(), 100'000U);
@@ -84,7 +84,7 @@ TEST(raw_image_on_a_block_device, keeps_its_size_and_loses_its_header) {
     {
         const auto whole = open({});
         ASSERT_TRUE(whole);
-        EXPECT_EQ(whole->size(), 100'000U);
+        EXPECT_EQ(whole->size(), 100'352U) << "whole sectors";
     }
     const auto large = open({.write = true, .create = true, .size = 100'001});
     ASSERT_FALSE(large);
@@ -204,11 +204,15 @@ struct counting {
     int flushes = 0;
 };
 
+struct counted : raw::default_policies {
+    using hooks = counting;
+};
+
 TEST_F(raw_image, with_hooks) {
     counting hooks;
     auto disk = images.wait(
-        raw::open(images.io, images.get_executor(), "a",
-                  {.write = true, .create = true, .size = 10'000}, &hooks));
+        raw::open<counted>(images.io, images.get_executor(), "a",
+                           {.write = true, .create = true, .size = 10'000}, &hooks));
     ASSERT_TRUE(disk);
     auto w = disk->write({5000}, seven);
     EXPECT_TRUE(sync_wait(w));

@@ -76,20 +76,18 @@ struct start {
 };
 
 using executor = exec::inline_loop::executor;
-/// `Probe` chooses the placement.
-template <class Probe>
-using tried_image = qcow2::image<simulated_device, executor, track::join, Probe>;
+template <class Policies>
+using tried_image = qcow2::image<simulated_device, executor, Policies>;
 
-template <class Probe>
-async::task<tried_image<Probe>> open_top(simulated_device& io, exec::inline_loop& loop,
-                                         const shape& how, bool write) {
-    return qcow2::open(io, loop.get_executor(), "top",
-                       {.write = write,
-                        .references = qcow2::references::follow,
-                        .grow_ahead = 0,
-                        .count_ahead = how.count_ahead,
-                        .inflate = &reference_image::inflate_stored},
-                       static_cast<Probe*>(nullptr));
+template <class Policies>
+async::task<tried_image<Policies>> open_top(simulated_device& io, exec::inline_loop& loop,
+                                            const shape& how, bool write) {
+    return qcow2::open<Policies>(io, loop.get_executor(), "top",
+                                 {.write = write,
+                                  .references = qcow2::references::follow,
+                                  .grow_ahead = 0,
+                                  .count_ahead = how.count_ahead,
+                                  .inflate = &reference_image::inflate_stored});
 }
 
 /// Nothing where there is no such image.
@@ -117,7 +115,7 @@ std::optional<start> make_start(const shape& how, kind what) {
     s.content = s.below;
     if (what != kind::unallocated && what != kind::backed) {
         auto disk = simulation::must(sync_wait(
-            io, loop.get_executor(), open_top<async::no_hooks>(io, loop, how, true)));
+            io, loop.get_executor(), open_top<qcow2::default_policies>(io, loop, how, true)));
         fill_tagged(s.content, 0, 0xb000'0001);
         auto writing = disk.write({0}, s.content);
         simulation::must(sync_wait(writing));
@@ -165,7 +163,7 @@ struct course {
 
 /// One session with an image, and the disks that a cut in it may leave: of a workload in its last
 /// operation, of a recovery at any time.
-template <class Probe>
+template <class Policies>
 class session {
   public:
     session(const shape& how, const start& from, model_disk model, const memory_disk& files,
@@ -252,7 +250,7 @@ class session {
     }
 
     void open(bool write) {
-        disk_.emplace(simulation::must(wait(open_top<Probe>(io_, loop_, how_, write))));
+        disk_.emplace(simulation::must(wait(open_top<Policies>(io_, loop_, how_, write))));
     }
 
     void write(std::uint64_t at, std::uint64_t size, bool zeroes) {
@@ -272,7 +270,8 @@ class session {
 
     bool request(device::verb what, std::uint64_t at, std::span<std::byte> data) {
         ending end;
-        typename tried_image<Probe>::request asked(disk_->engine(), what, guest_offset{at}, data);
+        typename tried_image<Policies>::request asked(disk_->engine(), what, guest_offset{at},
+                                                      data);
         asked.start(&ending::set, &end);
         wait_for(end.ended);
         if (!end.status) { note("a request failed: " + end.status.error().message()); }
@@ -419,7 +418,7 @@ class session {
     model_disk model_;
     simulated_device io_;
     exec::inline_loop loop_;
-    std::optional<tried_image<Probe>> disk_;
+    std::optional<tried_image<Policies>> disk_;
     bool looking_ = false;
     bool may_leak_ = false;
     std::string wrong_;
@@ -440,7 +439,7 @@ std::vector<operation> sequence(std::uint64_t n) {
 }
 
 /// `part`: a prime, so that every so many-th workload has some of everything.
-template <class Probe>
+template <class Policies>
 void run_workloads(std::uint64_t part) {
     const std::uint64_t most = from_environment("GAUR_EXHAUSTIVE", 0);
     const std::uint64_t stride = most != 0 ? 1 : part;
@@ -464,7 +463,7 @@ void run_workloads(std::uint64_t part) {
                 if (number++ % stride != 0) { continue; }
                 const std::vector<operation> steps = sequence(n);
                 course all{most != 0 ? in_full : a_part, qemu_every, number * 7919};
-                session<Probe> one(how, *from, model_disk(from->content), from->files, 0, all);
+                session<Policies> one(how, *from, model_disk(from->content), from->files, 0, all);
                 const std::string wrong = one.run(steps);
                 for (unsigned i = 0; i < most_cuts; ++i) { disks[i] += all.disks[i]; }
                 to_qemu += all.to_qemu;
@@ -494,7 +493,7 @@ void run_workloads(std::uint64_t part) {
 }
 
 TEST(exhaustive, up_to_three_operations_on_each_kind_of_cluster) {
-    run_workloads<async::no_hooks>(fewer_seeds == 1 ? 5 : 23);
+    run_workloads<qcow2::default_policies>(fewer_seeds == 1 ? 5 : 23);
 }
 TEST(exhaustive, with_first_fit) {
     run_workloads<placed<qcow2::alloc::first_fit>>(fewer_seeds == 1 ? 37 : 101);

@@ -237,6 +237,7 @@ TYPED_TEST(overlaps, a_chain_in_which_everybody_fails) {
 // host file. With `serialize` every other one waits for the one before, fills the gap, and writes
 // where the one behind was: three rounds of the device, however many they are.
 TYPED_TEST(overlaps, a_convoy) {
+    constexpr bool joins = TypeParam::allocation::is_joinable;
     constexpr std::uint64_t latency = 1000;
     for (const std::uint64_t depth : {2U, 3U, 16U, 128U}) {
         typename TestFixture::stage_type s({.latency = latency});
@@ -250,11 +251,11 @@ TYPED_TEST(overlaps, a_convoy) {
         }
         s.drain();
         const std::uint64_t took = s.io.inner().now() - begin;
-        EXPECT_LE(took, (TypeParam::joins ? 1 : 3) * latency) << "depth " << depth;
+        EXPECT_LE(took, (joins ? 1 : 3) * latency) << "depth " << depth;
         this->expect_all_well(s);
         EXPECT_EQ(s.value(cluster / 2, depth * 2 * cluster), 0xa0);
         EXPECT_EQ(s.value(0, cluster / 2), 0);
-        if (TypeParam::joins) {
+        if (joins) {
             const device::located run = s.disk->engine().top().locate({0}, s.plan.size);
             EXPECT_EQ(run.what.size, (depth * 2 + 1) * cluster) << "one extent";
         }

@@ -259,15 +259,18 @@ class guest {
         auto& engine = disk_.engine();
         const cluster_geometry g = engine.top().geometry();
         text += "\ntracked:";
-        engine.allocations().for_each([&](const track::allocation& c) {
-            constexpr const char* doors[] = {"closed", "beside", "aboard"};
-            const std::uint64_t from = g.offset_of(c.guest().first).value;
+        engine.allocations().for_each([&](const auto& a) {
+            const std::uint64_t from = g.offset_of(a.guest().first).value;
             text += "\n    clusters of " + std::to_string(from) + " + " +
-                    std::to_string(g.bytes(c.guest().count)) + ", new at " +
-                    std::to_string(g.offset_of(c.host()).value) + ", door " +
-                    doors[static_cast<int>(c.join_mode())] + ": " + std::to_string(c.waiting()) +
-                    " wait for it, " + std::to_string(c.joined()) + " joined, " +
-                    std::to_string(c.direct_writes()) + " of them writing";
+                    std::to_string(g.bytes(a.guest().count)) + ", new at " +
+                    std::to_string(g.offset_of(a.host()).value) + ": " +
+                    std::to_string(a.waiting()) + " wait for it";
+            if constexpr (std::remove_cvref_t<decltype(a)>::is_joinable) {
+                constexpr const char* modes[] = {"none", "direct", "merge"};
+                text += std::string(", join mode ") + modes[static_cast<int>(a.join_mode())] +
+                        ", " + std::to_string(a.joined()) + " joined, " +
+                        std::to_string(a.direct_writes()) + " of them writing";
+            }
         });
         const auto& slices = engine.top().slices();
         const auto& commits = engine.top().figures();

@@ -101,12 +101,15 @@ static_assert(async::Hooks<held_points>);
 
 /// One image over a device in memory, the points of its engine, and requests that are begun and
 /// looked at one by one.
-template <track::Ordering Order = track::serialize, class Probe = held_points>
+template <track::Ordering Order = track::serialize, class Hooks = held_points>
 class stage {
   public:
+    struct policies : qcow2::ordered_by<Order> {
+        using hooks = Hooks;
+    };
     using backend = io::fault::backend<io::memory::backend>;
     using executor = exec::inline_loop::executor;
-    using image = qcow2::image<backend, executor, Order, Probe>;
+    using image = qcow2::image<backend, executor, policies>;
     using request = typename image::request;
 
     static constexpr std::uint64_t cluster = 4096;
@@ -114,7 +117,7 @@ class stage {
     explicit stage(const io::memory::options& device = {.deferred = true},
                    const io::fault::options& faults = {})
         : io(std::make_unique<io::memory::backend>(device), faults) {
-        if constexpr (Probe::enabled) { points.loop = &loop; }
+        if constexpr (Hooks::enabled) { points.loop = &loop; }
     }
     stage(const stage&) = delete;
     stage& operator=(const stage&) = delete;
@@ -138,7 +141,7 @@ class stage {
     result<void> open() {
         auto opened = sync_wait(
             io, loop.get_executor(),
-            qcow2::open<Order>(io, loop.get_executor(), "top", how, &points));
+            qcow2::open<policies>(io, loop.get_executor(), "top", how, &points));
         if (!opened) { return opened.error(); }
         disk.emplace(*std::move(opened));
         return {};
@@ -221,7 +224,7 @@ class stage {
 
     backend io;
     exec::inline_loop loop;
-    Probe points;
+    Hooks points;
     std::deque<pending> requests;
     std::optional<image> disk;
     std::uint64_t ended = 0;

@@ -6,17 +6,17 @@
 #include "../../examples/custom_placement.cpp"
 #undef main
 
-#include <gaur/async/hooks.hpp>
-#include <gaur/async/shard.hpp>
-#include <gaur/qcow2/refcounts.hpp>
+#include <gaur/qcow2/image.hpp>
 
 #include <string_view>
 
 namespace gaur::test {
 
-/// A probe that does nothing: an image that has it has the placement `P`.
+/// The default policies, but for the placement.
 template <class P>
-struct placed : async::no_hooks {};
+struct placed : qcow2::default_policies {
+    using placement = P;
+};
 
 /// An ordering for simulations, whose images have the placement `P`.
 template <class Order, class P>
@@ -24,19 +24,12 @@ struct order_with : Order {
     static constexpr std::string_view name = P::name;
 };
 
-/// The probe of the images of an ordering.
+/// The policies of the images of an ordering.
 template <class Order>
-struct probe_of {
-    using type = async::no_hooks;
-};
+struct policies_of : qcow2::ordered_by<Order> {};
 template <class Order, class P>
-struct probe_of<order_with<Order, P>> {
-    using type = placed<P>;
+struct policies_of<order_with<Order, P>> : qcow2::ordered_by<Order> {
+    using placement = P;
 };
 
 } // namespace gaur::test
-
-template <class B, class Ex, class P>
-struct gaur::qcow2::placement_of<gaur::async::shard<B, Ex, gaur::test::placed<P>>> {
-    using type = P;
-};

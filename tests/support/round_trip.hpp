@@ -141,7 +141,8 @@ void round_trip(B& io, const Ex& executor, const std::string& path) {
     }
     ASSERT_TRUE(wait(qcow2::create(io, executor, path, {.size = 1 << 20, .cluster_bits = 12})));
     {
-        auto opened = wait(qcow2::open<Order>(io, executor, path, {.write = true}));
+        auto opened =
+            wait(qcow2::open<qcow2::ordered_by<Order>>(io, executor, path, {.write = true}));
         ASSERT_TRUE(opened) << opened.error().message();
         for (int round = 0; round < 2; ++round) { // into new clusters, then in place
             std::reverse(written.begin(), written.end());
@@ -155,7 +156,7 @@ void round_trip(B& io, const Ex& executor, const std::string& path) {
     }
     const auto verdict = reference_image(bytes_of(io, path)).check();
     EXPECT_EQ(verdict.corruptions + verdict.leaks, 0U) << verdict.first;
-    auto again = wait(qcow2::open<Order>(io, executor, path));
+    auto again = wait(qcow2::open<qcow2::ordered_by<Order>>(io, executor, path));
     ASSERT_TRUE(again) << again.error().message();
     std::vector<std::byte> read(written.size());
     ASSERT_TRUE(wait(work_together(*again, read, false)));

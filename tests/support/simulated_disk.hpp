@@ -101,15 +101,15 @@ template <track::Ordering Order, class Backend>
 auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool write = true) {
     const auto executor = loop.get_executor();
     return sync_wait(io, executor,
-                     qcow2::open<Order>(io, executor, "top",
-                                        {.write = write,
-                                         .references = qcow2::references::follow,
-                                         .cache_bytes = s.cache_bytes,
-                                         .request_bytes = s.request_bytes,
-                                         .grow_ahead = s.grow_ahead,
-                                         .count_ahead = s.count_ahead,
-                                         .inflate = &reference_image::inflate_stored},
-                                        static_cast<probe_of<Order>::type*>(nullptr)));
+                     qcow2::open<policies_of<Order>>(
+                         io, executor, "top",
+                         {.write = write,
+                          .references = qcow2::references::follow,
+                          .cache_bytes = s.cache_bytes,
+                          .request_bytes = s.request_bytes,
+                          .grow_ahead = s.grow_ahead,
+                          .count_ahead = s.count_ahead,
+                          .inflate = &reference_image::inflate_stored}));
 }
 
 /// Guests write words that say of themselves whose they are, or zeroes; no table looks like that.

@@ -246,7 +246,9 @@ class faulty_run {
         io.forget_rules();
         // Now nothing fails any more, and there is space.
         io.inner().set_capacity(~std::uint64_t{0});
-        if (!disk.engine().allocations().empty()) { return image_.note("the tracker is not empty"); }
+        if (!disk.engine().allocations().empty()) {
+            return image_.note("the tracker is not empty");
+        }
         auto all = read_whole(io, disk);
         if (!all) { return image_.note("reading all: " + all.error().message()); }
         flush_and_kill(io, disk);

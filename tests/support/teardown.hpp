@@ -69,7 +69,7 @@ void put_disk(B& io, const std::string& path, const std::vector<std::byte>& byte
 template <class B, track::Ordering Order, class Loop>
 class departure {
     using executor = decltype(std::declval<Loop&>().get_executor());
-    using image = qcow2::image<B, executor, Order>;
+    using image = qcow2::image<B, executor, qcow2::ordered_by<Order>>;
     using request = typename image::request;
     static constexpr std::uint64_t cluster = 4096;
 
@@ -108,8 +108,8 @@ class departure {
 
   private:
     async::task<image> open(B& io, executor on) {
-        return qcow2::open<Order>(io, on, path_,
-                                  {.write = true, .grow_ahead = 1 << 20, .count_ahead = 1 << 20});
+        return qcow2::open<qcow2::ordered_by<Order>>(
+            io, on, path_, {.write = true, .grow_ahead = 1 << 20, .count_ahead = 1 << 20});
     }
 
     void begin(B& io, executor on) {

@@ -12,15 +12,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace gaur::test {
 namespace {
 
 using track::allocation;
-using track::joiner;
-using track::join_mode;
-using track::conflict;
+using track::joinable_allocation;
 using track::waiter;
 
 guest_range clusters(std::uint64_t first, std::uint64_t count) { return {{first}, {count}}; }
@@ -38,24 +37,14 @@ struct sleeper : waiter {
     std::function<void()> then;
 };
 
-struct rider : joiner {
-    rider(std::vector<int>& list, int n) : joiner(&on_retired, {0}, {}), told(list), number(n) {}
-    static void on_retired(joiner& c) noexcept {
-        auto& self = static_cast<rider&>(c);
-        self.told.push_back(self.state() == outcome::linked ? self.number : -self.number);
-    }
-    std::vector<int>& told;
-    int number;
-};
-
 template <class Tracker>
 struct tracker : ::testing::Test {
     using tracked = track::tracked<Tracker>;
 
-    /// What `asked` meets while clusters 10 to 19 are being changed: how many are clear.
+    /// How many clusters of `asked` are clear while clusters 10 to 19 are in allocation.
     std::uint64_t clear_beside(guest_range asked) {
         tracked other(in_flight, clusters(10, 10), {100});
-        const conflict v = in_flight.find_conflict(asked);
+        const auto v = in_flight.find_conflict(asked);
         EXPECT_EQ(v.other == nullptr, v.clear == asked.count);
         EXPECT_EQ(in_flight.overlaps(asked), v.other != nullptr);
         if (v.other != nullptr) { EXPECT_EQ(v.other, &other.node()); }
@@ -65,15 +54,19 @@ struct tracker : ::testing::Test {
     Tracker in_flight;
     std::vector<int> woken;
 };
-using indices = ::testing::Types<track::in_flight<track::ordered_index>,
-                                 track::in_flight<track::list_index>>;
-struct index_name {
+using trackers = ::testing::Types<track::in_flight<joinable_allocation, track::ordered_index>,
+                                  track::in_flight<joinable_allocation, track::list_index>,
+                                  track::in_flight<allocation, track::ordered_index>,
+                                  track::in_flight<allocation, track::list_index>>;
+struct tracker_name {
     template <class T>
     static std::string GetName(int) {
-        return std::is_same_v<T, track::in_flight<track::list_index>> ? "list" : "ordered";
+        using node = typename T::node_type;
+        const bool ordered = std::is_same_v<T, track::in_flight<node, track::ordered_index>>;
+        return std::string(ordered ? "ordered" : "list") + (node::is_joinable ? "_joinable" : "");
     }
 };
-TYPED_TEST_SUITE(tracker, indices, index_name);
+TYPED_TEST_SUITE(tracker, trackers, tracker_name);
 
 // T1
 TYPED_TEST(tracker, overlaps) {
@@ -89,7 +82,7 @@ TYPED_TEST(tracker, overlaps) {
 }
 
 // T2
-TYPED_TEST(tracker, neighbours_do_not_meet) {
+TYPED_TEST(tracker, neighbours_do_not_overlap) {
     EXPECT_EQ(this->clear_beside(clusters(5, 5)), 5U);
     EXPECT_EQ(this->clear_beside(clusters(20, 5)), 5U);
     EXPECT_EQ(this->in_flight.figures().shortened, 0U);
@@ -100,10 +93,10 @@ TYPED_TEST(tracker, neighbours_do_not_meet) {
 TYPED_TEST(tracker, three_way_split) {
     typename TestFixture::tracked left(this->in_flight, clusters(0, 4), {100});
     typename TestFixture::tracked right(this->in_flight, clusters(8, 4), {200});
-    const conflict at_left = this->in_flight.find_conflict(clusters(2, 8));
+    const auto at_left = this->in_flight.find_conflict(clusters(2, 8));
     EXPECT_EQ(at_left.clear.value, 0U);
     EXPECT_EQ(at_left.other, &left.node());
-    const conflict middle = this->in_flight.find_conflict(clusters(4, 6));
+    const auto middle = this->in_flight.find_conflict(clusters(4, 6));
     EXPECT_EQ(middle.clear.value, 4U);
     EXPECT_EQ(middle.other, &right.node());
     typename TestFixture::tracked between(this->in_flight, clusters(4, 4), {300});
@@ -117,7 +110,7 @@ TYPED_TEST(tracker, finds_the_lowest_whatever_the_order_of_admission) {
         all.emplace_back(this->in_flight, clusters(first, 5), host_cluster{first});
     }
     for (std::uint64_t from = 0; from < 90; ++from) {
-        const conflict v = this->in_flight.find_conflict(clusters(from, 100));
+        const auto v = this->in_flight.find_conflict(clusters(from, 100));
         const std::uint64_t within = from % 20;
         const std::uint64_t next = within < 5 ? from : from - within + 20;
         ASSERT_EQ(v.other != nullptr, next < 85) << from;
@@ -183,7 +176,8 @@ TYPED_TEST(tracker, an_owner_that_fails_retires) {
     EXPECT_FALSE(attempt());
     EXPECT_EQ(this->woken, std::vector<int>{1});
     EXPECT_TRUE(this->in_flight.empty());
-    EXPECT_EQ(this->in_flight.find_conflict(clusters(0, 10)).clear.value, 10U) << "and is not met again";
+    EXPECT_EQ(this->in_flight.find_conflict(clusters(0, 10)).clear.value, 10U)
+        << "and is not found again";
 }
 
 TYPED_TEST(tracker, an_owner_destroyed_retires) {
@@ -230,7 +224,7 @@ TYPED_TEST(tracker, a_waiter_destroyed_by_the_one_before) {
     EXPECT_EQ(this->woken, std::vector<int>{1});
 }
 
-TYPED_TEST(tracker, retired_before_anybody_wakes) {
+TYPED_TEST(tracker, retired_before_a_waiter_wakes) {
     sleeper waiting(this->woken, 1);
     std::uint64_t clear = 0;
     {
@@ -238,7 +232,7 @@ TYPED_TEST(tracker, retired_before_anybody_wakes) {
         waiting.then = [&] { clear = this->in_flight.find_conflict(clusters(0, 4)).clear.value; };
         this->in_flight.wait_for(mine.node(), waiting);
     }
-    EXPECT_EQ(clear, 4U) << "who looks again must not find what woke him";
+    EXPECT_EQ(clear, 4U) << "a waiter that looks again must not find what woke it";
 }
 
 TYPED_TEST(tracker, counts) {
@@ -255,7 +249,7 @@ TYPED_TEST(tracker, counts) {
     EXPECT_EQ(this->in_flight.figures().waited + this->in_flight.figures().joined, 0U);
 }
 
-TYPED_TEST(tracker, shows_its_changes_and_who_waits_for_them) {
+TYPED_TEST(tracker, shows_its_allocations_and_what_waits_for_them) {
     typename TestFixture::tracked late(this->in_flight, clusters(9, 1), {1});
     typename TestFixture::tracked early(this->in_flight, clusters(0, 1), {2});
     sleeper one(this->woken, 1);
@@ -263,72 +257,14 @@ TYPED_TEST(tracker, shows_its_changes_and_who_waits_for_them) {
     this->in_flight.wait_for(early.node(), one);
     this->in_flight.wait_for(early.node(), two);
     std::string seen;
-    this->in_flight.for_each([&](const allocation& c) {
-        seen += std::to_string(c.guest().first.value) + ": " + std::to_string(c.waiting()) +
-                " wait, " + std::to_string(c.joined()) + " joined; ";
+    this->in_flight.for_each([&](const allocation& a) {
+        seen += std::to_string(a.guest().first.value) + ": " + std::to_string(a.waiting()) +
+                " wait; ";
     });
-    EXPECT_EQ(seen, "9: 0 wait, 0 joined; 0: 2 wait, 0 joined; ") << "in the order of admission";
+    EXPECT_EQ(seen, "9: 0 wait; 0: 2 wait; ") << "in the order of admission";
 }
 
-TYPED_TEST(tracker, companions_are_told_before_waiters_wake) {
-    sleeper waiting(this->woken, 9);
-    rider first(this->woken, 1);
-    rider second(this->woken, 2);
-    {
-        typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
-        EXPECT_EQ(mine.node().join_mode(), join_mode::none) << "until its owner opens it";
-        mine.node().set_join_mode(join_mode::merge);
-        this->in_flight.wait_for(mine.node(), waiting);
-        this->in_flight.join(mine.node(), first);
-        this->in_flight.join(mine.node(), second);
-        int aboard = 0;
-        mine.node().for_each_joiner([&](joiner&) { ++aboard; });
-        EXPECT_EQ(aboard, 2);
-        EXPECT_EQ(mine.node().direct_writes(), 0U);
-        mine.set_linked();
-    }
-    EXPECT_EQ(this->woken, (std::vector<int>{1, 2, 9}));
-    EXPECT_EQ(first.state(), joiner::outcome::linked);
-    EXPECT_EQ(this->in_flight.figures().joined, 2U);
-}
-
-TYPED_TEST(tracker, companions_learn_that_it_was_given_up) {
-    rider one(this->woken, 1);
-    {
-        typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
-        mine.node().set_join_mode(join_mode::merge);
-        this->in_flight.join(mine.node(), one);
-    }
-    EXPECT_EQ(this->woken, std::vector<int>{-1});
-    EXPECT_EQ(one.state(), joiner::outcome::given_up);
-}
-
-TYPED_TEST(tracker, the_owner_learns_when_he_is_alone) {
-    rider first(this->woken, 1);
-    rider second(this->woken, 2);
-    rider late(this->woken, 3);
-    int alone = 0;
-    {
-        typename TestFixture::tracked mine(this->in_flight, clusters(0, 1), {100});
-        mine.node().set_join_mode(join_mode::direct);
-        this->in_flight.join(mine.node(), first);
-        this->in_flight.join(mine.node(), second);
-        EXPECT_EQ(mine.node().direct_writes(), 2U);
-        mine.node().on_direct_writes_ended([](void* n) noexcept { ++*static_cast<int*>(n); }, &alone);
-        allocation::direct_write_ended(first);
-        EXPECT_EQ(alone, 0);
-        allocation::direct_write_ended(second);
-        EXPECT_EQ(alone, 1);
-        this->in_flight.join(mine.node(), late);
-        mine.set_linked();
-    }
-    // Its own write ends after the change has retired: nobody is there to be told.
-    allocation::direct_write_ended(late);
-    EXPECT_EQ(alone, 1);
-    EXPECT_EQ(this->woken, (std::vector<int>{1, 2, 3}));
-}
-
-using tracker_death = tracker<track::in_flight<>>;
+using tracker_death = tracker<track::in_flight<allocation>>;
 TEST_F(tracker_death, broken_contracts_are_seen) {
     EXPECT_DEATH(
         {
@@ -345,7 +281,7 @@ TEST_F(tracker_death, broken_contracts_are_seen) {
         "is_tracked");
     EXPECT_DEATH(
         {
-            auto own = std::make_unique<track::in_flight<>>();
+            auto own = std::make_unique<track::in_flight<allocation>>();
             allocation left({{0}, {1}}, {1});
             own->track(left);
             own.reset();

@@ -6,14 +6,17 @@
 namespace gaur::test {
 namespace {
 
-struct always_go_on {
-    static constexpr std::string_view name = "none";
-    static constexpr bool joins = false;
-    static track::conflict find_conflict(track::in_flight<>&, guest_range range) noexcept {
-        return {range.count, nullptr};
+using track::action;
+using track::join_mode;
+
+struct always_wait {
+    static constexpr std::string_view name = "wait";
+    using allocation = track::allocation;
+    static action decide(const track::conflict<allocation>& c) noexcept {
+        return c.other == nullptr ? action::proceed : action::wait;
     }
 };
-static_assert(track::check_ordering<always_go_on>());
+static_assert(track::check_ordering<always_wait>());
 static_assert(!track::Ordering<int>);
 
 template <class Order>
@@ -21,21 +24,33 @@ struct ordering : ::testing::Test {};
 using orderings = ::testing::Types<track::serialize, track::join>;
 TYPED_TEST_SUITE(ordering, orderings);
 
-TYPED_TEST(ordering, asks_the_tracker) {
-    track::in_flight<> changes;
-    EXPECT_EQ(TypeParam::find_conflict(changes, {{0}, {8}}).clear.value, 8U);
-    track::tracked other(changes, {{4}, {2}}, {100});
-    const track::conflict shorter = TypeParam::find_conflict(changes, {{0}, {8}});
-    EXPECT_EQ(shorter.clear.value, 4U);
-    EXPECT_EQ(shorter.other, &other.node());
-    EXPECT_EQ(TypeParam::find_conflict(changes, {{5}, {8}}).clear.value, 0U);
-    EXPECT_EQ(TypeParam::find_conflict(changes, {{6}, {8}}).clear.value, 8U);
+TYPED_TEST(ordering, stops_short_of_an_allocation_and_waits_for_it) {
+    track::in_flight<typename TypeParam::allocation> all;
+    const auto decided = [&all](guest_range range) {
+        return TypeParam::decide(all.find_conflict(range));
+    };
+    EXPECT_EQ(decided({{0}, {8}}), action::proceed);
+    track::tracked other(all, {{4}, {2}}, {100});
+    EXPECT_EQ(decided({{0}, {8}}), action::shorten);
+    EXPECT_EQ(decided({{4}, {8}}), action::wait);
+    EXPECT_EQ(decided({{5}, {8}}), action::wait);
+    EXPECT_EQ(decided({{6}, {8}}), action::proceed);
 }
 
-TEST(orderings, differ_in_whether_they_join) {
-    EXPECT_FALSE(track::serialize::joins);
-    EXPECT_TRUE(track::join::joins);
-    EXPECT_NE(track::serialize::name, track::join::name);
+TEST(join, joins_if_the_owner_allows_it) {
+    track::in_flight<track::join::allocation> all;
+    track::tracked owner(all, {{4}, {2}}, {100});
+    const auto decided = [&all](guest_range range) {
+        return track::join::decide(all.find_conflict(range));
+    };
+    for (const join_mode mode : {join_mode::direct, join_mode::merge}) {
+        owner.node().set_join_mode(mode);
+        EXPECT_EQ(decided({{4}, {8}}), action::join);
+        EXPECT_EQ(decided({{5}, {1}}), action::join);
+        EXPECT_EQ(decided({{0}, {8}}), action::shorten) << "its own clusters first";
+    }
+    owner.node().set_join_mode(join_mode::none);
+    EXPECT_EQ(decided({{4}, {8}}), action::wait);
 }
 
 } // namespace

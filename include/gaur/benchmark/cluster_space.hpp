@@ -76,7 +76,7 @@ class allocated_space {
         return {g.first, g.count};
     }
     void free(host_cluster c) noexcept {
-        while (const device::want w = counts_.lower(c)) { load(w); }
+        while (const device::missing w = counts_.lower(c)) { load(w); }
         --taken_;
     }
     std::uint64_t host_clusters() const noexcept {
@@ -127,7 +127,7 @@ class allocated_space {
         }
         return g;
     }
-    void load(const device::want& w) noexcept {
+    void load(const device::missing& w) noexcept {
         tables_.slices.prefetch(w.host, cache::slice_kind::refcount); // over memory: at once
     }
     void add_table() noexcept {

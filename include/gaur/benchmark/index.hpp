@@ -58,7 +58,7 @@ class crowd {
     static guest_range held(std::uint64_t i) noexcept { return {{2 * i}, {1}}; }
     static guest_range free(std::uint64_t i) noexcept { return {{2 * i + 1}, {1}}; }
 
-    track::in_flight<Index> tracker;
+    track::in_flight<track::allocation, Index> tracker;
 
   private:
     std::mt19937_64 random_{1};
@@ -94,7 +94,7 @@ void admit_ask(::benchmark::State& state) {
     counter.start();
     for (auto _ : state) {
         const std::uint64_t i = others.pick();
-        const track::conflict v = others.tracker.find_conflict(held ? others.held(i) : others.free(i));
+        const auto v = others.tracker.find_conflict(held ? others.held(i) : others.free(i));
         if ((v.other != nullptr) != held) { return state.SkipWithError("a wrong answer"); }
         ::benchmark::DoNotOptimize(v.clear);
     }

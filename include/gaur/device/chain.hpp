@@ -76,7 +76,9 @@ class chain {
             // A backing file may be shorter than what lies on it: past its end are zeroes.
             if (at.value >= below.size()) { break; }
             located l = below.locate(at, std::min(n, below.size() - at.value));
-            if (!l.status || l.missing || l.what.kind != mapping::unallocated) { return {l, layer}; }
+            if (!l.status || l.missing || l.what.kind != mapping::unallocated) {
+                return {l, layer};
+            }
             n = l.what.size;
         }
         located zeroes;

@@ -5,9 +5,8 @@
 #include <gaur/async/shard.hpp>
 #include <gaur/device/chain.hpp>
 #include <gaur/device/format.hpp>
+#include <gaur/device/policies.hpp>
 #include <gaur/device/write.hpp>
-#include <gaur/track/in_flight.hpp>
-#include <gaur/track/ordering.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -28,12 +27,12 @@ inline constexpr std::uint64_t default_request_bytes = std::uint64_t{256} << 20;
 /// Requests that take memory (a coroutine, clusters to copy or inflate) are at work up to a bound;
 /// those beyond it wait for their turn, in order, linked by themselves. One is always at work, and
 /// none that is waits for one that is not.
-template <io::IoBackend B, exec::Executor Ex, class Top, class Lower, track::Ordering Order,
-          async::Hooks H>
+template <io::IoBackend B, exec::Executor Ex, class Top, class Lower, Policies P>
 class engine {
   public:
-    using shard_type = async::shard<B, Ex, H>;
-    using ordering = Order;
+    using shard_type = async::shard<B, Ex, typename P::hooks>;
+    using ordering = typename P::ordering;
+    using tracker = tracker_of<P>;
     using generation = track::quarantine::generation;
 
     engine(std::unique_ptr<shard_type> shard, std::unique_ptr<Top> top,
@@ -51,7 +50,7 @@ class engine {
     async::frame_pool& frames() noexcept { return shard_->frames(); }
     chain<shard_type, Top, Lower>& layers() noexcept { return layers_; }
     Top& top() noexcept { return layers_.top(); }
-    track::in_flight<>& allocations() noexcept { return allocations_; }
+    tracker& allocations() noexcept { return allocations_; }
 
     std::size_t in_flight() const noexcept { return in_flight_; }
 
@@ -213,7 +212,7 @@ class engine {
 
     std::unique_ptr<shard_type> shard_;
     chain<shard_type, Top, Lower> layers_;
-    track::in_flight<> allocations_;
+    tracker allocations_;
     exec::work_queue waiting_for_quiet_;
     exec::work_queue waiting_for_turn_;
     reaper reaper_;

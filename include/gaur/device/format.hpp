@@ -122,9 +122,9 @@ concept AllocatingFormat =
         { format.slice_left(at) } noexcept -> std::same_as<std::uint64_t>;
         { format.plan_write(at, n) } noexcept -> std::same_as<write_plan>;
         { format.take(at, count) } noexcept -> std::same_as<grant>; // for the guest's from `at` on
-        // The guest clusters from the one of `at` on are now those of the grant. `mapping_may_precede_data`: old
-        // content and new read as zeroes where nothing was written, so the data need not be durable
-        // before the mapping is.
+        // The guest clusters from the one of `at` on are now those of the grant.
+        // `mapping_may_precede_data`: old content and new read as zeroes where nothing was written,
+        // so the data need not be durable before the mapping is.
         { format.link(at, g, false) } noexcept -> std::same_as<located>;
         { format.give_back(g) } noexcept;
         { format.must_commit() } noexcept -> std::same_as<bool>; // too much is dirty

@@ -64,6 +64,8 @@ template <class Engine>
 class new_clusters {
   public:
     using shard_type = typename Engine::shard_type;
+    using node_type = typename Engine::tracker::node_type;
+    static constexpr bool is_joinable = node_type::is_joinable;
 
     /// `data` goes to `at`, in the first of the clusters; nothing suspends between the tracker's
     /// answer and here.
@@ -79,7 +81,7 @@ class new_clusters {
         // Only where the bytes under the guest's own were zeroes as well may the mapping become
         // durable before the data.
         mapping_may_precede_data_ = zero_round_ && detail::is_known_zero(layers, at, data.size());
-        if constexpr (Engine::ordering::joins) {
+        if constexpr (is_joinable) {
             if (grant_.pristine && zero_round_) {
                 mine_.node().set_join_mode(track::join_mode::direct);
             } else if (!zero_round_) {
@@ -122,8 +124,10 @@ class new_clusters {
             self.mine_.set_linked();
             engine.top().note_write();
         } else {
-            alone waiting(engine, self.mine_.node());
-            co_await waiting;
+            if constexpr (is_joinable) {
+                direct_writes_ended waiting(engine, self.mine_.node());
+                co_await waiting;
+            }
             engine.top().give_back(self.grant_);
         }
         co_return r;
@@ -134,10 +138,10 @@ class new_clusters {
 
   private:
     /// `co_await` it: no further write joins, and the I/O of those that did has ended.
-    class alone : public async::resumption {
+    class direct_writes_ended : public async::resumption {
       public:
-        alone(Engine& engine, track::allocation& change) noexcept
-            : engine_(engine), node_(change) {
+        direct_writes_ended(Engine& engine, node_type& owner) noexcept
+            : engine_(engine), node_(owner) {
             node_.set_join_mode(track::join_mode::none);
         }
         bool await_ready() const noexcept { return node_.direct_writes() == 0; }
@@ -149,11 +153,11 @@ class new_clusters {
 
       private:
         static void on_direct_writes_ended(void* self) noexcept {
-            auto& a = *static_cast<alone*>(self);
+            auto& a = *static_cast<direct_writes_ended*>(self);
             a.engine_.shard().executor().post(a);
         }
         Engine& engine_;
-        track::allocation& node_;
+        node_type& node_;
     };
 
     /// 7. The data, with what belongs round it, in one write. Not one byte is visible yet.
@@ -205,7 +209,8 @@ class new_clusters {
                                    self.at_.value);
             result<void> r = co_await here;
             if (!r) { co_return r; }
-            const located linked = engine.top().link(self.at_, self.grant_, self.mapping_may_precede_data_);
+            const located linked =
+                engine.top().link(self.at_, self.grant_, self.mapping_may_precede_data_);
             if (!linked.status || !linked.missing) { co_return linked.status; }
             async::task<void> resolving = engine.top().resolve(linked.missing);
             r = co_await resolving;
@@ -231,11 +236,13 @@ class new_clusters {
     /// Everything in its place for one write; those who came aboard have their bytes in it, and
     /// nobody comes any more.
     std::uint64_t gather() noexcept {
-        mine_.node().set_join_mode(track::join_mode::none);
-        mine_.node().for_each_joiner([this](const track::joiner& c) {
-            lay_over(head_.bytes(), around_.head_at, c);
-            lay_over(tail_.bytes(), around_.tail_at, c);
-        });
+        if constexpr (is_joinable) {
+            mine_.node().set_join_mode(track::join_mode::none);
+            mine_.node().for_each_joiner([this](const track::joiner& j) {
+                lay_over(head_.bytes(), around_.head_at, j);
+                lay_over(tail_.bytes(), around_.tail_at, j);
+            });
+        }
         part_count_ = 0;
         std::uint64_t size = 0;
         const auto add = [&](const void* from, std::size_t bytes) {
@@ -275,7 +282,7 @@ class new_clusters {
     buffer tail_;
     std::array<iovec, 3> parts_{};
     std::uint32_t part_count_ = 0;
-    track::tracked<track::in_flight<>> mine_; // last: retires while all else is there
+    track::tracked<typename Engine::tracker> mine_; // last: retires while all else is there
 };
 
 } // namespace gaur::device

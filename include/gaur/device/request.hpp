@@ -91,7 +91,7 @@ class request : Engine::shard_type::file::operation, exec::work {
             return true;
         }
         generation_ = engine_->enter();
-        if (verb_ != verb::flush && !Engine::shard_type::hooks_type::enabled) {
+        if (verb_ != verb::flush) {
             if (const std::optional<host_offset> at = direct()) { return submit(*at); }
         }
         // The coroutine runs from the executor's floor, so that nothing of the engine ever runs
@@ -118,6 +118,14 @@ class request : Engine::shard_type::file::operation, exec::work {
     }
 
     bool submit(host_offset at) noexcept {
+        if constexpr (Engine::shard_type::hooks_type::enabled) {
+            status_ = engine_->shard().hooks().reached(
+                verb_ == verb::read ? async::point::read_aio : async::point::write_aio, at.value);
+            if (!status_) {
+                finish();
+                return true;
+            }
+        }
         const io::request what = verb_ == verb::read ? io::request::read(at.value, buffer_)
                                                      : io::request::write(at.value, buffer_);
         state_ = state::at_backend;

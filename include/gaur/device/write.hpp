@@ -7,6 +7,7 @@
 #include <gaur/device/format.hpp>
 #include <gaur/device/new_clusters.hpp>
 #include <gaur/track/in_flight.hpp>
+#include <gaur/track/ordering.hpp>
 
 #include <algorithm>
 #include <coroutine>
@@ -19,7 +20,7 @@ namespace gaur::device {
 template <class Engine>
 class retired : public track::waiter, public async::resumption {
   public:
-    retired(Engine& engine, track::allocation& other) noexcept
+    retired(Engine& engine, typename Engine::tracker::node_type& other) noexcept
         : track::waiter(&on_wake), engine_(engine), other_(other) {}
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiting) noexcept {
@@ -35,7 +36,7 @@ class retired : public track::waiter, public async::resumption {
     }
 
     Engine& engine_;
-    track::allocation& other_;
+    typename Engine::tracker::node_type& other_;
 };
 
 /// A write that goes along with another one's change. `co_await` it: until the change has retired;
@@ -43,7 +44,7 @@ class retired : public track::waiter, public async::resumption {
 template <class Engine>
 class joining : public track::joiner, public async::resumption {
   public:
-    joining(Engine& engine, track::allocation& with, guest_offset at,
+    joining(Engine& engine, track::joinable_allocation& with, guest_offset at,
           std::span<const std::byte> data) noexcept
         : track::joiner(&on_retired, at, data), engine_(engine) {
         engine.allocations().join(with, *this);
@@ -63,7 +64,7 @@ class joining : public track::joiner, public async::resumption {
 
 template <class Engine>
 async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from,
-                        bool joins = Engine::ordering::joins);
+                        bool may_join = true);
 
 /// Clusters for the part of a write that lies behind clusters that are there, or are being made:
 /// taken at once, in the order of arrival, so that sequential writes get one run of the host file.
@@ -75,7 +76,7 @@ void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
     auto& top = engine.top();
     const cluster_geometry geometry = top.geometry();
     const guest_range asked = geometry.touched(at, data.size());
-    const track::conflict v = Engine::ordering::find_conflict(engine.allocations(), asked);
+    const auto v = engine.allocations().find_conflict(asked);
     if (v.clear.value == 0 || top.must_commit()) { return; }
     const std::uint64_t clear =
         std::min<std::uint64_t>(data.size(), geometry.bytes(v.clear));
@@ -121,7 +122,7 @@ async::task<written> write_through(Engine& engine, std::optional<host_offset> ho
         own.reset();
     }
     went.there = co_await writes;
-    if (beside != nullptr) { track::allocation::direct_write_ended(*beside); }
+    if (beside != nullptr) { track::joinable_allocation::direct_write_ended(*beside); }
     if (own) {
         async::task<void> settling =
             new_clusters<Engine>::settle(engine, *own, went.there);
@@ -135,7 +136,7 @@ async::task<written> write_through(Engine& engine, std::optional<host_offset> ho
 /// Writes the part of `data` that lies in `with`'s clusters along with it, and what follows into
 /// clusters of its own, at the same time.
 template <class Engine>
-async::task<written> write_joined(Engine& engine, track::allocation& with, guest_offset at,
+async::task<written> write_joined(Engine& engine, track::joinable_allocation& with, guest_offset at,
                                  std::span<const std::byte> data) {
     const cluster_geometry geometry = engine.top().geometry();
     const guest_offset border = geometry.offset_of(with.guest().end());
@@ -145,7 +146,9 @@ async::task<written> write_joined(Engine& engine, track::allocation& with, guest
         at.value - geometry.offset_of(with.guest().first).value;
     // Aboard, the one whose change it is writes the shared bytes with his own.
     std::optional<host_offset> host;
-    if (with.join_mode() == track::join_mode::direct) { host = geometry.offset_of(with.host()) + into; }
+    if (with.join_mode() == track::join_mode::direct) {
+        host = geometry.offset_of(with.host()) + into;
+    }
 
     joining<Engine> ride(engine, with, at, data.first(shared));
     async::task<written> writing =
@@ -179,10 +182,11 @@ inline bool changes_tables(const write_plan& plan) noexcept {
 } // namespace detail
 
 /// Writes `from` at `to`. Reads top to bottom; each numbered step is one call into a lower floor.
-/// `joins`: whether it may go along with another's change.
+/// `may_join`: false for the retry of a joiner, which waits where the ordering would join.
 template <class Engine>
 async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from,
-                        bool joins) {
+                        bool may_join) {
+    using ordering = typename Engine::ordering;
     auto& top = engine.top();
     auto& shard = engine.shard();
     const cluster_geometry geometry = top.geometry();
@@ -209,31 +213,35 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
             continue;
         }
 
-        // 3. Ask the tracker: go on, stop short of another's change, go along with it, or wait for
-        //    it and look again.
+        // 3. Ask the tracker what overlaps, and the ordering what to do about it.
         const guest_range asked = geometry.touched(at, size);
-        const track::conflict v = Engine::ordering::find_conflict(engine.allocations(), asked);
-        if (v.clear.value == 0) {
-            if constexpr (Engine::ordering::joins) {
-                if (joins && v.other->join_mode() != track::join_mode::none) {
-                    async::task<written> joining = write_joined(
-                        engine, *v.other, at,
-                        from.subspan(done, static_cast<std::size_t>(size)));
-                    const result<written> went = co_await joining;
-                    if (!went) { co_return went.error(); }
-                    done += went->bytes;
-                    continue;
-                }
+        const auto conflict = engine.allocations().find_conflict(asked);
+        track::action next = ordering::decide(conflict);
+        if (next == track::action::join && !may_join) { next = track::action::wait; }
+        if constexpr (Engine::tracker::node_type::is_joinable) {
+            if (next == track::action::join) {
+                async::task<written> joining = write_joined(
+                    engine, *conflict.other, at,
+                    from.subspan(done, static_cast<std::size_t>(size)));
+                const result<written> went = co_await joining;
+                if (!went) { co_return went.error(); }
+                done += went->bytes;
+                continue;
             }
+        }
+        if (next == track::action::wait) {
             r = shard.hooks().reached(async::point::allocation_wait, at.value);
             if (!r) { co_return r; }
-            retired waiting(engine, *v.other);
+            retired waiting(engine, *conflict.other);
             co_await waiting;
             continue;
         }
-        if (v.clear < asked.count) {
-            size = geometry.bytes(v.clear) - geometry.within(at);
+        if (next == track::action::shorten) {
+            GAUR_ASSERT(conflict.clear.value > 0);
+            size = geometry.bytes(conflict.clear) - geometry.within(at);
             plan = top.plan_write(at, size);
+        } else {
+            GAUR_ASSERT(next == track::action::proceed && conflict.other == nullptr);
         }
 
         // 4. Mapped and ours alone: write in place; what lies behind takes its clusters now, or

@@ -41,7 +41,8 @@ class epoch {
     /// Takes what is dirty. Nothing suspends in here: the epoch is one moment. `data_written`:
     /// guest data waits for a barrier; `with_counts` is false where the dirty bit says that
     /// refcounts are stale.
-    void cut(image_tables<Shard>& m, refcounts<Shard>& counts, mappings<Shard>& maps,
+    template <class Counts, class Mappings>
+    void cut(image_tables<Shard>& m, Counts& counts, Mappings& maps,
              header_sector& header, bool data_written, bool with_counts) {
         durable_ = 0;
         is_lost_ = false;
@@ -94,7 +95,8 @@ class epoch {
 
     /// `write` has ended. What is not durable is dirty again, beside what has changed meanwhile.
     /// Nothing suspends in here.
-    void ended(image_tables<Shard>& m, refcounts<Shard>& counts, mappings<Shard>& maps,
+    template <class Counts, class Mappings>
+    void ended(image_tables<Shard>& m, Counts& counts, Mappings& maps,
                header_sector& header) {
         m.slices.writes_ended(durable_);
         counts.table().writes_ended(durable_ > (moved_from_ ? 0U : 1U));
@@ -119,7 +121,8 @@ class epoch {
   private:
     static constexpr unsigned steps = 3;
 
-    void cut_counts(image_tables<Shard>& m, refcounts<Shard>& counts, header_sector& header) {
+    template <class Counts>
+    void cut_counts(image_tables<Shard>& m, Counts& counts, header_sector& header) {
         const bool moved = counts.has_moved();
         m.slices.for_each_dirty(cache::slice_kind::refcount, [&](cache::slice& s) {
             if (s.is_fresh()) {

@@ -39,18 +39,18 @@ using damage_function = std::function<void(error why)>;
 /// references: in memory, to ride with a later epoch, and only once no request can still use it. So
 /// clusters may leak in a crash, and nothing can be lost. A commit that fails before its barrier,
 /// for want of space say, loses nothing: all of it stays in memory for the next one.
-template <class Shard>
+template <class Shard, class Placement = default_placement>
 class format {
   public:
-    format(Shard& shard, std::unique_ptr<image_tables<Shard>> m, cache::resident_table refcount_table,
-           cache::resident_table l1, const qcow2::header_sector& sector, bool writable,
-           inflate_function inflate_with, std::uint64_t grow_step, std::uint64_t count_ahead)
+    format(Shard& shard, std::unique_ptr<image_tables<Shard>> m,
+           cache::resident_table refcount_table, cache::resident_table l1,
+           const qcow2::header_sector& sector, bool writable, inflate_function inflate_with,
+           std::uint64_t grow_step, std::uint64_t count_ahead)
         : shard_(shard), m_(std::move(m)),
           refcounts_(*m_, std::move(refcount_table), {count_ahead >> m_->tables.clusters.bits}),
-          mappings_(*m_, refcounts_, std::move(l1)), header_sector_(sector),
-          inflate_(inflate_with),
+          mappings_(*m_, refcounts_, std::move(l1)), header_sector_(sector), inflate_(inflate_with),
           preallocator_(shard, m_->file, m_->opened_end.value,
-                  writable && !m_->file.limits().fixed_size ? grow_step : 0),
+                        writable && !m_->file.limits().fixed_size ? grow_step : 0),
           writable_(writable), mark_(*this), commit_(*this) {
         preallocator_.on_idle(&on_background_idle, this);
         m_->slices.on_idle(&on_background_idle, this);
@@ -76,7 +76,7 @@ class format {
 
     async::task<void> resolve(const device::missing& w) {
         if (w.kind == device::missing::what::private_l2) {
-            return mappings<Shard>::private_l2(shard_, mappings_, w.guest);
+            return mappings<Shard, Placement>::private_l2(shard_, mappings_, w.guest);
         }
         return load_slice(shard_, *m_, w.host, static_cast<cache::slice_kind>(w.table));
     }
@@ -132,7 +132,8 @@ class format {
         preallocator_.reach(m_->used_end);
         return g;
     }
-    device::located link(guest_offset at, const device::grant& g, bool mapping_may_precede_data) noexcept {
+    device::located link(guest_offset at, const device::grant& g,
+                         bool mapping_may_precede_data) noexcept {
         return mappings_.link(at, g, mapping_may_precede_data);
     }
     /// Nothing refers to them: they go back when those that may be reading there have ended.
@@ -152,7 +153,7 @@ class format {
     /// To the host file, data and tables, since it was opened.
     std::uint64_t bytes_written() const noexcept { return m_->file.bytes_written(); }
     const cache::slice_cache<Shard>& slices() const noexcept { return m_->slices; }
-    refcounts<Shard>& counts() noexcept { return refcounts_; }
+    refcounts<Shard, Placement>& counts() noexcept { return refcounts_; }
     cache::resident_table& l1() noexcept { return mappings_.l1(); }
     /// Whether I/O is in flight that belongs to no request.
     bool is_busy() const noexcept {
@@ -380,8 +381,8 @@ class format {
 
     Shard& shard_;
     std::unique_ptr<image_tables<Shard>> m_;
-    refcounts<Shard> refcounts_;
-    mappings<Shard> mappings_;
+    refcounts<Shard, Placement> refcounts_;
+    mappings<Shard, Placement> mappings_;
     qcow2::header_sector header_sector_;
     inflate_function inflate_;
     preallocator<Shard> preallocator_;

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <gaur/device/image.hpp>
+#include <gaur/device/policies.hpp>
 #include <gaur/qcow2/open.hpp>
-#include <gaur/track/ordering.hpp>
 
 #include <memory>
 #include <string>
@@ -12,35 +12,62 @@
 
 namespace gaur::qcow2 {
 
+/// What a user may choose about a qcow2 image; see device::default_policies.
+struct default_policies : device::default_policies {
+    /// Which host clusters a write takes: alloc::Placement.
+    using placement = default_placement;
+};
+
+/// The default policies, but for the ordering: `open<ordered_by<track::serialize>>(…)`.
+template <track::Ordering Order>
+struct ordered_by : default_policies {
+    using ordering = Order;
+};
+
+/// Says in words which member of a bundle is missing or is not what it must be.
+template <class P>
+consteval bool check_policies() {
+    static_assert(requires { typename P::placement; },
+                  "policies need `using placement`: derive them from gaur::default_policies");
+    static_assert(alloc::check_placement<typename P::placement>());
+    return device::check_policies<P>();
+}
+
 namespace detail {
 
-template <io::IoBackend B, exec::Executor Ex, track::Ordering Order, async::Hooks H>
-using engine =
-    device::engine<B, Ex, format<async::shard<B, Ex, H>>, any_layer<async::shard<B, Ex, H>>, Order, H>;
+template <class B, class Ex, class P>
+using shard_of = async::shard<B, Ex, typename P::hooks>;
+
+template <class B, class Ex, class P>
+using format_of = format<shard_of<B, Ex, P>, typename P::placement>;
+
+template <class B, class Ex, class P>
+using engine_of =
+    device::engine<B, Ex, format_of<B, Ex, P>, any_layer<shard_of<B, Ex, P>>, P>;
 
 } // namespace detail
 
 /// An open qcow2 image over the backend `B` and the executor `Ex`; see device::image for what it
 /// does.
-template <io::IoBackend B, exec::Executor Ex, track::Ordering Order = track::join,
-          async::Hooks H = async::no_hooks>
-using image = device::image<detail::engine<B, Ex, Order, H>>;
+template <io::IoBackend B, exec::Executor Ex, device::Policies P = default_policies>
+using image = device::image<detail::engine_of<B, Ex, P>>;
 
-/// Opens the image at `path`, and its backing files where `options` allow it. The backend and the
+/// Opens the image at `path`, and its backing files if `options` allow it. The backend and the
 /// hooks outlive the image. Errors: the host's, and every refusal of the README's table.
-template <track::Ordering Order = track::join, io::IoBackend B, exec::Executor Ex,
-          async::Hooks H = async::no_hooks>
-async::task<image<B, Ex, Order, H>> open(B& io, Ex executor, std::string path,
-                                         open_options options = {}, H* hooks = nullptr) {
-    using shard_type = async::shard<B, Ex, H>;
-    using engine = detail::engine<B, Ex, Order, H>;
-    static_assert(device::check_format<format<shard_type>>());
-    static_assert(device::AllocatingFormat<format<shard_type>>);
+template <class P = default_policies, io::IoBackend B, exec::Executor Ex>
+async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_options options = {},
+                                  typename P::hooks* hooks = nullptr) {
+    static_assert(check_policies<P>());
+    using shard_type = detail::shard_of<B, Ex, P>;
+    using format_type = detail::format_of<B, Ex, P>;
+    using engine = detail::engine_of<B, Ex, P>;
+    static_assert(device::check_format<format_type>());
+    static_assert(device::AllocatingFormat<format_type>);
     if (options.failed_path != nullptr) { *options.failed_path = path; }
     auto shard = std::make_unique<shard_type>(io, executor, hooks);
-    async::task<std::unique_ptr<format<shard_type>>> loading =
-        load_format(*shard, io, path, options);
-    result<std::unique_ptr<format<shard_type>>> top = co_await loading;
+    async::task<std::unique_ptr<format_type>> loading =
+        load_format<typename P::placement>(*shard, io, path, options);
+    result<std::unique_ptr<format_type>> top = co_await loading;
     loading.destroy();
     if (!top) { co_return top.error(); }
     async::task<std::vector<std::unique_ptr<any_layer<shard_type>>>> below =
@@ -66,7 +93,14 @@ async::task<image<B, Ex, Order, H>> open(B& io, Ex executor, std::string path,
     auto whole =
         std::make_unique<engine>(std::move(shard), *std::move(top), *std::move(lower),
                                  options.request_bytes);
-    co_return image<B, Ex, Order, H>(std::move(whole));
+    co_return image<B, Ex, P>(std::move(whole));
+}
+
+/// Chosen if `P` is no bundle of policies, to say in words what it lacks.
+template <class P, io::IoBackend B, exec::Executor Ex>
+    requires(!device::Policies<P>)
+void open(B&, Ex, std::string, open_options = {}, void* = nullptr) {
+    static_assert(check_policies<P>());
 }
 
 } // namespace gaur::qcow2

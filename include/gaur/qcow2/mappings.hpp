@@ -17,10 +17,10 @@ namespace gaur::qcow2 {
 
 /// From guest to host: the active L1 table, its L2 tables, and how they change (specification,
 /// "Cluster mapping"). Answers from memory, changes memory only; a commit makes it durable.
-template <class Shard>
+template <class Shard, class Placement = default_placement>
 class mappings {
   public:
-    mappings(image_tables<Shard>& m, refcounts<Shard>& counts, cache::resident_table l1)
+    mappings(image_tables<Shard>& m, refcounts<Shard, Placement>& counts, cache::resident_table l1)
         : m_(m), refcounts_(counts), l1_(std::move(l1)) {}
 
     cache::resident_table& l1() noexcept { return l1_; }
@@ -94,7 +94,8 @@ class mappings {
     }
 
     /// The guest clusters from the one of `at` on are those of the grant from now on.
-    device::located link(guest_offset at, const device::grant& g, bool mapping_may_precede_data) noexcept {
+    device::located link(guest_offset at, const device::grant& g,
+                         bool mapping_may_precede_data) noexcept {
         device::located answer;
         const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
         cache::slice* s = m_.slices.find(slice_at(table, at));
@@ -114,7 +115,8 @@ class mappings {
         // Where the file may end before the clusters after a power cut, a mapping that came first
         // would point past its end, which is damage.
         const host_offset end = m_.tables.clusters.offset_of(g.first + g.count);
-        data_first_ = data_first_ || !mapping_may_precede_data || !g.pristine || end > m_.durable_end;
+        data_first_ =
+            data_first_ || !mapping_may_precede_data || !g.pristine || end > m_.durable_end;
         return answer;
     }
 
@@ -363,7 +365,7 @@ class mappings {
     }
 
     image_tables<Shard>& m_;
-    refcounts<Shard>& refcounts_;
+    refcounts<Shard, Placement>& refcounts_;
     cache::resident_table l1_;
     bool data_first_ = false;
 };

@@ -131,11 +131,10 @@ async::task<read_header> load_header(Shard& shard, typename Shard::file& file,
 }
 
 /// One qcow2 file, without what it names.
-template <class Shard>
-async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
-                                                        typename Shard::backend_type& io,
-                                                        const std::string& path,
-                                                        const open_options& options) {
+template <class Placement = default_placement, class Shard>
+async::task<std::unique_ptr<format<Shard, Placement>>> load_format(
+    Shard& shard, typename Shard::backend_type& io, const std::string& path,
+    const open_options& options) {
     using backend_file = typename Shard::backend_type::file;
     if (options.write && options.without_snapshots) { co_return errc::snapshots_left_out; }
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
@@ -201,10 +200,9 @@ async::task<std::unique_ptr<format<Shard>>> load_format(Shard& shard,
         noted = co_await noting;
         if (!noted) { co_return noted.error(); }
     }
-    auto f = std::make_unique<format<Shard>>(shard, std::move(m), std::move(count_table),
-                                             std::move(l1_table), sector, options.write,
-                                             options.inflate, options.grow_ahead,
-                                             options.count_ahead);
+    auto f = std::make_unique<format<Shard, Placement>>(
+        shard, std::move(m), std::move(count_table), std::move(l1_table), sector, options.write,
+        options.inflate, options.grow_ahead, options.count_ahead);
     f->on_damage(options.on_damage);
     co_return std::move(f);
 }
@@ -241,10 +239,10 @@ async::task<std::unique_ptr<any_layer<Shard>>> load_backing_file(Shard& shard,
 }
 
 /// The backing files below `top`, the nearest first.
-template <class Shard>
+template <class Shard, class Placement>
 async::task<std::vector<std::unique_ptr<any_layer<Shard>>>> load_backing_files(
-    Shard& shard, typename Shard::backend_type& io, format<Shard>& top, std::string path,
-    open_options options) {
+    Shard& shard, typename Shard::backend_type& io, format<Shard, Placement>& top,
+    std::string path, open_options options) {
     std::vector<std::unique_ptr<any_layer<Shard>>> layers;
     std::vector<io::file_identity> seen{top.file().identity()};
     const auto is_known = [&seen](const io::file_identity& file) {

@@ -14,22 +14,19 @@
 
 namespace gaur::qcow2 {
 
+/// Which host clusters an image takes, unless its policies say otherwise.
+using default_placement = alloc::stream_windows<alloc::best_fit>;
+
 /// What has been taken for guest data since the image was opened.
 struct allocation_figures {
     std::uint64_t clusters = 0;
     std::uint64_t runs = 0; ///< times a cluster did not follow the one before it, in guest and host
 };
 
-/// Which placement the images of a shard have. To be specialised for a shard of one's own.
-template <class Shard>
-struct placement_of {
-    using type = alloc::stream_windows<alloc::best_fit>;
-};
-
 /// The refcounts of one image: which host clusters are free, taking them, and growing the refcount
 /// table and its blocks (specification, "Refcount table" and "Refcount blocks"). Answers from
 /// memory, changes memory only; a commit makes it durable. `Placement` chooses the clusters.
-template <class Shard, class Placement = typename placement_of<Shard>::type>
+template <class Shard, class Placement = default_placement>
 class refcounts {
     static_assert(alloc::check_placement<Placement>());
 

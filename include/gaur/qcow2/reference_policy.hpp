@@ -97,7 +97,8 @@ struct admission {
 /// Decides which other files an image may make us open. By default: none. Whatever the policy, they
 /// are opened for reading only, and names that hold a NUL are refused.
 ///
-///     qcow2::open(io, executor, "vm.qcow2", {.references = qcow2::reference_policy::within("/images")})
+///     qcow2::open(io, executor, "vm.qcow2", {.references =
+///     qcow2::reference_policy::within("/images")})
 class reference_policy {
   public:
     reference_policy(references policy = references::refuse) noexcept

@@ -3,6 +3,7 @@
 
 #include <gaur/device/emptied_file.hpp>
 #include <gaur/device/image.hpp>
+#include <gaur/device/policies.hpp>
 #include <gaur/io/file_lock.hpp>
 #include <gaur/raw/format.hpp>
 
@@ -15,11 +16,25 @@
 
 namespace gaur::raw {
 
+/// What a user may choose about a raw disk; see device::default_policies. No write to one ever
+/// allocates, so the ordering has nothing to decide.
+struct default_policies : device::default_policies {
+    using ordering = track::serialize;
+};
+
+namespace detail {
+
+template <class B, class Ex, class P>
+using format_of = format<async::shard<B, Ex, typename P::hooks>>;
+
+template <class B, class Ex, class P>
+using engine_of = device::engine<B, Ex, format_of<B, Ex, P>, format_of<B, Ex, P>, P>;
+
+} // namespace detail
+
 /// An open raw file over the backend `B` and the executor `Ex`; see device::image.
-template <io::IoBackend B, exec::Executor Ex, async::Hooks H = async::no_hooks>
-using image =
-    device::image<device::engine<B, Ex, format<async::shard<B, Ex, H>>,
-                                 format<async::shard<B, Ex, H>>, track::serialize, H>>;
+template <io::IoBackend B, exec::Executor Ex, device::Policies P = default_policies>
+using image = device::image<detail::engine_of<B, Ex, P>>;
 
 /// Bytes of a block device that are zeroed when it becomes a raw disk: it no longer begins with the
 /// header of the format that it had.
@@ -50,11 +65,12 @@ struct open_options {
 /// disk_size. Errors: the host's, those of io::check_lock, and with
 /// `create` errc::target_is_read, or ENOSPC if a block device is smaller than `size`: then the file
 /// is as it was.
-template <io::IoBackend B, exec::Executor Ex, async::Hooks H = async::no_hooks>
-async::task<image<B, Ex, H>> open(B& io, Ex executor, std::string path, open_options options = {},
-                                  H* hooks = nullptr) {
-    using shard_type = async::shard<B, Ex, H>;
-    using engine = typename image<B, Ex, H>::engine_type;
+template <class P = default_policies, io::IoBackend B, exec::Executor Ex>
+async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_options options = {},
+                                  typename P::hooks* hooks = nullptr) {
+    static_assert(device::check_policies<P>());
+    using engine = detail::engine_of<B, Ex, P>;
+    using shard_type = typename engine::shard_type;
     static_assert(device::check_format<format<shard_type>>());
     static_assert(device::TopFormat<format<shard_type>>);
     auto shard = std::make_unique<shard_type>(io, executor, hooks);
@@ -80,7 +96,14 @@ async::task<image<B, Ex, H>> open(B& io, Ex executor, std::string path, open_opt
     }
     auto whole = std::make_unique<engine>(std::move(shard), std::move(top),
                                           std::vector<std::unique_ptr<format<shard_type>>>{});
-    co_return image<B, Ex, H>(std::move(whole));
+    co_return image<B, Ex, P>(std::move(whole));
+}
+
+/// Chosen if `P` is no bundle of policies, to say in words what it lacks.
+template <class P, io::IoBackend B, exec::Executor Ex>
+    requires(!device::Policies<P>)
+void open(B&, Ex, std::string, open_options = {}, void* = nullptr) {
+    static_assert(device::check_policies<P>());
 }
 
 } // namespace gaur::raw

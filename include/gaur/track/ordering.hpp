@@ -1,64 +1,85 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <gaur/track/allocation.hpp>
 #include <gaur/track/in_flight.hpp>
+#include <gaur/track/joinable_allocation.hpp>
 
 #include <concepts>
+#include <cstdint>
 #include <string_view>
 
 namespace gaur::track {
 
-/// What an allocating write does when it meets another one in flight.
-///
-///   name   for figures and command lines
-///   joins  whether a write goes along with a change whose door is open, instead of waiting
-///   ask    how much of the range may go on now; may only read the tracker
-///
-/// It may bring its own way of writing as well, which the engine takes instead of device::write for
-/// all that does not go in place at once: a coroutine `write(engine, guest_offset, data)` over the
-/// parts of a device::engine. benchmarks/support/before_2009.hpp is one.
-template <class O>
-concept Ordering = requires(in_flight<>& tracker, guest_range range) {
-    { O::name } -> std::convertible_to<std::string_view>;
-    { O::joins } -> std::convertible_to<bool>;
-    { O::find_conflict(tracker, range) } noexcept -> std::same_as<conflict>;
+/// What an allocating write does about the range that it has asked the tracker for.
+enum class action : std::uint8_t {
+    proceed, ///< nothing overlaps: take clusters for the whole range
+    shorten, ///< take clusters as far as nothing overlaps
+    wait,    ///< until the other allocation has retired; then look everything up again
+    join,    ///< use the other allocation's clusters, as its join_mode says
 };
+
+/// Decides what an allocating write does if it meets an allocation in flight.
+///
+///   name        for figures and command lines
+///   allocation  the node that requests carry: track::allocation, or track::joinable_allocation,
+///               which has the state that joining needs
+///   decide      a pure function of the conflict: `proceed` only if there is none, `shorten` only
+///               if some clusters are clear, `join` only if the other's mode is not `none`
+///   write       optional: `static async::task<void> write(Engine&, guest_offset, span<const
+///               byte>)`, which the engine takes instead of its own write for every request that
+///               does not go in place at once. It keeps the tracker's contract (*disjoint*), links
+///               only after the data is written, and gives back what it took if it fails
+///
+/// The engine asserts what `decide` may answer. A write that has already retried after the owner it
+/// joined failed is made to wait instead of joining again.
+template <class O>
+concept Ordering =
+    std::derived_from<typename O::allocation, allocation> &&
+    requires(const conflict<typename O::allocation>& c) {
+        { O::name } -> std::convertible_to<std::string_view>;
+        { O::decide(c) } noexcept -> std::same_as<action>;
+    };
 
 /// Says in words which part of Ordering a type lacks.
 template <class O>
 consteval bool check_ordering() {
     static_assert(requires { { O::name } -> std::convertible_to<std::string_view>; },
                   "an ordering needs `static constexpr std::string_view name`");
-    static_assert(requires { { O::joins } -> std::convertible_to<bool>; },
-                  "an ordering needs `static constexpr bool joins`");
+    static_assert(requires { requires std::derived_from<typename O::allocation, allocation>; },
+                  "an ordering needs `using allocation = track::allocation`, or "
+                  "track::joinable_allocation if it joins");
     static_assert(
-        requires(in_flight<>& tracker, guest_range range) {
-            { O::find_conflict(tracker, range) } noexcept -> std::same_as<conflict>;
+        requires(const conflict<typename O::allocation>& c) {
+            { O::decide(c) } noexcept -> std::same_as<action>;
         },
-        "an ordering needs `static conflict find_conflict(Tracker&, guest_range) noexcept`");
+        "an ordering needs `static track::action decide(const track::conflict<allocation>&) "
+        "noexcept`");
     return Ordering<O>;
 }
 
-/// The 2009 patch's rule, its faults repaired: stop short of the other's change, or wait for it.
+/// The rule of the 2009 patch, its faults repaired: stop short of the other allocation, or wait for
+/// it.
 struct serialize {
     static constexpr std::string_view name = "serialize";
-    static constexpr bool joins = false;
-    template <class Tracker>
-    static conflict find_conflict(Tracker& tracker, guest_range range) noexcept {
-        return tracker.find_conflict(range);
+    using allocation = track::allocation;
+    static action decide(const conflict<allocation>& c) noexcept {
+        if (c.other == nullptr) { return action::proceed; }
+        return c.clear.value > 0 ? action::shorten : action::wait;
     }
 };
 static_assert(check_ordering<serialize>());
 
-/// A second write to clusters whose allocation is in flight gets them at once, and the clusters
-/// behind them that it needs as well; it waits only where the first one is just writing over its
+/// A second write to clusters whose allocation is in flight uses them at once, and takes the
+/// clusters behind them that it needs as well. It waits only while the owner is writing over its
 /// bytes.
 struct join {
     static constexpr std::string_view name = "join";
-    static constexpr bool joins = true;
-    template <class Tracker>
-    static conflict find_conflict(Tracker& tracker, guest_range range) noexcept {
-        return tracker.find_conflict(range);
+    using allocation = joinable_allocation;
+    static action decide(const conflict<allocation>& c) noexcept {
+        if (c.other == nullptr) { return action::proceed; }
+        if (c.clear.value > 0) { return action::shorten; }
+        return c.other->join_mode() != join_mode::none ? action::join : action::wait;
     }
 };
 static_assert(check_ordering<join>());
