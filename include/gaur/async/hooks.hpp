@@ -15,7 +15,7 @@ namespace gaur::async {
 enum class point : std::uint8_t {
     read_aio,           ///< before guest data is read; where: host offset
     write_aio,          ///< before guest data is written; where: host offset
-    cow_read,           ///< before the old bytes round a write are read; where: guest offset
+    cow_read,           ///< before the copy-on-write head and tail are read; where: guest offset
     cow_write,          ///< before a write that carries them; where: host offset
     read_backing_aio,   ///< before a lower layer is read; where: its host offset
     read_compressed,    ///< before a compressed cluster is read; where: host offset
@@ -29,7 +29,7 @@ enum class point : std::uint8_t {
     refblock_load,      ///< before a slice of a refcount block is read; where: host offset
     refblock_alloc,     ///< a new refcount block is made; where: host offset
     reftable_grow,      ///< a larger refcount table is made; where: host offset
-    allocation_wait,    ///< a write meets another one's allocation; where: guest offset
+    allocation_wait,    ///< a write waits for an allocation in flight; where: guest offset
     allocation_retire,  ///< an allocation is linked or given up; where: guest offset
     flush_to_os,        ///< a commit begins; where: number of the epoch
     flush_refcounts,    ///< its refcounts are about to be written
@@ -39,9 +39,9 @@ enum class point : std::uint8_t {
     count_              ///< how many there are
 };
 
-/// Suspends, fails or counts at the points. `hit` is called everywhere and may fail the operation;
-/// `hold` is called where the engine can wait: hooks that answer true keeps the work and posts
-/// it later.
+/// Traces, counts, holds or fails at the points. `reached` is called at each of them and may fail
+/// the operation; `hold` is called where the engine can wait: hooks that answer true keep the work
+/// and post it later.
 template <class H>
 concept Hooks = requires(H& hooks, point at, std::uint64_t where, exec::work& w) {
     { H::enabled } -> std::convertible_to<bool>;
@@ -49,7 +49,7 @@ concept Hooks = requires(H& hooks, point at, std::uint64_t where, exec::work& w)
     { hooks.hold(at, where, w) } noexcept -> std::same_as<bool>;
 };
 
-/// Says in words which part of Probe a type lacks.
+/// Says in words which part of Hooks a type lacks.
 template <class H>
 consteval bool check_hooks() {
     static_assert(requires { { H::enabled } -> std::convertible_to<bool>; },

@@ -17,16 +17,16 @@
 
 namespace gaur::device {
 
-/// What requests may take of memory together, see `engine`.
+/// Memory that all requests may take together, in bytes; see `engine`.
 inline constexpr std::uint64_t default_request_bytes = std::uint64_t{256} << 20;
 
-/// One open image at work: its shard, its layers, the changes in flight. It outlives the image that
-/// owns it for as long as requests, a close() or I/O of the format's own are in flight: they end,
-/// and the last of them takes it apart.
+/// One open image: its shard, its layers, the allocations in flight. It outlives the image that
+/// owns it while requests, a close() or I/O of the format's own are in flight; the last of them
+/// destroys it.
 ///
-/// Requests that take memory (a coroutine, clusters to copy or inflate) are at work up to a bound;
-/// those beyond it wait for their turn, in order, linked by themselves. One is always at work, and
-/// none that is waits for one that is not.
+/// Requests that take memory (a coroutine, clusters to copy or inflate) run up to a bound; those
+/// beyond it wait for their turn in order, in an intrusive queue. One always runs, and no request
+/// that runs waits for one that does not.
 template <io::IoBackend B, exec::Executor Ex, class Top, class Lower, Policies P>
 class engine {
   public:

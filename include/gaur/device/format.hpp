@@ -17,14 +17,14 @@ namespace gaur::device {
 enum class mapping : std::uint8_t {
     data,        ///< bytes of the layer's file
     zero,        ///< reads as zeroes, whatever lies below
-    unallocated, ///< as the layer below; zeroes where there is none
+    unallocated, ///< as the layer below; zeroes if there is none
     compressed,  ///< inflates to one cluster
 };
 
 /// Neighbouring bytes of the virtual disk that are stored alike, and in one run.
 struct extent {
     mapping kind = mapping::unallocated;
-    bool in_place = false;     ///< data that a write may replace where it is
+    bool in_place = false;     ///< data that a write may replace in place
     bool has_host = false;     ///< `host` is the first byte's place (data), or the zero cluster's
     host_offset host;          ///< compressed: where the compressed bytes begin
     std::uint64_t size = 0;    ///< guest bytes; at most what was asked for
@@ -36,8 +36,8 @@ struct extent {
 struct missing {
     enum class what : std::uint8_t {
         nothing,
-        slice,     ///< have the slice of a table at `host` in memory
-        private_l2, ///< have a table of one's own for the guest offset
+        slice,      ///< have the slice of a table at `host` in memory
+        private_l2, ///< have an L2 table for the guest offset that no snapshot shares
     };
     what kind = what::nothing;
     std::uint8_t table = 0; ///< the format's word for which table
@@ -46,14 +46,14 @@ struct missing {
     explicit operator bool() const noexcept { return kind != what::nothing; }
 };
 
-/// An answer out of memory: an extent, or what is wanted first, or an error.
+/// An answer from memory: an extent, or what is missing for one, or an error.
 struct located {
     extent what;
     device::missing missing;
     result<void> status;
 };
 
-/// What a write to `[at, at + size)` finds, once nothing else is changing that range.
+/// What a write to `[at, at + size)` finds while no allocation in flight overlaps that range.
 struct write_plan {
     extent in_place;            ///< size 0: new clusters are needed
     cluster_count new_clusters; ///< from the cluster of `at` on
@@ -61,7 +61,7 @@ struct write_plan {
     result<void> status;
 };
 
-/// Host clusters for a write; or what is wanted first; or an error (errc::image_full, …).
+/// Host clusters for a write, or what is missing to find some, or an error (errc::image_full, …).
 struct grant {
     host_cluster first;
     cluster_count count;
@@ -71,11 +71,11 @@ struct grant {
 };
 
 /// A disk format: translates guest to host and allocates; it does no guest I/O of its own. All
-/// functions but tasks answer at once, from memory, and change nothing where they ask for
-/// something.
+/// functions but tasks answer at once, from memory. If something is missing they say what, and
+/// change nothing.
 ///
-///   from_memory  locate, plan_write, take and link neither wait nor do I/O; where something is not
-///                in memory they say what, and `resolve` gets it
+///   from_memory  locate, plan_write, take and link neither wait nor do I/O; if a table is not in
+///                memory they answer `missing`, and `resolve` loads it
 ///   stable       an answer holds until the next suspension
 ///   one_run      an extent's bytes are neighbours in the host file
 template <class F>
@@ -94,9 +94,9 @@ concept ReadableFormat = requires(F& format, guest_offset at, std::uint64_t n, m
 template <class F>
 concept TopFormat = ReadableFormat<F> && requires(F& format, guest_offset at, std::uint64_t n,
                                                   track::quarantine::generation g) {
-    // Where `[at, at + n)` lies, where that is one run of data and memory knows of it; asked for a
-    // write, where the image is writable and the run may be replaced in place. Nothing: `locate` or
-    // `plan_write` say why.
+    // The host offset of `[at, at + n)` if that is one run of data whose mapping is in memory; for
+    // a write, if it may also be replaced in place. Otherwise nothing: `locate` or `plan_write` say
+    // why.
     { format.find_mapped(at, n, false) } noexcept -> std::same_as<std::optional<host_offset>>;
     { format.enter() } noexcept -> std::same_as<track::quarantine::generation>;
     { format.leave(g) } noexcept;
@@ -104,8 +104,8 @@ concept TopFormat = ReadableFormat<F> && requires(F& format, guest_offset at, st
     { format.note_write() } noexcept; // guest data has been written: a flush has something to do
     { format.commit() };              // awaitable, gives result<void>
     { format.close() } -> std::same_as<async::task<void>>;
-    // Whether I/O of its own is in flight, that belongs to no request; `on_idle` says what to call
-    // whenever some of it has ended.
+    // Whether I/O that belongs to no request is in flight; `on_idle` sets what to call whenever
+    // some of it has ended.
     { format.is_busy() } noexcept -> std::same_as<bool>;
     { format.on_idle(static_cast<void (*)(void*) noexcept>(nullptr), nullptr) } noexcept;
     // The image is gone: the program is told nothing about it any more.
@@ -122,16 +122,15 @@ concept AllocatingFormat =
         { format.slice_left(at) } noexcept -> std::same_as<std::uint64_t>;
         { format.plan_write(at, n) } noexcept -> std::same_as<write_plan>;
         { format.take(at, count) } noexcept -> std::same_as<grant>; // for the guest's from `at` on
-        // The guest clusters from the one of `at` on are now those of the grant.
-        // `mapping_may_precede_data`: old content and new read as zeroes where nothing was written,
-        // so the data need not be durable before the mapping is.
+        // Maps the guest clusters from the one of `at` on to those of the grant. The last argument,
+        // `mapping_may_precede_data`: old content and new clusters both read as zeroes, so the data
+        // need not be durable before the mapping is.
         { format.link(at, g, false) } noexcept -> std::same_as<located>;
         { format.give_back(g) } noexcept;
         { format.must_commit() } noexcept -> std::same_as<bool>; // too much is dirty
     };
 
-/// Says in words which part of a format of one's own is missing: ReadableFormat for a backing file,
-/// TopFormat and AllocatingFormat for an image that is written.
+/// Says in words which part of ReadableFormat a type lacks.
 template <class F>
 consteval bool check_format() {
     static_assert(

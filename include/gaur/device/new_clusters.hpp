@@ -18,8 +18,8 @@ namespace gaur::device {
 
 namespace detail {
 
-/// The bytes of a write's clusters that the guest did not give: before and after them. Old content,
-/// or zeroes.
+/// The copy-on-write head and tail of a write: the bytes of its clusters that the guest does not
+/// give.
 struct surroundings {
     guest_offset head_at;
     std::uint64_t head = 0; ///< bytes from the first cluster's start to the write's
@@ -41,7 +41,7 @@ inline surroundings around(cluster_geometry g, guest_offset at, std::uint64_t si
     return s;
 }
 
-/// True where `[at, at + size)` reads as zeroes, as far as memory tells.
+/// Whether `[at, at + size)` reads as zeroes, by the tables in memory alone.
 template <class Layers>
 bool is_known_zero(Layers& layers, guest_offset at, std::uint64_t size) noexcept {
     while (size > 0) {
@@ -57,9 +57,9 @@ bool is_known_zero(Layers& layers, guest_offset at, std::uint64_t size) noexcept
 
 } // namespace detail
 
-/// One write into clusters that were taken for it: the change that holds others off, the memory of
-/// what belongs round the guest's bytes, and the way from "taken" to "linked, or given back". It is
-/// tracked from its construction to its end.
+/// One write into clusters that were taken for it: its node in the tracker, the buffers of its
+/// copy-on-write head and tail, and the way from "taken" to "linked" or "given back". It is tracked
+/// from its construction to its destruction.
 template <class Engine>
 class new_clusters {
   public:
@@ -78,8 +78,8 @@ class new_clusters {
         auto& layers = engine.layers();
         zero_round_ = detail::is_known_zero(layers, around_.head_at, around_.head) &&
                       detail::is_known_zero(layers, around_.tail_at, around_.tail);
-        // Only where the bytes under the guest's own were zeroes as well may the mapping become
-        // durable before the data.
+        // The mapping may become durable before the data only if the bytes that the guest
+        // overwrites read as zeroes as well.
         mapping_may_precede_data_ = zero_round_ && detail::is_known_zero(layers, at, data.size());
         if constexpr (is_joinable) {
             if (grant_.pristine && zero_round_) {
@@ -92,15 +92,14 @@ class new_clusters {
     new_clusters(const new_clusters&) = delete;
     new_clusters& operator=(const new_clusters&) = delete;
 
-    /// The guest's bytes alone are written: round them nothing is needed, since there is nothing,
-    /// or since old content and new clusters both read as zeroes.
+    /// The guest's bytes alone are written: there is no head or tail, or the old content and the
+    /// new clusters both read as zeroes there.
     bool is_bare() const noexcept {
         return around_.head + around_.tail + around_.padding == 0 ||
                (grant_.pristine && zero_round_);
     }
 
-    /// Writes, links, or gives back. The change has not retired yet when it ends: it does with this
-    /// object.
+    /// Writes, then links or gives back. The allocation retires later, with this object.
     static async::task<void> run(Engine& engine, new_clusters& self) {
         async::task<void> filling = fill(engine, self);
         result<void> r = co_await filling;
@@ -160,7 +159,7 @@ class new_clusters {
         node_type& node_;
     };
 
-    /// 7. The data, with what belongs round it, in one write. Not one byte is visible yet.
+    /// 7. The data with its head and tail in one write. Nothing of it is visible yet.
     static async::task<void> fill(Engine& engine, new_clusters& self) {
         if (self.is_bare()) {
             const io::request what = io::request::write(self.data_host().value, self.data_);
@@ -218,7 +217,7 @@ class new_clusters {
         }
     }
 
-    /// Head and tail, zeroed where that is their content.
+    /// Buffers for head and tail, zeroed if that is their content.
     result<void> take_buffers() noexcept {
         const std::size_t tail = static_cast<std::size_t>(around_.tail + around_.padding);
         head_ = engine_.shard().buffers().take(static_cast<std::size_t>(around_.head));
@@ -233,8 +232,8 @@ class new_clusters {
         return {};
     }
 
-    /// Everything in its place for one write; those who came aboard have their bytes in it, and
-    /// nobody comes any more.
+    /// Lays out one vectored write. Joiners' bytes are merged into head and tail; from here on no
+    /// write can join. Gives its size in bytes.
     std::uint64_t gather() noexcept {
         if constexpr (is_joinable) {
             mine_.node().set_join_mode(track::join_mode::none);
@@ -257,8 +256,8 @@ class new_clusters {
         return size;
     }
 
-    /// What of the companion's bytes falls into `[at, at + to.size())`. Where it overlaps the
-    /// owner's own bytes, these win: as if it had been the earlier of the two.
+    /// Copies the joiner's bytes that fall into `[at, at + to.size())`. On overlap the owner's
+    /// bytes win.
     static void lay_over(std::span<std::byte> to, guest_offset at,
                          const track::joiner& c) noexcept {
         const std::uint64_t from = std::max(at.value, c.at().value);

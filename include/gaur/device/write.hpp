@@ -16,7 +16,7 @@
 
 namespace gaur::device {
 
-/// `co_await` it: until the change has retired. Then look at everything again, from scratch.
+/// `co_await` it: until the allocation has retired. Then look everything up again.
 template <class Engine>
 class retired : public track::waiter, public async::resumption {
   public:
@@ -39,8 +39,8 @@ class retired : public track::waiter, public async::resumption {
     typename Engine::tracker::node_type& other_;
 };
 
-/// A write that goes along with another one's change. `co_await` it: until the change has retired;
-/// true where its clusters are linked.
+/// A write that joins an allocation in flight. `co_await` it: until the allocation has retired;
+/// true if its clusters are linked.
 template <class Engine>
 class joining : public track::joiner, public async::resumption {
   public:
@@ -66,10 +66,10 @@ template <class Engine>
 async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from,
                         bool may_join = true);
 
-/// Clusters for the part of a write that lies behind clusters that are there, or are being made:
-/// taken at once, in the order of arrival, so that sequential writes get one run of the host file.
-/// Nothing where that part is mapped, meets another change, lacks something in memory, or would
-/// have to wait for a commit.
+/// Takes clusters for the part of a write that lies behind clusters which are mapped or joined: at
+/// once, in the order of arrival, so that sequential writes get one run of the host file. Takes
+/// none if that part is mapped, overlaps an allocation, lacks a table in memory, or would have to
+/// wait for a commit.
 template <class Engine>
 void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
              std::optional<new_clusters<Engine>>& own) {
@@ -88,17 +88,17 @@ void reserve(Engine& engine, guest_offset at, std::span<const std::byte> data,
     own.emplace(engine, at, data.first(static_cast<std::size_t>(size)), g);
 }
 
-/// How far a write came.
+/// What one step of a write has done.
 struct written {
     std::size_t bytes = 0;
-    result<void> there;  ///< of those that went to clusters that were there already
-    result<void> behind; ///< of those that went to new clusters
+    result<void> there;  ///< outcome of the bytes in clusters that were mapped or joined
+    result<void> behind; ///< outcome of the bytes in new clusters
 };
 
-/// Writes the first `shared` bytes of `data` to `host`, where others wait for them if they go
-/// `beside` a change; no host: somebody else carries them. What follows goes into clusters of its
-/// own, taken at once and written at the same time; in one write where both are one run of the host
-/// file.
+/// Writes the first `shared` bytes of `data` to `host`, in place or directly into the clusters of
+/// the allocation that `beside` has joined. No `host`: the owner of a merged join writes them. The
+/// rest goes into clusters taken here, at the same time; in one write if both are one run of the
+/// host file.
 template <class Engine>
 async::task<written> write_through(Engine& engine, std::optional<host_offset> host,
                                    guest_offset at, std::span<const std::byte> data,
@@ -133,8 +133,8 @@ async::task<written> write_through(Engine& engine, std::optional<host_offset> ho
     co_return went;
 }
 
-/// Writes the part of `data` that lies in `with`'s clusters along with it, and what follows into
-/// clusters of its own, at the same time.
+/// Writes the part of `data` that lies in the clusters of `with` by joining it, and the rest into
+/// clusters taken here, at the same time.
 template <class Engine>
 async::task<written> write_joined(Engine& engine, track::joinable_allocation& with, guest_offset at,
                                  std::span<const std::byte> data) {
@@ -144,7 +144,7 @@ async::task<written> write_joined(Engine& engine, track::joinable_allocation& wi
         static_cast<std::size_t>(std::min<std::uint64_t>(data.size(), border - at));
     const std::uint64_t into =
         at.value - geometry.offset_of(with.guest().first).value;
-    // Aboard, the one whose change it is writes the shared bytes with his own.
+    // Merged join: the owner's copy-on-write carries our bytes.
     std::optional<host_offset> host;
     if (with.join_mode() == track::join_mode::direct) {
         host = geometry.offset_of(with.host()) + into;
@@ -156,7 +156,7 @@ async::task<written> write_joined(Engine& engine, track::joinable_allocation& wi
     result<written> went = co_await writing;
     writing.destroy();
     if (!went) { co_return went.error(); }
-    // Its own clusters have retired: nobody waits while he holds others off.
+    // Our own allocation is retired here, so we never wait while holding one.
     const bool linked = co_await ride;
     if (went->there && !linked) {
         // The owner failed and gave the shared clusters back. Write ours again, without joining, to
@@ -181,7 +181,7 @@ inline bool changes_tables(const write_plan& plan) noexcept {
 
 } // namespace detail
 
-/// Writes `from` at `to`. Reads top to bottom; each numbered step is one call into a lower floor.
+/// Writes `from` at `to`. Reads top to bottom; each numbered step is one call into a lower layer.
 /// `may_join`: false for the retry of a joiner, which waits where the ordering would join.
 template <class Engine>
 async::task<void> write(Engine& engine, guest_offset to, std::span<const std::byte> from,
@@ -197,7 +197,7 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
         const guest_offset at = to + done;
         std::uint64_t size = std::min<std::uint64_t>(from.size() - done, top.slice_left(at));
 
-        // 2. Have the L2 slice, and an L2 table of one's own.
+        // 2. Have the L2 slice, and a private L2 table.
         write_plan plan = top.plan_write(at, size);
         if (!plan.status) { co_return plan.status; }
         if (detail::changes_tables(plan) && top.must_commit()) {
@@ -244,8 +244,8 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
             GAUR_ASSERT(next == track::action::proceed && conflict.other == nullptr);
         }
 
-        // 4. Mapped and ours alone: write in place; what lies behind takes its clusters now, or
-        //    those who come later would take theirs first.
+        // 4. Mapped and exclusively ours: write in place. The rest takes its clusters now, before a
+        //    later write does, so that a sequential stream stays one run.
         if (plan.in_place.size > 0) {
             const std::optional<host_offset> host = plan.in_place.host;
             async::task<written> writing = write_through(
@@ -261,7 +261,7 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
             continue;
         }
 
-        // 5. Take host clusters; what the search lacks is loaded, then everything is looked at
+        // 5. Take host clusters. A missing refcount slice is loaded, then everything is looked up
         //    again.
         const grant g = top.take(at, plan.new_clusters);
         if (!g.status) { co_return g.status; }
@@ -273,17 +273,17 @@ async::task<void> write(Engine& engine, guest_offset to, std::span<const std::by
         }
         size = std::min(size, geometry.bytes(g.count) - geometry.within(at));
 
-        // 6. Hold others off. From the tracker's answer in 3 to here nothing suspended, so nobody
-        //    else can have taken clusters for this range.
+        // 6. Track. Nothing has suspended since the tracker's answer in 3, so no other write can
+        //    have taken clusters for this range.
         const std::size_t n = static_cast<std::size_t>(size);
         new_clusters<Engine> mine(engine, at, from.subspan(done, n), g);
 
-        // 7. and 8. Write the data, with what belongs round it; then link the L2 entries.
+        // 7. and 8. Write the data with its head and tail, then link the L2 entries.
         async::task<void> running = new_clusters<Engine>::run(engine, mine);
         r = co_await running;
         if (!r) { co_return r; }
         done += n;
-        // 9. Retire: `mine` goes, and wakes those who waited, in the order in which they came.
+        // 9. Retire: the destructor of `mine` wakes the waiters, in the order in which they came.
     }
     co_return r;
 }
