@@ -6,4 +6,4 @@ struct sized_only {
     std::uint64_t size() noexcept { return 0; }
 };
 
-static_assert(gaur::device::check_format<sized_only>());
+static_assert(gaur::device::check_readable_format<sized_only>());

@@ -25,7 +25,7 @@ struct zeroes {
     async::task<void> inflate(const device::extent&, std::span<std::byte>) { co_return {}; }
     int nothing = 0;
 };
-static_assert(device::check_format<zeroes>());
+static_assert(device::check_readable_format<zeroes>());
 static_assert(device::ReadableFormat<zeroes>);
 static_assert(!device::TopFormat<zeroes>);
 
@@ -50,10 +50,13 @@ struct written : zeroes {
         return {};
     }
     void note_write() noexcept {}
-    void commit() noexcept {}
+    struct durable {
+        result<void> await_resume() noexcept { return {}; }
+    };
+    durable commit() noexcept { return {}; }
     async::task<void> close() { co_return {}; }
 };
-static_assert(device::TopFormat<written>);
+static_assert(device::check_top_format<written>());
 static_assert(!device::AllocatingFormat<written>);
 
 TEST(format, an_answer_wants_nothing_unless_it_says_so) {

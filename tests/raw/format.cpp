@@ -14,7 +14,7 @@ class raw_format : public ::testing::Test {
   protected:
     using shard_type = memory_images::shard_type;
     using format = raw::format<shard_type>;
-    static_assert(device::check_format<format>());
+    static_assert(device::check_top_format<format>());
     static_assert(device::TopFormat<format>);
     static_assert(!device::AllocatingFormat<format>, "the file has all its space");
 

@@ -86,7 +86,7 @@ concept ReadableFormat = requires(F& format, guest_offset at, std::uint64_t n, m
     { format.resolve(w) } -> std::same_as<async::task<void>>;
     { format.inflate(e, cluster) } -> std::same_as<async::task<void>>;
     { format.cluster_size() } noexcept -> std::same_as<std::uint64_t>;
-    format.file();
+    { format.file() } noexcept; // a reference to the shard's `file`: the engine checks the type
 };
 
 /// A format that can be the top of an image. `enter` and `leave` bracket each request, from its
@@ -102,7 +102,8 @@ concept TopFormat = ReadableFormat<F> && requires(F& format, guest_offset at, st
     { format.leave(g) } noexcept;
     { format.is_writable() } noexcept -> std::same_as<bool>;
     { format.note_write() } noexcept; // guest data has been written: a flush has something to do
-    { format.commit() };              // awaitable, gives result<void>
+    // Awaitable: all that had ended before is durable if it gives success.
+    { format.commit().await_resume() } -> std::same_as<result<void>>;
     { format.close() } -> std::same_as<async::task<void>>;
     // Whether I/O that belongs to no request is in flight; `on_idle` sets what to call whenever
     // some of it has ended.
@@ -132,7 +133,7 @@ concept AllocatingFormat =
 
 /// Says in words which part of ReadableFormat a type lacks.
 template <class F>
-consteval bool check_format() {
+consteval bool check_readable_format() {
     static_assert(
         requires(F& f, guest_offset at, std::uint64_t n) {
             { f.size() } noexcept -> std::same_as<std::uint64_t>;
@@ -149,11 +150,76 @@ consteval bool check_format() {
         "std::span<std::byte>)`");
     static_assert(
         requires(F& f) {
-            f.file();
+            { f.file() } noexcept;
             { f.cluster_size() } noexcept -> std::same_as<std::uint64_t>;
         },
-        "a format needs `file()` and `std::uint64_t cluster_size() noexcept`");
+        "a format needs `Shard::file& file() noexcept` and `std::uint64_t cluster_size() noexcept`");
     return ReadableFormat<F>;
+}
+
+/// Says in words which part of TopFormat a type lacks.
+template <class F>
+consteval bool check_top_format() {
+    static_assert(
+        requires(F& f, guest_offset at, std::uint64_t n) {
+            { f.find_mapped(at, n, false) } noexcept -> std::same_as<std::optional<host_offset>>;
+        },
+        "a format at the top needs `std::optional<host_offset> find_mapped(guest_offset, "
+        "std::uint64_t, bool) noexcept`");
+    static_assert(
+        requires(F& f, track::quarantine::generation g) {
+            { f.enter() } noexcept -> std::same_as<track::quarantine::generation>;
+            { f.leave(g) } noexcept;
+        },
+        "a format at the top needs `track::quarantine::generation enter() noexcept` and "
+        "`void leave(track::quarantine::generation) noexcept`");
+    static_assert(
+        requires(F& f) {
+            { f.is_writable() } noexcept -> std::same_as<bool>;
+            { f.note_write() } noexcept;
+        },
+        "a format at the top needs `bool is_writable() noexcept` and `void note_write() noexcept`");
+    static_assert(
+        requires(F& f) {
+            { f.commit().await_resume() } -> std::same_as<result<void>>;
+            { f.close() } -> std::same_as<async::task<void>>;
+        },
+        "a format at the top needs `commit()`, which can be awaited and gives result<void>, and the "
+        "task `close()`");
+    static_assert(
+        requires(F& f) {
+            { f.is_busy() } noexcept -> std::same_as<bool>;
+            { f.on_idle(static_cast<void (*)(void*) noexcept>(nullptr), nullptr) } noexcept;
+            { f.forget_callbacks() } noexcept;
+        },
+        "a format at the top needs `bool is_busy() noexcept`, `void on_idle(void (*)(void*) "
+        "noexcept, void*) noexcept` and `void forget_callbacks() noexcept`");
+    return check_readable_format<F>() && TopFormat<F>;
+}
+
+/// Says in words which part of AllocatingFormat a type lacks.
+template <class F>
+consteval bool check_allocating_format() {
+    static_assert(
+        requires(F& f, guest_offset at, std::uint64_t n) {
+            { f.geometry() } noexcept -> std::same_as<cluster_geometry>;
+            { f.slice_left(at) } noexcept -> std::same_as<std::uint64_t>;
+            { f.plan_write(at, n) } noexcept -> std::same_as<write_plan>;
+        },
+        "a format that allocates needs `cluster_geometry geometry() noexcept`, `std::uint64_t "
+        "slice_left(guest_offset) noexcept` and `device::write_plan plan_write(guest_offset, "
+        "std::uint64_t) noexcept`");
+    static_assert(
+        requires(F& f, guest_offset at, cluster_count count, const grant& g) {
+            { f.take(at, count) } noexcept -> std::same_as<grant>;
+            { f.link(at, g, false) } noexcept -> std::same_as<located>;
+            { f.give_back(g) } noexcept;
+            { f.must_commit() } noexcept -> std::same_as<bool>;
+        },
+        "a format that allocates needs `device::grant take(guest_offset, cluster_count) noexcept`, "
+        "`device::located link(guest_offset, const device::grant&, bool) noexcept`, `void "
+        "give_back(const device::grant&) noexcept` and `bool must_commit() noexcept`");
+    return check_top_format<F>() && AllocatingFormat<F>;
 }
 
 } // namespace gaur::device

@@ -61,8 +61,7 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     using shard_type = detail::shard_of<B, Ex, P>;
     using format_type = detail::format_of<B, Ex, P>;
     using engine = detail::engine_of<B, Ex, P>;
-    static_assert(device::check_format<format_type>());
-    static_assert(device::AllocatingFormat<format_type>);
+    static_assert(device::check_allocating_format<format_type>());
     if (options.failed_path != nullptr) { *options.failed_path = path; }
     auto shard = std::make_unique<shard_type>(io, executor, hooks);
     async::task<std::unique_ptr<format_type>> loading =

@@ -71,8 +71,7 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     static_assert(device::check_policies<P>());
     using engine = detail::engine_of<B, Ex, P>;
     using shard_type = typename engine::shard_type;
-    static_assert(device::check_format<format<shard_type>>());
-    static_assert(device::TopFormat<format<shard_type>>);
+    static_assert(device::check_top_format<format<shard_type>>());
     auto shard = std::make_unique<shard_type>(io, executor, hooks);
     const result<io::file_lock> lock = io::lock_for(options.locking, options.write);
     if (!lock) { co_return lock.error(); }
