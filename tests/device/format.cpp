@@ -71,8 +71,8 @@ struct written : zeroes {
 static_assert(device::check_top_format<written>());
 static_assert(!device::AllocatingFormat<written>);
 
-/// Exactly the members that AllocatingFormat names: a disk of four clusters, each at its own place in
-/// the file once it has been written.
+/// Exactly the members that AllocatingFormat names: a disk of four clusters, each at its own place
+/// in the file once it has been written.
 template <class Shard>
 class least_format {
   public:

@@ -153,7 +153,8 @@ consteval bool check_readable_format() {
             { f.file() } noexcept;
             { f.cluster_size() } noexcept -> std::same_as<std::uint64_t>;
         },
-        "a format needs `Shard::file& file() noexcept` and `std::uint64_t cluster_size() noexcept`");
+        "a format needs `Shard::file& file() noexcept` and `std::uint64_t cluster_size() "
+        "noexcept`");
     return ReadableFormat<F>;
 }
 
@@ -184,8 +185,8 @@ consteval bool check_top_format() {
             { f.commit().await_resume() } -> std::same_as<result<void>>;
             { f.close() } -> std::same_as<async::task<void>>;
         },
-        "a format at the top needs `commit()`, which can be awaited and gives result<void>, and the "
-        "task `close()`");
+        "a format at the top needs `commit()`, which can be awaited and gives result<void>, and "
+        "the task `close()`");
     static_assert(
         requires(F& f) {
             { f.is_busy() } noexcept -> std::same_as<bool>;
