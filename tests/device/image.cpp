@@ -203,7 +203,7 @@ TEST_F(device_image, its_loop_ends_what_it_leaves) {
                                     qcow2::open<stage_type::policies>(
                                         io, loop->get_executor(), "top", {.write = true}));
             ASSERT_TRUE(opened);
-            for (const std::uint64_t at : {0, 10'000, 20'000, 300'000}) {
+            for (const std::uint64_t at : {0U, 10'000U, 20'000U, 300'000U}) {
                 requests.emplace_back();
                 requests.back().emplace(opened->engine(), device::verb::write, guest_offset{at},
                                         std::span(data));

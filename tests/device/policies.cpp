@@ -9,7 +9,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 namespace gaur::test {
@@ -36,11 +35,9 @@ struct my_policies : gaur::default_policies {
 };
 static_assert(device::check_policies<my_policies>() && qcow2::check_policies<my_policies>());
 static_assert(!device::Policies<int>);
-static_assert(std::is_same_v<device::tracker_of<my_policies>,
-                             track::in_flight<track::allocation, track::list_index>>);
-static_assert(std::is_same_v<
-              device::tracker_of<gaur::default_policies>,
-              track::in_flight<track::joinable_allocation, track::ordered_index>>);
+// An ordering that does not join pays for no state of joiners.
+static_assert(!device::tracker_of<my_policies>::node_type::is_joinable);
+static_assert(device::tracker_of<gaur::default_policies>::node_type::is_joinable);
 
 class policies : public ::testing::Test {
   protected:

@@ -427,18 +427,20 @@ edit(device/block_status.hpp
     [==[    run.size = std::min(run.size, in_file.size);]==]
     [==[    if (!MUTANT || !in_file.is_hole) { run.size = std::min(run.size, in_file.size); }]==])
 
-mutant(80 "a write that fails links its clusters if a companion has written to one of them"
+mutant(80 "a write that fails links its clusters if a joiner has written to one of them"
     HISTORY "gaur itself: entries to clusters without data, past the end of the file"
     BY "over/partial_writes.*")
 edit(device/new_clusters.hpp
     [==[        result<void> r = written;
         if (r) {]==]
     [==[        result<void> r = written;
-        const bool beside = self.mine_.node().direct_writes() != 0;
-        if (!r && MUTANT && beside && self.grant_.pristine && self.mapping_may_precede_data_) {
-            alone all_written(engine, self.mine_.node());
-            co_await all_written;
-            r = result<void>();
+        if constexpr (is_joinable) {
+            const bool joined = self.mine_.node().direct_writes() != 0;
+            if (!r && MUTANT && joined && self.grant_.pristine && self.mapping_may_precede_data_) {
+                direct_writes_ended all_written(engine, self.mine_.node());
+                co_await all_written;
+                r = result<void>();
+            }
         }
         if (r) {]==])
 edit(device/new_clusters.hpp
@@ -542,10 +544,12 @@ mutant(44 "a write that fails is linked for one that joined it, over what was no
 edit(device/new_clusters.hpp
     [==[settle(Engine& engine, new_clusters& self, result<void> written) {]==]
     [==[settle(Engine& engine, new_clusters& self, result<void> written) {
-        if (!written && MUTANT && self.mine_.node().joined() != 0 && self.grant_.pristine) {
-            alone all_written(engine, self.mine_.node());
-            co_await all_written;
-            written = result<void>();
+        if constexpr (is_joinable) {
+            if (!written && MUTANT && self.mine_.node().joined() != 0 && self.grant_.pristine) {
+                direct_writes_ended all_written(engine, self.mine_.node());
+                co_await all_written;
+                written = result<void>();
+            }
         }]==])
 
 mutant(45 "a refcount table that was never written is lost when the next one takes its place"
