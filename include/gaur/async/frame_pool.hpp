@@ -10,9 +10,10 @@
 
 namespace gaur::async {
 
-/// Recycles the frames of coroutines, in steps of 64 bytes, so that a request that has run once
-/// costs no heap allocation when it runs again. One pool a shard: no lock. Frames of more than 4
-/// KiB, and coroutines whose first argument lends no pool, use the heap.
+/// Recycles coroutine frames, in size classes of 64 bytes. A request that has run once costs no
+/// heap allocation when it runs again. Each shard has one pool, so it needs no lock. Frames larger
+/// than 4032 bytes (with their header) come from the heap, and so do frames of coroutines whose
+/// first argument lends no pool.
 class frame_pool {
   public:
     frame_pool() = default;
@@ -25,7 +26,8 @@ class frame_pool {
         }
     }
 
-    /// Memory for a frame, null where there is none. `pool` may be null: then from the heap.
+    /// Memory for a frame of `size` bytes; null if there is none. If `pool` is null the memory
+    /// comes from the heap.
     static void* take(frame_pool* pool, std::size_t size) noexcept {
         const std::size_t whole = size + header_size;
         void* memory = pool != nullptr ? pool->take(whole) : ::operator new(whole, std::nothrow);

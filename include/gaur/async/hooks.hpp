@@ -11,7 +11,8 @@
 
 namespace gaur::async {
 
-/// Named places inside the engine, by QEMU's blkdebug names where it has them.
+/// Named points inside the engine. A point has the name of QEMU's blkdebug event if there is one.
+/// `where` is the second argument of `reached` and `hold`.
 enum class point : std::uint8_t {
     read_aio,           ///< before guest data is read; where: host offset
     write_aio,          ///< before guest data is written; where: host offset
@@ -20,15 +21,15 @@ enum class point : std::uint8_t {
     read_backing_aio,   ///< before a lower layer is read; where: its host offset
     read_compressed,    ///< before a compressed cluster is read; where: host offset
     l2_load,            ///< before an L2 slice is read; where: host offset
-    l2_alloc_write,     ///< a new L2 table is made; where: host offset
+    l2_alloc_write,     ///< a new L2 table is created; where: host offset
     l2_alloc_cow_read,  ///< before a shared L2 table is read to be copied; where: host offset
     l2_update,          ///< before L2 entries change in memory; where: guest offset
     l1_update,          ///< an L1 entry changes in memory; where: guest offset
     cluster_alloc,      ///< host clusters are taken; where: host offset
     cluster_free,       ///< host clusters are free again; where: host offset
     refblock_load,      ///< before a slice of a refcount block is read; where: host offset
-    refblock_alloc,     ///< a new refcount block is made; where: host offset
-    reftable_grow,      ///< a larger refcount table is made; where: host offset
+    refblock_alloc,     ///< a new refcount block is created; where: host offset
+    reftable_grow,      ///< a larger refcount table is created; where: host offset
     allocation_wait,    ///< a write waits for an allocation in flight; where: guest offset
     allocation_retire,  ///< an allocation is linked or given up; where: guest offset
     flush_to_os,        ///< a commit begins; where: number of the epoch
@@ -36,12 +37,12 @@ enum class point : std::uint8_t {
     flush_mappings,     ///< its L2 and L1 entries are about to be written
     flush_to_disk,      ///< before a barrier
     header_update,      ///< before the header is written
-    count_              ///< how many there are
+    count_              ///< number of points
 };
 
-/// Traces, counts, holds or fails at the points. `reached` is called at each of them and may fail
-/// the operation; `hold` is called where the engine can wait: hooks that answer true keep the work
-/// and post it later.
+/// Traces, counts, delays or fails operations at the points. `reached` is called at each point; an
+/// error from it fails the operation. `hold` is called at points where the engine can wait. If
+/// `hold` returns true, the hooks own the work and must post it later.
 template <class H>
 concept Hooks = requires(H& hooks, point at, std::uint64_t where, exec::work& w) {
     { H::enabled } -> std::convertible_to<bool>;
@@ -49,7 +50,7 @@ concept Hooks = requires(H& hooks, point at, std::uint64_t where, exec::work& w)
     { hooks.hold(at, where, w) } noexcept -> std::same_as<bool>;
 };
 
-/// Says in words which part of Hooks a type lacks.
+/// Compile-time errors that name the part of Hooks that a type lacks.
 template <class H>
 consteval bool check_hooks() {
     static_assert(requires { { H::enabled } -> std::convertible_to<bool>; },
@@ -67,7 +68,7 @@ consteval bool check_hooks() {
     return Hooks<H>;
 }
 
-/// The default: nothing, at no cost.
+/// The default: does nothing, at no cost.
 struct no_hooks {
     static constexpr bool enabled = false;
     result<void> reached(point, std::uint64_t) noexcept { return {}; }
@@ -75,8 +76,8 @@ struct no_hooks {
 };
 static_assert(check_hooks<no_hooks>());
 
-/// `co_await` it at a point where the request can wait. Without hooks it neither suspends nor
-/// costs anything.
+/// `co_await` it at a point where the request can wait. If the hooks are disabled it neither
+/// suspends nor costs anything.
 template <Hooks H>
 class hook_point : public resumption {
   public:

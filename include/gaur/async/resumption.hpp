@@ -7,8 +7,8 @@
 
 namespace gaur::async {
 
-/// The rest of a coroutine, as work: posted to its executor, it goes on. For awaitables to derive
-/// from, which say in `await_suspend` whose rest it is.
+/// Work that resumes a suspended coroutine when its executor runs it. A base class for awaitables,
+/// which give `suspend` the coroutine in their `await_suspend`.
 class resumption : public exec::work {
   public:
     resumption() noexcept : exec::work(&on_run) {}

@@ -18,7 +18,7 @@ namespace gaur::async {
 template <class Shard>
 class io_group;
 
-/// An operation that a group lends itself from its shard.
+/// An operation of an io_group. The group borrows it from its shard.
 template <class Shard>
 class io_slot : public Shard::file::operation, public exec::work {
   public:
@@ -39,7 +39,7 @@ class io_slot : public Shard::file::operation, public exec::work {
     io_slot* next_free_ = nullptr;
 };
 
-/// Recycles operations of groups.
+/// Recycles the operations of io_groups.
 template <class Shard>
 class slot_pool {
   public:
@@ -50,7 +50,7 @@ class slot_pool {
         while (free_ != nullptr) { delete std::exchange(free_, free_->next_free_); }
     }
 
-    /// Null without memory.
+    /// Null if there is no memory.
     io_slot<Shard>* take(io_group<Shard>& group) noexcept {
         io_slot<Shard>* slot = free_;
         if (slot != nullptr) {
@@ -70,8 +70,8 @@ class slot_pool {
     io_slot<Shard>* free_ = nullptr;
 };
 
-/// Everything that requests of one image share below the format: the backend, the executor, and the
-/// memory that is used again. It runs on one serial executor, so it needs no lock.
+/// What all requests of one image share below the format: the backend, the executor, and recycled
+/// memory. It runs on one serial executor, so it needs no lock.
 template <io::IoBackend B, exec::Executor Ex, Hooks H = no_hooks>
 class shard {
   public:
@@ -93,19 +93,20 @@ class shard {
     buffer_pool& buffers() noexcept { return buffers_; }
     slot_pool<shard>& slots() noexcept { return slots_; }
 
-    /// Requests in flight; the engine keeps it. Caches have room for what each of them needs.
+    /// Requests in flight; the engine sets it. The caches leave room for the slices of each of
+    /// them.
     std::size_t requests() const noexcept { return requests_; }
     void set_requests(std::size_t count) noexcept { requests_ = count; }
 
   private:
-    /// What a loop that knows no backend drives before it ends.
+    /// Drives the backend of the shard when a loop that knows no backend ends.
     struct io_in_flight : exec::teardown {
         explicit io_in_flight(shard& s) noexcept : exec::teardown(&on_wait), of(s) {
             if constexpr (exec::TeardownExecutor<Ex>) { of.executor_.attach(*this); }
         }
         ~io_in_flight() {
             if constexpr (exec::TeardownExecutor<Ex>) {
-                if (is_linked()) { of.executor_.detach(*this); } // else the loop has gone
+                if (is_linked()) { of.executor_.detach(*this); } // else the loop is destroyed
             }
         }
         static bool on_wait(exec::teardown& t) noexcept {
@@ -125,9 +126,9 @@ class shard {
     io_in_flight in_flight_;
 };
 
-/// One request to a file, awaited: `await_io io(shard, file, what); auto r = co_await io;`. Nothing
-/// is allocated: the operation lives in this awaiter, and so in the coroutine's frame. Where the
-/// backend is done at once it does not suspend.
+/// Awaits one request to a file: `await_io io(shard, file, what); auto r = co_await io;`. Allocates
+/// nothing: the operation is a member of the awaiter, and so lies in the frame of the coroutine. If
+/// the backend completes the request in submit(), it does not suspend.
 template <class Shard>
 class await_io {
   public:
@@ -160,9 +161,8 @@ class await_io {
     step step_;
 };
 
-/// Several requests in flight together for one coroutine. add() starts one; `co_await group` waits
-/// for all that run and gives the first error since the last wait. The operations come from the
-/// shard.
+/// Several requests in flight for one coroutine. add() submits one. `co_await group` waits for all
+/// of them and gives the first error since the last wait. The operations come from the shard.
 template <class Shard>
 class io_group {
   public:
@@ -171,7 +171,8 @@ class io_group {
     io_group& operator=(const io_group&) = delete;
     ~io_group() { GAUR_ASSERT(running_ == 0); }
 
-    /// The request's memory must live until the group has been awaited.
+    /// The memory of the request must live until the group has been awaited. If there is no memory
+    /// for the operation, the wait gives ENOMEM.
     void add(typename Shard::file& file, const io::request& what) noexcept {
         io_slot<Shard>* slot = shard_.slots().take(*this);
         if (slot == nullptr) {

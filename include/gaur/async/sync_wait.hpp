@@ -10,8 +10,8 @@
 
 namespace gaur::async {
 
-/// An executor that lets a thread that is not its own wait: `block_on(io, done)` returns once
-/// `done()` is true, having driven the backend if that is this thread's to do.
+/// An executor on which another thread can wait. `block_on(io, done)` returns once `done()` is
+/// true. It drives the backend if that is left to the calling thread.
 template <class E, class Io>
 concept BlockingExecutor = exec::Executor<E> && requires(const E& executor, Io& io) {
     executor.block_on(io, [] { return true; });
@@ -19,7 +19,7 @@ concept BlockingExecutor = exec::Executor<E> && requires(const E& executor, Io& 
 
 namespace detail {
 
-/// Begins the task on its executor, and raises a flag when it has ended.
+/// Starts the task on its executor, and sets a flag when the task has ended.
 template <class T>
 class blocking_start : public exec::work {
   public:
@@ -38,7 +38,7 @@ class blocking_start : public exec::work {
     std::atomic<bool> ended_ = false;
 };
 
-/// A task round anything that can be awaited.
+/// Wraps any awaitable in a task.
 template <class Awaitable, class T>
 task<T> await_all_of(Awaitable& awaitable) {
     result<T> r = co_await awaitable;
@@ -47,7 +47,8 @@ task<T> await_all_of(Awaitable& awaitable) {
 
 } // namespace detail
 
-/// Waits, in this thread, for a task that runs on `executor` over the backend `io`.
+/// Blocks the calling thread until a task has ended that runs on `executor` over the backend `io`.
+/// Gives the result of the task.
 template <class Io, BlockingExecutor<Io> Ex, class T>
 result<T> sync_wait(Io& io, const Ex& executor, task<T> awaited) {
     detail::blocking_start<T> start(awaited);
@@ -56,8 +57,8 @@ result<T> sync_wait(Io& io, const Ex& executor, task<T> awaited) {
     return awaited.take();
 }
 
-/// Waits, in this thread, for one request of an image (or anything that knows its backend and its
-/// executor, and can be awaited).
+/// Blocks the calling thread until a request of an image has ended (or any other awaitable that
+/// knows its backend and its executor). Gives its result.
 template <class Request>
     requires requires(Request& r) {
         r.backend();

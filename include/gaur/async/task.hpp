@@ -12,8 +12,8 @@
 
 namespace gaur::async {
 
-/// What happens when a task has ended: a plain function, so that a request without a coroutine can
-/// wait for one as well.
+/// Called when a task has ended. A plain function, so that a request without a coroutine can wait
+/// for a task too.
 struct continuation {
     void (*run)(void* context) noexcept = nullptr;
     void* context = nullptr;
@@ -21,15 +21,16 @@ struct continuation {
 
 namespace detail {
 
-/// An object that lends its shard's frame pool to the coroutines that take it as first argument.
+/// An object that lends the frame pool of its shard to each coroutine that takes the object as its
+/// first argument.
 template <class T>
 concept LendsFrames = requires(T& t) {
     { t.frames() } noexcept -> std::same_as<frame_pool&>;
 };
 
-/// Where a frame comes from: the pool of the coroutine's first argument, or the heap. A class
-/// template over the arguments, not a template operator new: g++ 12 takes that and the operator
-/// delete for a mismatched pair.
+/// The memory of a frame: from the pool of the first argument of the coroutine, or from the heap. A
+/// class template over the arguments, not a template operator new: g++ 12 takes the latter and the
+/// operator delete for a mismatched pair.
 template <class... Args>
 struct frame_memory {
     static void* operator new(std::size_t size, Args&... args) noexcept {
@@ -63,7 +64,7 @@ class promise_base {
         void await_suspend(std::coroutine_handle<>) const noexcept {
             promise_base& p = promise_;
             p.ended_ = true;
-            // The frame may be gone when run() returns: nothing of it is touched after.
+            // run() may destroy the frame: do not touch it afterwards.
             if (p.next_.run != nullptr) { p.next_.run(p.next_.context); }
         }
         void await_resume() const noexcept {}
@@ -87,8 +88,8 @@ class promise : public promise_base {
     void return_value(result<T> value) noexcept { value_ = std::move(value); }
     result<T>& value() noexcept { return value_; }
 
-    /// No memory for something in the body is like no memory for the frame: ENOMEM. Nothing in gaur
-    /// throws anything else; another exception is a broken program and ends it.
+    /// bad_alloc in the body gives ENOMEM, as a failed allocation of the frame does. gaur throws
+    /// nothing else; any other exception terminates the program.
     void unhandled_exception() noexcept {
 #ifdef __cpp_exceptions
         try {
@@ -108,10 +109,11 @@ class promise_for;
 
 } // namespace detail
 
-/// A coroutine that begins when it is awaited or started, and gives a `result<T>`. Destroying it
-/// destroys the frame, wherever it stands: only do that where nothing will resume it.
+/// A coroutine that begins when it is awaited or started, and gives a `result<T>`. Destroying the
+/// task destroys the frame, even if the coroutine is suspended. Destroy a task that has not ended
+/// only if nothing will resume it.
 ///
-/// Where there is no memory for the frame, or for something in the body, the result is ENOMEM.
+/// If there is no memory for the frame, or for an object in the body, the result is ENOMEM.
 template <class T = void>
 class [[nodiscard]] task {
   public:
@@ -128,7 +130,8 @@ class [[nodiscard]] task {
     }
     ~task() { destroy(); }
 
-    /// Runs until the first suspension. True if it ended there; otherwise `next` runs when it ends.
+    /// Runs until the first suspension. True if the task has ended then. Otherwise `next` runs when
+    /// it ends.
     bool start(continuation next) noexcept {
         if (handle_ == nullptr) { return true; }
         handle_.resume();
@@ -137,7 +140,7 @@ class [[nodiscard]] task {
         return false;
     }
 
-    /// What it gave. Only once it has ended.
+    /// The result. Precondition: the task has ended.
     result<T> take() noexcept {
         if (handle_ == nullptr) { return error::from_errno(ENOMEM); }
         GAUR_ASSERT(promise_->ended());

@@ -9,8 +9,8 @@
 
 namespace gaur::async {
 
-/// Starts all tasks and resumes when the last has ended; each keeps its own result (`take()`). The
-/// tasks run on one serial executor and outlive the wait.
+/// Starts all tasks and resumes when the last has ended. Each task keeps its own result (`take()`).
+/// The tasks run on one serial executor and must outlive the wait.
 ///
 ///     std::array<task<void>, 2> both = …;
 ///     when_all all(both);
@@ -25,7 +25,8 @@ class when_all {
     bool await_ready() const noexcept { return tasks_.empty(); }
     bool await_suspend(std::coroutine_handle<> waiting) noexcept {
         waiting_ = waiting;
-        // One more than there are, so that tasks which end at once do not resume us from here.
+        // One more than the number of tasks, so that tasks that end at once do not resume the
+        // waiter from here.
         running_ = tasks_.size() + 1;
         for (task<T>& t : tasks_) {
             if (t.start({&on_end, this})) { --running_; }

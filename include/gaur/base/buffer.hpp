@@ -15,8 +15,8 @@ namespace gaur {
 
 class buffer_pool;
 
-/// Memory for I/O, aligned to `buffer_pool::alignment`; goes back to its pool by itself. Empty
-/// where the host has no memory left: ask `has_value()` before use.
+/// Memory for I/O, aligned to `buffer_pool::alignment`. The destructor returns it to its pool,
+/// which must outlive it. Empty if the allocation failed: check `has_value()` before use.
 class buffer {
   public:
     buffer() noexcept = default;
@@ -50,12 +50,12 @@ class buffer {
     std::size_t size_ = 0;
 };
 
-/// Recycles aligned memory in sizes of powers of two, so that a request that has run once allocates
-/// nothing when it runs again. One pool a shard: no lock. Keeps `kept_bytes` at most; what comes
-/// back beyond that is freed.
+/// Recycles aligned memory in size classes of powers of two, so that a request that has run once
+/// allocates nothing when it runs again. Has no lock: one pool per shard. Keeps at most
+/// `kept_bytes` of free memory; a buffer that would exceed this is freed.
 class buffer_pool {
   public:
-    /// Enough for O_DIRECT on every host seen, and for a page.
+    /// Bytes. A page, and enough for O_DIRECT on every host seen.
     static constexpr std::size_t alignment = 4096;
 
     explicit buffer_pool(std::size_t kept_bytes = std::size_t{16} << 20) noexcept
@@ -69,7 +69,7 @@ class buffer_pool {
         }
     }
 
-    /// A buffer of `size` bytes, content unspecified; empty without memory.
+    /// A buffer of `size` bytes with unspecified content. Empty if the allocation fails.
     buffer take(std::size_t size) noexcept {
         const unsigned c = size_class(size);
         std::byte* data = nullptr;

@@ -10,7 +10,7 @@
 
 namespace gaur {
 
-/// Reverses an unsigned integer's bytes (std::byteswap is C++23).
+/// Reverses the bytes of an unsigned integer (std::byteswap is C++23).
 template <class T>
     requires std::is_unsigned_v<T>
 constexpr T reverse_bytes(T value) noexcept {
@@ -26,7 +26,7 @@ constexpr T reverse_bytes(T value) noexcept {
     }
 }
 
-/// Reads an unsigned integer that lies big endian, at any alignment, at `from`.
+/// Loads a big-endian unsigned integer from `from`, at any alignment.
 template <class T>
     requires std::is_unsigned_v<T>
 T load_be(const std::byte* from) noexcept {
@@ -35,7 +35,7 @@ T load_be(const std::byte* from) noexcept {
     return std::endian::native == std::endian::big ? value : reverse_bytes(value);
 }
 
-/// Writes an unsigned integer big endian, at any alignment, to `to`.
+/// Stores an unsigned integer as big endian to `to`, at any alignment.
 template <class T>
     requires std::is_unsigned_v<T>
 void store_be(std::byte* to, std::type_identity_t<T> value) noexcept {
@@ -43,8 +43,8 @@ void store_be(std::byte* to, std::type_identity_t<T> value) noexcept {
     std::memcpy(to, &raw, sizeof raw);
 }
 
-/// True where every byte is zero. Compares the range with itself one byte on, so that it runs at
-/// memcmp's speed.
+/// Whether every byte is zero; true for an empty range. Compares the range with itself shifted by
+/// one byte, so it runs at the speed of memcmp.
 inline bool all_zero(std::span<const std::byte> bytes) noexcept {
     return bytes.empty() ||
            (bytes[0] == std::byte{0} &&

@@ -6,9 +6,9 @@
 
 namespace gaur {
 
-/// Ends the program when gaur itself is wrong (never for bad input, never for a host's error):
-/// going on would put a user's disk at risk. Always on; a branch that is never taken costs next to
-/// nothing.
+/// Ends the program if gaur itself is wrong: to continue would put the user's disk at risk. Never
+/// called for bad input or for an error of the host. Always on: a branch that is never taken costs
+/// next to nothing.
 [[noreturn]] inline void contract_broken(const char* what, const char* file, int line) noexcept {
     std::fprintf(stderr, "gaur: broken contract: %s (%s:%d)\n", what, file, line);
     std::abort();
@@ -16,7 +16,7 @@ namespace gaur {
 
 } // namespace gaur
 
-/// The library's one macro. A program may define its own before including gaur.
+/// The only macro of the library. A program may define its own before it includes gaur.
 #ifndef GAUR_ASSERT
 #define GAUR_ASSERT(condition)                                                                     \
     (static_cast<bool>(condition) ? static_cast<void>(0)                                           \

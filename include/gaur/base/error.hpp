@@ -14,46 +14,46 @@
 
 namespace gaur {
 
-/// What can go wrong that is not the host's errno. Values start above every errno, so that one
-/// 16-bit code holds both. The number that an error carries beside its code (`error::where`) is
-/// said in the comment: an offset in the image file unless another thing is named.
+/// Errors that are not an errno of the host. Values start above every errno, so that one 16-bit
+/// code holds both. Each comment names the number that the error carries beside its code
+/// (`error::where`): an offset in the image file unless it says otherwise.
 enum class errc : std::uint16_t {
     // Requests and life cycle.
     out_of_range = 4096,  ///< guest offset of the request
     read_only,            ///< guest offset of the request, or nothing
-    cancelled,            ///< the image went away, or the request was cancelled
+    cancelled,            ///< the image is gone, or the request was cancelled
     closed,               ///< the image has been closed
-    poisoned,             ///< the host failed a flush earlier: nothing more can be made durable
-    image_full,           ///< no host cluster can be addressed any more
+    poisoned,             ///< an earlier flush of the host failed: nothing more can be made durable
+    image_full,           ///< no further host cluster can be addressed
     not_supported,        ///< the backend or the host file cannot do this
-    bad_argument,         ///< the value refused
+    bad_argument,         ///< the refused value
     too_many_files,       ///< depth of the backing chain
     reference_refused,    ///< the open policy does not allow the file that the image names
-    format_missing,       ///< a backing file without a format: never probed
+    format_missing,       ///< a backing file without a format: it is never probed
     backing_loop,         ///< a file is its own backing file
     backing_format_unknown, ///< neither qcow2 nor raw: see open_options::failed_format
-    protocol_not_supported, ///< a backing file that is named by nbd:, json:, …
-    injected,             ///< a test's fault
-    held_for_writing,     ///< the file is somebody else's, who writes
-    held_for_reading,     ///< … who reads, where this open would exclude readers
-    writers_excluded,     ///< … who lets nobody write
-    readers_excluded,     ///< … who lets nobody even read
-    share_needs_read_only, ///< io::locking::force_share, to write
-    snapshots_left_out,   ///< open_options::without_snapshots, to write
+    protocol_not_supported, ///< the backing file is named by nbd:, json:, …
+    injected,             ///< a fault injected by a test
+    held_for_writing,     ///< another holder of the file writes to it
+    held_for_reading,     ///< another holder reads it, and this open would exclude readers
+    writers_excluded,     ///< another holder excludes writers
+    readers_excluded,     ///< another holder excludes readers
+    share_needs_read_only, ///< io::locking::force_share with an open for writing
+    snapshots_left_out,   ///< open_options::without_snapshots with an open for writing
     too_much_to_check,    ///< bytes that the check would read
-    out_of_time,          ///< nothing: the check has taken as long as it may
-    target_is_read,       ///< nothing: the file to be made is one that the caller reads
+    out_of_time,          ///< nothing: the check has reached its time limit
+    target_is_read,       ///< nothing: the file to create is one that the caller reads
     ring_of_another_thread, ///< nothing: see io::uring::options::single_thread
 
-    // The header (specification, "Header"); `where` is the value found unless said.
+    // The header (specification, "Header"); `where` is the value found unless noted.
     not_qcow2 = 4200,
     unsupported_version,
     truncated_header,     ///< size of the file
     cluster_bits,
     header_length,
     unknown_features,     ///< the unknown incompatible bits
-    corrupt_image,        ///< the corrupt bit is set: opened read-only at most
-    dirty_image,          ///< the dirty bit is set: needs its refcounts rebuilt before writing
+    corrupt_image,        ///< the corrupt bit is set: may only be opened read-only
+    dirty_image,          ///< the dirty bit is set: refcounts must be rebuilt before writing
     refcount_order,
     crypt_method,
     compression_type,
@@ -64,7 +64,7 @@ enum class errc : std::uint16_t {
     subcluster_size,
     backing_offset,
     backing_size,
-    backing_overlap,      ///< the name lies over header or extensions
+    backing_overlap,      ///< the name overlaps the header or the extensions
     extension_too_large,  ///< offset of the extension
     extension_duplicate,  ///< magic of the extension
     extension_malformed,  ///< magic of the extension
@@ -80,13 +80,13 @@ enum class errc : std::uint16_t {
     snapshot_l1_too_large, ///< bytes of all snapshots' L1 tables
     table_past_end,       ///< offset of a table that ends past the end of the file
     tables_overlap,       ///< offset of the second table
-    refcount_too_low,     ///< host offset of what is in use and has refcount 0
-    bitmaps_present,      ///< number of bitmaps, to write
+    refcount_too_low,     ///< host offset of a cluster that is in use and has refcount 0
+    bitmaps_present,      ///< number of bitmaps, with an open for writing
     size_too_large,
-    size_unaligned,       ///< the virtual size is no multiple of 512
-    header_full,          ///< extensions and names do not fit the first cluster
+    size_unaligned,       ///< the virtual size is not a multiple of 512
+    header_full,          ///< extensions and names do not fit into the first cluster
 
-    // Tables, found when they are used.
+    // Errors in tables, detected when a table is used.
     l1_entry = 4300,      ///< guest offset
     l2_entry,             ///< guest offset
     l2_past_end,          ///< guest offset
@@ -98,7 +98,7 @@ enum class errc : std::uint16_t {
     refcount_underflow,   ///< host cluster
     metadata_overlap,     ///< host offset
 
-    // Creating; `where` is the value asked for.
+    // Creation; `where` is the requested value.
     refcount_bits = 4400,
     lazy_refcounts,
     backing_format,       ///< its length
@@ -309,20 +309,20 @@ class gaur_category : public std::error_category {
 
 } // namespace detail
 
-/// The category of `errc`, for code that speaks std::error_code.
+/// The category of `errc`, for code that uses std::error_code.
 inline const std::error_category& category() noexcept {
     static const detail::gaur_category instance;
     return instance;
 }
 
-/// What went wrong and where: 8 bytes, trivially copyable. `code` is an errno below 4096 and an
-/// `errc` from there; `where` is that errc's offset or number (low 48 bits).
+/// What went wrong and where: 8 bytes, trivially copyable. The code is an errno below 4096 and an
+/// `errc` from 4096 on. `where` is the offset or number that belongs to that errc (low 48 bits).
 class error {
   public:
     constexpr error(errc code, std::uint64_t where = 0) noexcept
         : code_(static_cast<std::uint16_t>(code)), where_(where & where_mask) {}
 
-    /// The only way in which an errno becomes an error.
+    /// The only conversion from an errno to an error.
     static constexpr error from_errno(int host_errno, std::uint64_t where = 0) noexcept {
         error e(errc::not_supported, where);
         e.code_ = static_cast<std::uint16_t>(host_errno);
@@ -377,8 +377,8 @@ static_assert(sizeof(error) == 8 && std::is_trivially_copyable_v<error>);
 
 namespace detail {
 
-/// The union under result<T>. Two of them, since g++ 12 does not see that constrained defaulted
-/// members make a class trivially copyable.
+/// The union inside result<T>. Has a specialization for types that are not trivially copyable: g++
+/// 12 does not treat a class with constrained defaulted members as trivially copyable.
 template <class T, bool = std::is_trivially_copyable_v<T>>
 struct result_storage {
     union {
@@ -413,8 +413,7 @@ struct result_storage<T, false> {
     ~result_storage() { drop(); }
 
   private:
-    // Inlined, g++ 12 takes the bytes behind an error for a value that was never set, and says so
-    // in a user's program.
+    // noinline: otherwise g++ 12 reports a false use of an uninitialized value in a user's program.
     [[gnu::noinline]] void drop() noexcept {
         if (has_value) { value.~T(); }
     }
@@ -429,7 +428,7 @@ struct result_storage<T, false> {
 
 } // namespace detail
 
-/// Either a value or an error, shaped like std::expected (which libstdc++ 12 has in C++23 only).
+/// A value or an error, modelled on std::expected (which libstdc++ 12 has only in C++23).
 template <class T>
 class [[nodiscard]] result {
     static_assert(!std::is_reference_v<T>, "hold a pointer instead");

@@ -6,8 +6,9 @@
 
 namespace gaur {
 
-/// Gives the container room for `count` elements. False, and nothing changed, if there is no
-/// memory: for what grows with an input, in functions that must not throw and in coroutines.
+/// Reserves room for `count` elements. Returns false and changes nothing if the allocation fails.
+/// For containers whose size depends on an input, in functions that must not throw and in
+/// coroutines.
 template <class Container>
 [[nodiscard]] bool try_reserve(Container& container, std::size_t count) noexcept {
 #ifdef __cpp_exceptions
@@ -20,7 +21,7 @@ template <class Container>
     return true;
 }
 
-/// The same for `resize`: new elements are zeroes, or as their type makes them.
+/// The same for `resize`. New elements are value-initialized.
 template <class Container>
 [[nodiscard]] bool try_resize(Container& container, std::size_t count) noexcept {
     if (!try_reserve(container, count)) { return false; }

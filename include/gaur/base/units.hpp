@@ -8,7 +8,7 @@
 
 namespace gaur {
 
-/// How many clusters. A count, not an index: indices are `guest_cluster` and `host_cluster`.
+/// A number of clusters. Not an index: indices are `guest_cluster` and `host_cluster`.
 struct cluster_count {
     std::uint64_t value = 0;
     friend constexpr auto operator<=>(cluster_count, cluster_count) = default;
@@ -20,7 +20,7 @@ struct cluster_count {
     }
 };
 
-/// The index of a cluster in one address space. `Space` keeps the guest's and the host's apart.
+/// The index of a cluster in one address space. `Space` makes guest and host distinct types.
 template <class Space>
 struct cluster_index {
     std::uint64_t value = 0;
@@ -33,7 +33,7 @@ struct cluster_index {
     }
 };
 
-/// A byte's place in one address space.
+/// The offset of a byte in one address space.
 template <class Space>
 struct byte_offset {
     std::uint64_t value = 0;
@@ -54,9 +54,8 @@ using host_cluster = cluster_index<host_space>;   ///< of the image file
 using guest_offset = byte_offset<guest_space>;    ///< bytes from the virtual disk's start
 using host_offset = byte_offset<host_space>;      ///< bytes from the image file's start
 
-/// Neighbouring clusters, half-open: `[first, first + count)`. Two ranges that only touch do not
-/// overlap (the 2009 patch said they did, and made every sequential writer wait for the one
-/// before).
+/// Contiguous clusters, half-open: `[first, first + count)`. Two ranges that only touch do not
+/// overlap. (In the 2009 patch they did, so every sequential write waited for the previous one.)
 template <class Space>
 struct cluster_range {
     cluster_index<Space> first;
@@ -77,7 +76,7 @@ using host_range = cluster_range<host_space>;
 constexpr std::uint64_t align_down(std::uint64_t value, std::uint64_t power_of_two) noexcept {
     return value & ~(power_of_two - 1);
 }
-/// The caller keeps `value` below 2^64 - power_of_two.
+/// The caller ensures that `value` is below 2^64 - power_of_two.
 constexpr std::uint64_t align_up(std::uint64_t value, std::uint64_t power_of_two) noexcept {
     return align_down(value + power_of_two - 1, power_of_two);
 }
@@ -104,7 +103,7 @@ struct cluster_geometry {
         return o.value & mask();
     }
     constexpr std::uint64_t bytes(cluster_count n) const { return n.value << bits; }
-    /// Clusters that `bytes` fill, the last perhaps in part.
+    /// Number of clusters for `bytes`; the last may be partial.
     constexpr cluster_count covering(std::uint64_t bytes) const {
         return {(bytes >> bits) + ((bytes & mask()) != 0 ? 1U : 0U)};
     }

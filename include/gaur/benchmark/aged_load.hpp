@@ -13,24 +13,25 @@
 
 namespace gaur::benchmark {
 
-/// What a guest does to a virtual disk over the years, from a seed: in each pass it frees extents
-/// of 1 to 256 clusters until half of the disk is mapped, and writes until four fifths are. Of its
-/// writes half belong to files of 1 to 256 clusters, each written in order, in requests of 1, 4 or
-/// 16 clusters; the others are single clusters at random places. Four writers take turns. It
-/// depends on no placement: all of them serve the same requests.
+/// The writes and discards of a guest over years of use, generated from a seed. Each pass frees
+/// extents of 1 to 256 clusters until half of the disk is mapped, then writes until four fifths are
+/// mapped. Half of the write streams are files of 1 to 256 clusters, each written in order in
+/// requests of 1, 4 or 16 clusters. The others are single clusters at random offsets. Four streams
+/// are active at a time; each request comes from one of them at random. The load does not depend on
+/// the placement: all placements serve the same requests.
 class aged_load {
   public:
-    /// Neighbouring clusters of the guest: to be freed, or to be written where none was mapped.
+    /// Adjacent guest clusters: to be freed, or to be written if none of them is mapped.
     struct step {
         guest_range range;
         bool frees = false;
     };
 
-    /// `clusters`: of the virtual disk.
+    /// `clusters`: size of the virtual disk.
     aged_load(cluster_count clusters, std::uint64_t seed)
         : random_(seed), mapped_(clusters.value) {}
 
-    /// The next pass.
+    /// The steps of the next pass.
     std::vector<step> pass() {
         std::vector<step> steps;
         const std::uint64_t size = mapped_.size();
@@ -58,7 +59,7 @@ class aged_load {
     };
 
     std::uint64_t below(std::uint64_t n) { return random_() % n; }
-    /// From 1 to 256, small ones as often as large ones.
+    /// From 1 to 256, log-uniform: small sizes are as frequent as large ones.
     std::uint64_t extent() {
         const std::uint64_t size = std::uint64_t{1} << below(9);
         return size - below((size + 1) / 2);
@@ -71,7 +72,7 @@ class aged_load {
         return {at, end, requests[below(requests.size())]};
     }
 
-    /// Adds a step for each run of `[from, to)` that is not as it should be.
+    /// Adds a step for each run of `[from, to)` whose state is not `mapped`, and changes it.
     void map(std::uint64_t from, std::uint64_t to, bool mapped, std::vector<step>& steps) {
         while (from < to) {
             if (mapped_[from] == mapped) {
@@ -92,13 +93,13 @@ class aged_load {
     std::array<writer, 4> writers_{};
 };
 
-/// Which host cluster each of the guest's has.
+/// The mapping of the virtual disk: the host cluster of each guest cluster.
 template <class Space>
 class aged_disk {
   public:
     aged_disk(Space& space, std::uint64_t clusters) : space_(space), hosts_(clusters, none) {}
 
-    /// False if the space was full.
+    /// Runs one step. False if the space was full.
     bool run(const aged_load::step& s) {
         for (guest_cluster at = s.range.first; at < s.range.end();) {
             if (s.frees) {
@@ -119,7 +120,7 @@ class aged_disk {
     std::uint64_t mapped() const {
         return hosts_.size() - static_cast<std::uint64_t>(std::ranges::count(hosts_, none));
     }
-    /// Runs that are neighbours in the guest and in the host file.
+    /// Number of runs that are contiguous both in the guest and in the host file.
     std::uint64_t fragments() const {
         std::uint64_t n = 0;
         std::uint64_t before = none;

@@ -23,17 +23,19 @@
 
 namespace gaur::benchmark {
 
-/// Host clusters by the choice of a placement alone, over refcounts in plain memory: the cost of
-/// the policy, without its image.
+/// Host clusters from a placement alone, over refcounts in plain memory: measures the cost of the
+/// policy, without that of an image.
 template <qcow2::alloc::Placement P>
 class chosen_space {
   public:
     static constexpr std::string_view name = "choose";
 
-    /// At least `clusters` can be taken. `ahead`: clusters that may be raised in advance.
+    /// At least `clusters` can be taken. `ahead`: number of clusters whose refcounts may be raised
+    /// in advance.
     chosen_space(cluster_count clusters, cluster_count ahead) : counts_(clusters, ahead) {}
 
-    /// From 1 to `count` neighbours, for the guest's clusters from `at` on. Empty if full.
+    /// From 1 to `count` adjacent host clusters, for the guest clusters from `at` on. Empty if the
+    /// space is full.
     host_range take(cluster_count count, guest_cluster at) noexcept {
         const qcow2::alloc::request what{count, count, at, ends_.find(at)};
         const qcow2::alloc::answer found = placement_.take(counts_, what);
@@ -54,9 +56,10 @@ class chosen_space {
     P placement_;
 };
 
-/// Host clusters as a write gets them: qcow2::refcounts::take over cached refcount slices, new
-/// refcount blocks and the metadata map included. Clusters have 64 KiB; there is an L2 table for
-/// each 8192 of them, as in an image. No I/O: all slices stay in memory.
+/// Host clusters as a write allocates them: qcow2::refcounts::take over cached refcount slices,
+/// including new refcount blocks and the metadata map. Clusters are 64 KiB. One more cluster is
+/// taken as an L2 table for each 8192 clusters, as in an image. Does no I/O: all slices stay in
+/// memory.
 template <qcow2::alloc::Placement P>
 class allocated_space {
   public:
@@ -128,7 +131,7 @@ class allocated_space {
         return g;
     }
     void load(const device::missing& w) noexcept {
-        tables_.slices.prefetch(w.host, cache::slice_kind::refcount); // over memory: at once
+        tables_.slices.prefetch(w.host, cache::slice_kind::refcount); // ends at once: memory
     }
     void add_table() noexcept {
         const device::grant g = asked({1}, {});

@@ -18,22 +18,23 @@
 #include <string_view>
 #include <vector>
 
-/// What an index of the tracker costs with N allocations in flight. A program compares one of its
-/// own with gaur's:
+/// The cost of a tracker index with N allocations in flight. A program compares its own index with
+/// gaur's:
 ///
 ///     gaur::benchmark::compare_indexes<my_index, gaur::track::ordered_index>();
 ///
-/// which registers for each of them, by its `name`:
+/// which registers for each index, under its `name`:
 ///
-///     admit/retire/<index>/N   ask, track and retire one allocation while N others are in flight
-///     admit/hit/<index>/N      ask about a cluster that one of N allocations holds
-///     admit/miss/<index>/N     ask about a cluster that none of N holds
+///     admit/retire/<index>/N   look up, track and retire one allocation with N others in flight
+///     admit/hit/<index>/N      look up a cluster that one of N allocations holds
+///     admit/miss/<index>/N     look up a cluster that none of N allocations holds
 ///
-/// Time is for each of these, and so are `instructions` if the kernel counts them.
+/// Times are for each such operation, and so is the counter `instructions`, if the kernel can count
+/// them.
 namespace gaur::benchmark {
 
-/// `n` allocations of one cluster each, every other cluster free, admitted in a random order; the
-/// same in every run.
+/// `n` allocations of one cluster each, with one free cluster after each. They are admitted in a
+/// random order, which is the same in every run.
 template <template <class> class Index>
 class crowd {
   public:
@@ -53,7 +54,7 @@ class crowd {
         for (track::allocation& c : nodes_) { tracker.retire(c); }
     }
 
-    /// One of them, at random, so that the processor cannot predict the search.
+    /// The number of an allocation, at random, so that the processor cannot predict the search.
     std::uint64_t pick() noexcept { return picks_[next_++ % picks_.size()]; }
     static guest_range held(std::uint64_t i) noexcept { return {{2 * i}, {1}}; }
     static guest_range free(std::uint64_t i) noexcept { return {{2 * i + 1}, {1}}; }
@@ -86,7 +87,7 @@ void admit_retire(::benchmark::State& state) {
     counter.report(state, static_cast<std::uint64_t>(state.iterations()));
 }
 
-/// `held`: asks about clusters that are held; else about free ones.
+/// `held`: looks up clusters that are held; otherwise free ones.
 template <template <class> class Index, bool held>
 void admit_ask(::benchmark::State& state) {
     crowd<Index> others(static_cast<std::uint64_t>(state.range(0)));
@@ -102,8 +103,8 @@ void admit_ask(::benchmark::State& state) {
     counter.report(state, static_cast<std::uint64_t>(state.iterations()));
 }
 
-/// Registers the workloads for each of the indexes, side by side. Always true, so that a file which
-/// links benchmark_main can initialise a variable with it.
+/// Registers the workloads for each of the indexes. Always true, so that a file that links
+/// benchmark_main can initialise a variable with it.
 template <template <class> class... Indexes>
 bool compare_indexes() {
     const auto add = [](std::string what, std::string_view index,

@@ -11,8 +11,8 @@
 
 namespace gaur::benchmark {
 
-/// Counts the instructions that this thread executes in user mode, if the kernel allows it
-/// (perf_event_open); else it counts nothing, and a benchmark shows no figure.
+/// Counts the instructions that the calling thread executes in user mode, if the kernel allows it
+/// (perf_event_open). Otherwise it counts nothing, and a benchmark reports no such counter.
 class instruction_counter {
   public:
     instruction_counter() noexcept {
@@ -38,14 +38,15 @@ class instruction_counter {
     void stop() noexcept {
         if (is_available()) { ::ioctl(descriptor_, PERF_EVENT_IOC_DISABLE, 0); }
     }
-    /// Since it was made, while it was not stopped.
+    /// Instructions between start() and stop(), summed since construction; 0 if not available.
     std::uint64_t count() const noexcept {
         std::uint64_t n = 0;
         const bool well = is_available() && ::read(descriptor_, &n, sizeof n) == sizeof n;
         return well ? n : 0;
     }
 
-    /// Adds the counter `instructions`, for each of `operations`, to a benchmark that has ended.
+    /// Adds the counter `instructions`, per operation for `operations` of them, to a benchmark that
+    /// has ended.
     void report(::benchmark::State& state, std::uint64_t operations) const {
         if (count() == 0 || operations == 0) { return; }
         state.counters["instructions"] =

@@ -19,7 +19,7 @@
 #include <string_view>
 #include <vector>
 
-/// The standard workloads for placements. A program compares one of its own with gaur's:
+/// The standard workloads for placements. A program compares its own placement with gaur's:
 ///
 ///     #include <gaur/benchmark/placement.hpp>
 ///     #include "my_placement.hpp"
@@ -30,23 +30,26 @@
 ///         benchmark::RunSpecifiedBenchmarks();
 ///     }
 ///
-/// which registers for each of them, by its `name` (clusters have 64 KiB, 2^17 of them are filled):
+/// which registers for each placement, under its `name` (clusters are 64 KiB; 2^17 of them are
+/// filled):
 ///
 ///     <what>/empty/<placement>/N        one stream, N clusters a request, into an empty image
-///     <what>/every_other/<placement>/N  the same where every other cluster is free
-///     <what>/random/<placement>/N       half of the clusters are free, by chance
-///     <what>/full/<placement>/N         a cluster behind N full slices of 4 KiB is found
-///     <what>/aged/<placement>/A         a disk of 1 GiB that was written and freed in 9 passes
+///     <what>/every_other/<placement>/N  the same, into an image with every other cluster free
+///     <what>/random/<placement>/N       the same, with a random half of the clusters free
+///     <what>/full/<placement>/N         finds a free cluster behind N full slices of 4 KiB
+///     <what>/aged/<placement>/A         a disk of 1 GiB after 8 passes of writes and discards
 ///                                       (gaur/benchmark/aged_load.hpp), A clusters counted ahead
-///     <what>/streams/<placement>/N      N streams that take turns, a cluster each
+///     <what>/streams/<placement>/N      N streams that take turns, one cluster a request
 ///
 /// <what> is `allocate`, all that a write runs to get its clusters (qcow2::refcounts::take), or
-/// `choose`, the placement alone. Time is for each request. Counters: `instructions` of a request,
-/// if the kernel counts them; `fragments/GiB`, runs that are neighbours in guest and host, of a GiB
-/// of data; `host_bytes`, how long the host file has become; items are clusters.
+/// `choose`, the placement alone. Time is for each request; in `full`, for two requests and two
+/// frees. Counters: `instructions` of a request, if the kernel can count them; `fragments/GiB`, the
+/// number of runs that are contiguous in guest and host, for each GiB of data; `host_bytes`, the
+/// final length of the host file. Items are clusters; in `full`, iterations.
 namespace gaur::benchmark {
 
-/// Clusters that are filled, and what is counted ahead by default (open_options::count_ahead).
+/// Clusters that are filled, and clusters that are counted ahead by default (64 KiB each;
+/// open_options::count_ahead is in bytes).
 inline constexpr std::uint64_t placement_clusters = std::uint64_t{1} << 17;
 inline constexpr std::uint64_t placement_ahead = 64;
 
@@ -55,7 +58,7 @@ namespace detail {
 inline constexpr double gib = 1 << 30;
 inline constexpr double cluster_bytes = 1 << 16;
 
-/// Counts requests, clusters and fragments of a loop.
+/// Counts the requests, clusters and fragments of a measured loop.
 class placement_figures {
   public:
     void add(host_range got, host_cluster& stream_end) noexcept {
@@ -81,7 +84,8 @@ class placement_figures {
     std::uint64_t fragments_ = 0;
 };
 
-/// All clusters taken, and those freed again that `is_free` says.
+/// A space with all clusters taken, and those freed again for which `is_free` is true. `free` is
+/// set to their number.
 template <class Space, class IsFree>
 std::unique_ptr<Space> make_space(cluster_count ahead, IsFree is_free, std::uint64_t& free) {
     auto space = std::make_unique<Space>(cluster_count{placement_clusters}, ahead);
@@ -105,8 +109,8 @@ std::unique_ptr<Space> make_space(cluster_count ahead, IsFree is_free, std::uint
     return space;
 }
 
-/// `streams` streams take turns with requests of `want` clusters, until what is free is taken; then
-/// it begins again with another `make(free)`.
+/// `streams` streams take turns with requests of `want` clusters, until the free clusters run out.
+/// Then it starts again with a new space from `make(free)`, which is not timed.
 template <class Make>
 void fill(::benchmark::State& state, cluster_count want, std::size_t streams, Make make) {
     std::uint64_t free = 0;
@@ -184,13 +188,14 @@ void placement_streams(::benchmark::State& state) {
     });
 }
 
-/// The one free cluster is behind so many full slices, and the search begins before them.
+/// Two clusters are free: one near the start of the file, and one behind N full slices. Each
+/// iteration takes both, and frees them again.
 template <class Space>
 void placement_full(::benchmark::State& state) {
     constexpr std::uint64_t per_slice = 2048;
     std::uint64_t free = 0;
     const auto space = detail::make_space<Space>({}, [](std::uint64_t) { return false; }, free);
-    const host_cluster low{100}; // behind the tables of the image
+    const host_cluster low{100}; // after the tables of the image
     const host_cluster hole{low.value + detail::first_argument(state).value * per_slice};
     instruction_counter counter;
     counter.start();
@@ -218,7 +223,8 @@ void placement_aged(::benchmark::State& state) {
     for (unsigned i = 0; i < passes; ++i) {
         for (const aged_load::step& s : load.pass()) { well = well && disk.run(s); }
     }
-    // All figures but time are of this moment, however long the loop below runs.
+    // All counters except `instructions` are taken now, so they do not depend on the length of the
+    // loop below. Items are those of the loop.
     const double mapped = static_cast<double>(disk.mapped()) * detail::cluster_bytes;
     const double fragments = static_cast<double>(disk.fragments());
     const double host_bytes = static_cast<double>(space.host_clusters()) * detail::cluster_bytes;
@@ -283,8 +289,8 @@ void add_workloads() {
 
 } // namespace detail
 
-/// Registers the workloads for each of the placements, side by side. Always true, so that a file
-/// which links benchmark_main can initialise a variable with it.
+/// Registers the workloads for each of the placements. Always true, so that a file that links
+/// benchmark_main can initialise a variable with it.
 template <qcow2::alloc::Placement... Ps>
 bool compare_placements() {
     static_assert((qcow2::alloc::check_placement<Ps>() && ...));

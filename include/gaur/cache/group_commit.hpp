@@ -11,14 +11,15 @@
 
 namespace gaur::cache {
 
-/// One epoch at a time, shared by all who asked for it before it began; those who ask later share
-/// the next. If an epoch fails, those who shared it get its error, and the next one tries again:
-/// the owner keeps as dirty what the failed epoch has not made durable. Only the owner knows of a
-/// failure after which no later success would mean anything (an fsync: the host may have dropped
-/// what it could not write). It calls `fail` then, and every later epoch ends with errc::poisoned.
+/// Runs one epoch at a time. All callers that asked before an epoch began share it; callers that
+/// ask later share the next epoch. If an epoch fails, its callers get its error, and the next epoch
+/// tries again: the owner keeps as dirty what the failed epoch has not made durable. After some
+/// failures a later success would prove nothing (an fsync error: the host may have dropped the data
+/// that it could not write). Only the owner can tell these. It then calls `fail`, and every later
+/// epoch ends with errc::poisoned.
 ///
-/// `Owner` gives `task<void> write_epoch()`, `executor()`, and `epochs_idle()`, which is called
-/// when the last epoch has ended.
+/// `Owner` provides `task<void> write_epoch()`, `executor()`, and `epochs_idle()`, which is called
+/// when no epoch runs and none is waited for.
 template <class Owner>
 class group_commit {
   public:
@@ -30,12 +31,13 @@ class group_commit {
     bool is_running() const noexcept { return running_; }
     std::uint64_t epochs() const noexcept { return epochs_; }
     const std::optional<error>& failure() const noexcept { return failure_; }
-    /// Nothing can be made durable any more. The first reason is kept.
+    /// From now on nothing can be made durable. Keeps the first reason.
     void fail(error why) noexcept {
         if (!failure_) { failure_ = why; }
     }
 
-    /// `co_await` it: everything that had been done before is durable when it gives success.
+    /// `co_await` it. On success, everything that was done before the wait is durable. Errors: that
+    /// of the epoch; errc::poisoned after `fail`.
     class durable : public async::resumption {
       public:
         explicit durable(group_commit& commit) noexcept : commit_(commit) {}
@@ -61,7 +63,8 @@ class group_commit {
         if (running_) { return; }
         running_ = true;
         runner_ = run(owner_, *this);
-        // Without memory for the frame nothing would ever wake those who wait.
+        // start() is true if the runner has ended. It has also ended if there is no memory for its
+        // frame; then no epoch wakes the waiters, and ended() does, with ENOMEM.
         if (runner_.start({&on_end, this})) { ended(); }
     }
     static void on_end(void* self) noexcept { static_cast<group_commit*>(self)->ended(); }

@@ -11,16 +11,16 @@
 
 namespace gaur::cache {
 
-/// A table of big-endian 64-bit entries that stays in memory whole (L1 table, refcount table), with
-/// the 512-byte sectors that a commit must write.
+/// A table of big-endian 64-bit entries that is held in memory whole (L1 table, refcount table). It
+/// knows which of its 512-byte sectors a commit must write.
 class resident_table {
   public:
     static constexpr std::uint64_t sector = 512;
 
     resident_table() = default;
 
-    /// `bytes` as they lie in the file at `at`, 8 for each entry. The table has its clusters for
-    /// itself, so its last sector is kept, and written, whole.
+    /// `bytes` are the content of the file at `at`, 8 bytes for each entry. No other data shares
+    /// the clusters of the table, so its last sector is held, and written, whole.
     resident_table(host_offset at, std::vector<std::byte> bytes)
         : at_(at), entries_(bytes.size() / 8), bytes_(std::move(bytes)) {
         bytes_.resize(align_up(bytes_.size(), sector));
@@ -39,7 +39,7 @@ class resident_table {
         mark(index * 8 / sector);
     }
 
-    /// The table moves to `at` and grows to `entries`; all of it has to be written.
+    /// The table moves to `at` and grows to `entries`. All its sectors become dirty.
     void move_to(host_offset at, std::uint64_t entries) {
         at_ = at;
         entries_ = entries;
@@ -51,8 +51,8 @@ class resident_table {
 
     bool is_dirty() const noexcept { return !dirty_list_.empty(); }
 
-    /// Calls `use(host_offset, bytes)` for each dirty sector. They are clean from here on, until
-    /// `writes_ended` says otherwise.
+    /// Calls `use(host_offset, bytes)` for each dirty sector. The sectors are clean from here on;
+    /// `writes_ended` makes them dirty again if the commit fails.
     template <class F>
     void take_dirty(F use) {
         taken_.swap(dirty_list_);
@@ -66,12 +66,12 @@ class resident_table {
     }
 
     /// The commit that took the dirty sectors has ended. If they are not durable (`well` is false)
-    /// they are dirty again; the table may have moved meanwhile.
+    /// they are dirty again. The table may have moved meanwhile.
     void writes_ended(bool well) noexcept {
         for (const std::uint64_t s : taken_) {
             if (well || dirty_[s]) { continue; }
             dirty_[s] = true;
-            dirty_list_.push_back(s); // mark() keeps room for it
+            dirty_list_.push_back(s); // does not allocate: mark() has reserved capacity
         }
         taken_.clear();
     }
@@ -90,7 +90,7 @@ class resident_table {
     std::vector<std::byte> bytes_;
     std::vector<bool> dirty_;
     std::vector<std::uint64_t> dirty_list_;
-    std::vector<std::uint64_t> taken_; // by the commit that runs
+    std::vector<std::uint64_t> taken_; // by the running commit
 };
 
 } // namespace gaur::cache

@@ -18,11 +18,11 @@
 
 namespace gaur::cache {
 
-/// What a slice holds; each kind is written in its own phase of a commit.
+/// What a slice holds. Each kind is written in its own phase of a commit.
 enum class slice_kind : std::uint8_t { mapping, refcount };
 inline constexpr unsigned slice_kinds = 2;
 
-/// A piece of a metadata table: 4 KiB, or a cluster where that is smaller.
+/// A piece of a metadata table: 4 KiB, or one cluster if clusters are smaller.
 class slice : public boost::intrusive::list_base_hook<> {
   public:
     host_offset at() const noexcept { return at_; }
@@ -30,9 +30,9 @@ class slice : public boost::intrusive::list_base_hook<> {
     std::byte* data() noexcept { return data_; }
     const std::byte* data() const noexcept { return data_; }
     bool is_dirty() const noexcept { return dirty_ != 0; }
-    /// One bit for each 512 bytes.
+    /// One bit for each sector of 512 bytes.
     std::uint32_t dirty_sectors() const noexcept { return dirty_; }
-    /// Part of a table that nothing durable points to yet.
+    /// Belongs to a table that nothing durable refers to yet.
     bool is_fresh() const noexcept { return fresh_; }
 
   private:
@@ -44,22 +44,23 @@ class slice : public boost::intrusive::list_base_hook<> {
     void* load_ = nullptr; // the load in flight
     host_offset at_;
     std::uint32_t dirty_ = 0;
-    std::uint32_t taken_ = 0; // what was dirty when the commit that runs took it
+    std::uint32_t taken_ = 0; // sectors that the running commit took
     std::uint32_t pins_ = 0;
     slice_kind kind_ = slice_kind::mapping;
-    std::uint8_t phase_ = 0; // of the commit that runs
+    std::uint8_t phase_ = 0; // of the running commit
     bool fresh_ = false;
     bool taken_fresh_ = false;
-    bool referenced_ = false; // since the clock's hand last passed
+    bool referenced_ = false; // since the clock hand last passed
 };
 
-/// Slices of metadata tables in memory, found by host offset in O(1). Clean ones go round a clock
-/// and are dropped when space is needed; dirty ones stay until a commit has taken them.
+/// Slices of metadata tables in memory, found by host offset in O(1). Clean slices are on a clock
+/// (second chance) and are evicted if space is needed. Dirty slices stay until a commit has taken
+/// them.
 ///
-/// No caller holds a slice over a suspension: it looks it up again, and loads it again if need be.
-/// So the cache needs no pins but the short one between the end of a load and those who waited for
-/// it, and any capacity works. It may be exceeded, by what is dirty and by a few slices for each
-/// request in flight.
+/// No caller may hold a slice across a suspension: it must look the slice up again, and load it
+/// again if it was evicted. So the cache needs no pins, except from the end of a load until its
+/// waiters run, and while a commit writes the slice. Any capacity works. The capacity may be
+/// exceeded: by the dirty slices, and by a few slices for each request in flight.
 template <class Shard>
 class slice_cache {
     struct load_in_flight;
@@ -92,7 +93,7 @@ class slice_cache {
     std::size_t capacity() const noexcept { return capacity_; }
     std::uint64_t loads() const noexcept { return loads_; }
 
-    /// The slice that begins at `at`, a multiple of the slice size; null where it is not in memory.
+    /// The slice that begins at `at`, a multiple of the slice size. Null if it is not in memory.
     slice* find(host_offset at) noexcept {
         slice* s = lookup(at);
         if (s == nullptr || s->load_ != nullptr) { return nullptr; }
@@ -100,9 +101,9 @@ class slice_cache {
         return s;
     }
 
-    /// A slice of a new table: zeroes, to be written whole before anything points to it. One that
-    /// is there already is taken over. Null without memory, and where a load of it is in flight
-    /// (only a corrupt image has a table in a free cluster).
+    /// A slice of a new table: all zeroes, to be written whole before anything refers to it. A
+    /// slice that is already in memory is reused. Null if there is no memory, or if a load of the
+    /// slice is in flight (only in a corrupt image is there a table in a free cluster).
     slice* create(host_offset at, slice_kind kind) noexcept {
         slice* s = lookup(at);
         if (s != nullptr && s->load_ != nullptr) { return nullptr; }
@@ -122,7 +123,7 @@ class slice_cache {
         return s;
     }
 
-    /// Bytes `[from, from + size)` of the slice have changed.
+    /// Marks bytes `[from, from + size)` of the slice as changed.
     void mark_dirty(slice& s, std::size_t from, std::size_t size) noexcept {
         const std::size_t first = from / sector;
         const std::size_t last = (from + size - 1) / sector;
@@ -133,9 +134,8 @@ class slice_cache {
         s.dirty_ |= (std::uint32_t{2} << last) - (std::uint32_t{1} << first);
     }
 
-    /// A commit has taken the slice's dirty sectors, to write them in this phase. Until
-    /// `writes_ended` the slice stays in memory: read back from the file it might be as it was
-    /// before.
+    /// A commit takes the slice's dirty sectors, to write them in this phase. The slice stays in
+    /// memory until `writes_ended`: a read from the file might give the old content before that.
     void begin_write(slice& s, unsigned phase = 0) {
         GAUR_ASSERT(s.is_dirty());
         writing_.push_back(&s);
@@ -149,7 +149,7 @@ class slice_cache {
 
     /// All writes of the commit have ended; its first `durable` phases are durable. The slices of
     /// the other phases are dirty again, and stay in memory until a later commit has written them:
-    /// the file may hold them as they were before.
+    /// the file may hold their old content.
     void writes_ended(unsigned durable) noexcept {
         for (slice* s : writing_) {
             --s->pins_;
@@ -168,7 +168,7 @@ class slice_cache {
         return !dirty_[static_cast<unsigned>(kind)].empty();
     }
 
-    /// Calls `use(slice&)` for each dirty slice of a kind; it may begin to write the slice.
+    /// Calls `use(slice&)` for each dirty slice of a kind. `use` may begin to write the slice.
     template <class F>
     void for_each_dirty(slice_kind kind, F use) {
         slice_list& list = dirty_[static_cast<unsigned>(kind)];
@@ -179,7 +179,8 @@ class slice_cache {
         }
     }
 
-    /// The table at `at`, `size` bytes, is gone: what is in memory of it means nothing any more.
+    /// The table at `at`, `size` bytes, no longer exists: drops its slices from memory, also dirty
+    /// ones. A slice whose load is in flight stays.
     void forget(host_offset at, std::uint64_t size) noexcept {
         for (std::uint64_t done = 0; done < size; done += slice_size_) {
             if (slice* s = lookup(at + done); s != nullptr && s->load_ == nullptr) {
@@ -189,21 +190,21 @@ class slice_cache {
         }
     }
 
-    /// Begins to load the slice at `at`, where it is not in memory, for whoever will ask soon.
-    /// Nobody hears how it ended.
+    /// Begins to load the slice at `at` if it is not in memory, for a later lookup. The outcome is
+    /// not reported.
     void prefetch(host_offset at, slice_kind kind) noexcept {
         if (lookup(at) == nullptr) { static_cast<void>(start_load(at, kind)); }
     }
     bool is_loading() const noexcept { return loading_ != 0; }
 
-    /// Called when the last load in flight has ended.
+    /// Sets the callback that runs each time the last load in flight has ended.
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
         on_idle_ = call;
         on_idle_context_ = context;
     }
 
-    /// `co_await` it: the slice at `at` is in memory when it gives success, until the next
-    /// suspension. All who ask for one slice share one load.
+    /// `co_await` it. On success the slice at `at` is in memory until the next suspension. All
+    /// waiters for one slice share one load. Errors: that of the read; ENOMEM.
     class load : public async::resumption {
       public:
         load(slice_cache& cache, host_offset at, slice_kind kind) noexcept
@@ -229,7 +230,7 @@ class slice_cache {
         result<void> status_;
     };
 
-    /// `co_await` it: no load is in flight. One at a time may wait.
+    /// `co_await` it: until no load is in flight. At most one coroutine may wait at a time.
     class quiet : public async::resumption {
       public:
         explicit quiet(slice_cache& cache) noexcept : cache_(cache) {}
@@ -266,7 +267,7 @@ class slice_cache {
         load_in_flight* next_made = nullptr;
     };
 
-    /// Slices and their bytes are made some at a time and never given back before the end.
+    /// Slices and their bytes are allocated in slabs, and freed only with the cache.
     struct slab {
         static constexpr std::size_t slices = 64;
         explicit slab(std::size_t slice_size) noexcept
@@ -300,7 +301,8 @@ class slice_cache {
         bucket = &s;
         ++resident_;
     }
-    /// Out of the hash, into the free list. It is in no list.
+    /// Removes the slice from the hash and puts it on the free list. Precondition: it is in no
+    /// list.
     void drop(slice& s) noexcept {
         slice** at = &buckets_[bucket_of(s.at_)];
         while (*at != &s) { at = &(*at)->next_in_bucket_; }
@@ -324,24 +326,26 @@ class slice_cache {
         }
     }
 
-    /// A free slice, in no list: a spare one, else the least used clean one, else a new one.
+    /// A slice that is in no list, to be filled. If the cache is full it evicts clean slices first,
+    /// by the clock. Then it takes a free slice, or a new one. Null if there is no memory.
     slice* make_room() noexcept {
-        // More than one where the cache had to grow beyond its capacity.
+        // More than one, if the cache had grown beyond its capacity.
         while (resident_ >= room() && evict_one()) {}
         if (free_.empty() && !add_slab()) { return nullptr; }
         slice& s = free_.front();
         free_.pop_front();
         return &s;
     }
-    /// However small the cache: beside what is dirty, each request in flight has room for the few
-    /// slices that it needs at once. Otherwise requests could evict each other's for ever.
+    /// The number of slices from which on the cache evicts. However small the capacity, each
+    /// request in flight has room for the few slices that it needs at once, besides the dirty ones.
+    /// Otherwise requests could evict each other's slices forever.
     std::size_t room() const noexcept {
         constexpr std::size_t slices_a_request = 4;
         return std::max(capacity_, dirty_count_ + slices_a_request * (shard_.requests() + 1));
     }
-    /// False where every slice is needed.
+    /// False if no slice can be evicted.
     bool evict_one() noexcept {
-        // Two rounds of the clock at most: the first takes every second chance away.
+        // At most two rounds of the clock: the first clears every `referenced_`.
         for (std::size_t steps = 2 * resident_ + 1; steps > 0 && !clean_.empty(); --steps) {
             slice& s = clean_.front();
             clean_.pop_front();
@@ -366,7 +370,7 @@ class slice_cache {
         return true;
     }
 
-    /// False where the load has ended already.
+    /// False if the load has ended already.
     bool join_load(load& waiting) noexcept {
         const slice* s = lookup(waiting.at_);
         if (s == nullptr) {
@@ -378,7 +382,7 @@ class slice_cache {
         return true;
     }
 
-    /// An error is of a load that has ended already.
+    /// An error means that the load has ended already.
     result<void> start_load(host_offset at, slice_kind kind) noexcept {
         slice* s = make_room();
         load_in_flight* l = s != nullptr ? take_load() : nullptr;
@@ -443,11 +447,11 @@ class slice_cache {
     std::size_t slice_size_;
     std::size_t capacity_; // slices
     std::vector<slice*> buckets_;
-    slab* slabs_ = nullptr;               // linked: where they are made, nothing throws
-    load_in_flight* all_loads_ = nullptr; // all that were made
+    slab* slabs_ = nullptr;               // a linked list: adding a slab cannot throw
+    load_in_flight* all_loads_ = nullptr; // all that were allocated
     load_in_flight* free_loads_ = nullptr;
     std::vector<slice*> writing_;
-    slice_list clean_; // the clock, its hand at the front
+    slice_list clean_; // the clock; its hand is at the front
     slice_list free_;
     slice_list dirty_[slice_kinds];
     std::size_t resident_ = 0;

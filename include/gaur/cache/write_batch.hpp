@@ -12,12 +12,12 @@
 
 namespace gaur::cache {
 
-/// Metadata of one phase of a commit: a copy of sectors as they were when the phase was put
-/// together, so that requests may go on changing the tables while it is written. Neighbours become
-/// one write; all writes are in flight together.
+/// The metadata writes of one phase of a commit. It holds a copy of the sectors from the moment
+/// when they were added, so that requests may change the tables while the batch is written.
+/// Adjacent pieces become one write. All writes are in flight together.
 class write_batch {
   public:
-    /// `bytes` belong at `at`; they are copied.
+    /// Adds `bytes`, which belong at `at` in the file. They are copied.
     void add(host_offset at, std::span<const std::byte> bytes) {
         pieces_.push_back({at.value, bytes_.size(), bytes.size()});
         bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
@@ -30,7 +30,8 @@ class write_batch {
         bytes_.clear();
     }
 
-    /// Writes everything and empties the set. Ends when the last write has ended; not durable yet.
+    /// Writes everything and empties the batch. Ends when the last write has ended; the bytes are
+    /// not durable then. Errors: that of a write; ENOMEM.
     template <class Shard>
     static async::task<void> write(Shard& shard, typename Shard::file& file, write_batch& set) {
         if (set.empty()) { co_return {}; }
@@ -48,12 +49,12 @@ class write_batch {
 
   private:
     struct piece {
-        std::uint64_t at;   // in the file
-        std::size_t from;   // in the bytes
+        std::uint64_t at;   // in the file, bytes
+        std::size_t from;   // in `bytes_`, or in the staging buffer once sorted
         std::size_t size;
     };
 
-    /// Copies the bytes to `to` in the order of their places, and joins neighbours.
+    /// Copies the bytes to `to` in the order of their file offsets, and merges adjacent pieces.
     void sort_into(std::span<std::byte> to) {
         std::sort(pieces_.begin(), pieces_.end(),
                   [](const piece& a, const piece& b) { return a.at < b.at; });

@@ -17,15 +17,15 @@
 #include <variant>
 #include <vector>
 
-/// One test for each line of the contract in gaur/qcow2/alloc/placement.hpp, under that line's
-/// name. A placement of a program's own joins with one line, in this namespace:
+/// One test for each line of the contract in gaur/qcow2/alloc/placement.hpp, under the name of that
+/// line. A program adds a placement of its own with one line, in this namespace:
 ///
 ///     namespace gaur::conformance {
 ///     INSTANTIATE_TYPED_TEST_SUITE_P(mine, placement_conformance, my_placement);
 ///     }
 namespace gaur::conformance {
 
-/// A RefcountView of 16 slices with 64 clusters each, which notes what a placement does to it. A
+/// A RefcountView of 16 slices with 64 clusters each, which records what a placement does to it. A
 /// slice may be missing from memory, or broken.
 class tried_refcounts {
   public:
@@ -36,7 +36,7 @@ class tried_refcounts {
 
     tried_refcounts() : counts_(clusters) {}
 
-    // A RefcountView.
+    // The RefcountView interface.
 
     qcow2::layout::refcount_width width() const noexcept {
         return qcow2::layout::refcount_width(3);
@@ -79,7 +79,7 @@ class tried_refcounts {
                   counts_.begin() + static_cast<std::ptrdiff_t>(to), std::byte{1});
     }
     void free(std::uint64_t c) { counts_[c] = std::byte{0}; }
-    /// About half of the clusters are taken, in runs of any size.
+    /// Fills about half of the clusters, in runs of 1 to 64.
     void fragment(std::mt19937_64& random) {
         bool taken = false;
         for (std::uint64_t at = 0; at < clusters; taken = !taken) {
@@ -95,7 +95,7 @@ class tried_refcounts {
     }
     const std::vector<std::byte>& counts() const { return counts_; }
     std::uint64_t raised() const { return raised_; }
-    /// A cluster was raised that was not free, or whose refcount was not in memory.
+    /// Whether the refcount of a cluster was raised that was not free or not in memory.
     bool was_misused() const { return misused_; }
 
   private:
@@ -107,7 +107,7 @@ class tried_refcounts {
     bool misused_ = false;
 };
 
-/// A placement with refcounts that it has not seen before, and what it has granted.
+/// A placement over fresh refcounts, and the clusters that it has granted.
 template <class P>
 class placement_trial {
   public:
@@ -121,14 +121,15 @@ class placement_trial {
         return ask(what);
     }
 
-    /// Notes a grant; false if it is something else.
+    /// Records a grant; false if the answer is not a grant.
     bool note(const answer& a) {
         const grant* g = std::get_if<grant>(&a);
         if (g == nullptr) { return false; }
         for (std::uint64_t i = 0; i < g->count.value; ++i) { ++granted[g->first.value + i]; }
         return true;
     }
-    /// Takes single clusters until there are none, for the guest's from `at` on.
+    /// Takes single clusters, for the guest clusters from `at` on, until the placement grants no
+    /// more. Gives the last answer.
     answer exhaust(std::uint64_t at = 0) {
         answer a = ask(1, at);
         for (; note(a) && granted.size() <= tried_refcounts::clusters; a = ask(1, ++at)) {}
@@ -142,10 +143,10 @@ class placement_trial {
 
     tried_refcounts counts;
     P placement;
-    std::map<std::uint64_t, int> granted; ///< by host cluster: how often
+    std::map<std::uint64_t, int> granted; ///< by host cluster: number of grants
 };
 
-/// The lines, for one placement. Each fails with GoogleTest's means.
+/// The contract lines, for one placement. Each is a GoogleTest check.
 template <class P>
 struct placement_lines {
     using trial = placement_trial<P>;
@@ -154,8 +155,8 @@ struct placement_lines {
     using state = tried_refcounts::state;
     static_assert(qcow2::alloc::check_placement<P>());
 
-    /// Requests of all kinds, clusters freed in between, with refcounts that are fragmented.
-    /// `look(trial, request, answer)` sees each answer before it is noted.
+    /// Random requests over fragmented refcounts, with clusters freed in between. `look(trial,
+    /// request, answer)` is called with each answer before it is recorded.
     template <class Look>
     static void load(std::uint64_t seed, cluster_count ahead, trial& t, Look look) {
         std::mt19937_64 random(seed);

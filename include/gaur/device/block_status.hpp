@@ -16,28 +16,28 @@
 
 namespace gaur::device {
 
-/// For `block_status`: the image and all its backing files.
+/// Argument of `block_status`: the image and all its backing files.
 inline constexpr std::size_t all_layers = std::numeric_limits<std::size_t>::max();
 
-/// Neighbouring bytes of a virtual disk that are stored alike, as the whole chain of an image has
-/// them.
+/// A run of bytes of a virtual disk that are stored alike, as seen through the backing chain of an
+/// image.
 struct block_run {
-    /// data, compressed: some layer has bytes for them. zero, unallocated: they read as zeroes,
-    /// without any I/O. unallocated: no layer that was asked says anything about them.
+    /// data, compressed: some layer has bytes for the run. zero, unallocated: the run reads as
+    /// zeroes, without any I/O. unallocated: no layer that was asked maps the run.
     mapping kind = mapping::unallocated;
-    bool has_host = false; ///< `host` is where the first byte lies in the layer's file
-    bool in_hole = false;  ///< the layer has bytes for them, in a hole of its file: `kind` is zero
-    /// The file of the chain that decides: 0 is the image itself, 1 its backing file. For bytes
-    /// that are unallocated: the lowest that was asked.
+    bool has_host = false; ///< `host` is the offset of the first byte in the layer's file
+    bool in_hole = false;  ///< the layer maps the run to a hole of its file: `kind` is zero
+    /// The layer of the chain that maps the run: 0 is the image itself, 1 its backing file. If the
+    /// run is unallocated: the lowest layer that was asked.
     std::size_t layer = 0;
     guest_offset at;
     std::uint64_t size = 0; ///< bytes
-    host_offset host;       ///< not of compressed bytes
+    host_offset host;       ///< not set for compressed bytes
 
     bool reads_as_zeroes() const noexcept {
         return kind == mapping::zero || kind == mapping::unallocated;
     }
-    /// Whether `next` begins where this ends and is stored alike: in one run of the same file.
+    /// Whether `next` begins where this run ends and is stored alike: in one run of the same file.
     bool is_continued_by(const block_run& next) const noexcept {
         return at + size == next.at && kind == next.kind && layer == next.layer &&
                in_hole == next.in_hole && has_host == next.has_host &&
@@ -47,15 +47,14 @@ struct block_run {
 
 namespace detail {
 
-/// What memory knows of the run at some offset: the run, or what has to be resolved first, by the
-/// layer that asks.
+/// The answer from memory for the run at an offset: the run, or what its layer must resolve first.
 struct known_block {
     block_run run;
     device::missing missing;
     result<void> status;
 };
 
-/// Data whose place in the layer's file is a hole is not worth reading.
+/// Reports data that lies in a hole of the layer's file as zero: a read of it would give zeroes.
 template <class Layer>
 void look_for_holes(Layer& layer, block_run& run) noexcept {
     if (run.kind != mapping::data) { return; }
@@ -78,7 +77,8 @@ known_block known_block_of(Layer& layer, std::size_t depth, guest_offset at,
     return known;
 }
 
-/// The run that begins at `at`, at most `n` bytes, as the first `layers` files of the chain say.
+/// The run that begins at `at`, at most `n` bytes, as seen through the first `layers` files of the
+/// chain.
 template <class Chain>
 known_block look_at_block(Chain& chain, std::size_t layers, guest_offset at,
                           std::uint64_t n) noexcept {
@@ -87,7 +87,7 @@ known_block look_at_block(Chain& chain, std::size_t layers, guest_offset at,
         const std::size_t depth = known.run.layer + 1;
         if (depth >= std::min(layers, chain.depth())) { break; }
         auto& below = chain.lower(depth - 1);
-        // Past the end of a shorter backing file nothing says anything.
+        // Past the end of a shorter backing file no lower layer is visible.
         if (at.value >= below.size()) { break; }
         known = known_block_of(below, depth, at,
                                std::min(known.run.size, below.size() - at.value));
@@ -95,11 +95,12 @@ known_block look_at_block(Chain& chain, std::size_t layers, guest_offset at,
     return known;
 }
 
-/// The first look reaches so far, and each further one twice as far as the run has come: so what is
-/// looked at in one layer for nothing, since another one has something there, is less than the run.
+/// A lookup covers at most this many bytes at first, later twice the size of the run so far. So
+/// what a lookup wastes, if another layer maps the rest of its range, is in proportion to the run.
 inline constexpr std::uint64_t first_look = std::uint64_t{16} << 20;
 
-/// By pointer: this frame is the caller's and may outlive the engine, so it comes from the heap.
+/// By pointer: the caller owns this frame and it may outlive the engine, so it must come from the
+/// heap, not from the frame pool.
 template <class Engine>
 async::task<block_run> block_status(Engine* engine, guest_offset at, std::uint64_t n,
                                     std::size_t layers) {
@@ -115,7 +116,7 @@ async::task<block_run> block_status(Engine* engine, guest_offset at, std::uint64
             std::min(n - whole.size, std::max(first_look, 2 * whole.size));
         const known_block next = look_at_block(chain, layers, at + whole.size, reach);
         if (whole.size > 0) {
-            // What has to be loaded first is for the next call.
+            // A table that must be loaded first is left to the next call.
             if (!next.status || next.missing || !whole.is_continued_by(next.run)) { break; }
             whole.size += next.run.size;
             continue;
@@ -137,7 +138,7 @@ async::task<block_run> block_status(Engine* engine, guest_offset at, std::uint64
         if (status && engine->is_abandoned()) { status = errc::cancelled; }
         if (!status) { break; }
     }
-    // The engine may go with its last request.
+    // leave() of the last request may destroy the engine.
     engine->leave(generation);
     if (!status) { co_return status.error(); }
     co_return whole;
@@ -145,8 +146,8 @@ async::task<block_run> block_status(Engine* engine, guest_offset at, std::uint64
 
 } // namespace detail
 
-/// All runs of a range of an image, one after another, each as long as it can be. Memory for one
-/// run, whatever the disk.
+/// Iterates over the runs of a range of an image. Each run is as long as possible. Needs memory for
+/// one run only, however large the disk.
 ///
 ///     block_walk walk(disk, {0}, disk.size());
 ///     for (;;) {
@@ -155,8 +156,8 @@ async::task<block_run> block_status(Engine* engine, guest_offset at, std::uint64
 ///         if (!run || run->size == 0) { break; } // an error, or the end
 ///     }
 ///
-/// The image stays where it is for as long. Where other requests write meanwhile, each run is as it
-/// was when it was looked at.
+/// The image must not be moved or destroyed meanwhile. If other requests write meanwhile, each run
+/// is as it was when it was looked up.
 template <class Image>
 class block_walk {
   public:
@@ -166,7 +167,7 @@ class block_walk {
     block_walk(const block_walk&) = delete;
     block_walk& operator=(const block_walk&) = delete;
 
-    /// The next run; of size 0 once there is none. Errors as `image::block_status`.
+    /// The next run. At the end, a run of size 0. Errors as for `image::block_status`.
     async::task<block_run> next() { return next_of(*this); }
 
   private:
@@ -190,10 +191,10 @@ class block_walk {
     }
 
     Image& image_;
-    guest_offset at_; ///< of what has not been looked at
+    guest_offset at_; ///< the first byte that has not been looked up
     guest_offset end_;
     std::size_t layers_;
-    block_run ahead_; ///< looked at, and begins the next run
+    block_run ahead_; ///< looked up already: the start of the next run
 };
 
 } // namespace gaur::device

@@ -13,8 +13,9 @@
 
 namespace gaur::device {
 
-/// The layers of an image: the one that is written, and the backing files below it, which are only
-/// read. A read asks the layers from the top down, and does one I/O where it finds something.
+/// The layers of an image: the top layer, which may be written, and the backing files below it,
+/// which are only read. A read asks the layers from the top down. It does one I/O for each extent
+/// of data that it finds.
 template <class Shard, ReadableFormat Top, ReadableFormat Lower>
 class chain {
   public:
@@ -30,7 +31,8 @@ class chain {
         return largest;
     }
 
-    /// Where the bytes at `at` come from: the layer and its extent, or what some layer wants first.
+    /// The source of the bytes at `at`: the layer and its extent, or what a layer must resolve
+    /// first.
     struct found {
         located where;       // kind: data, compressed or zero; never unallocated
         std::size_t layer = 0; // 0: the top
@@ -38,7 +40,8 @@ class chain {
 
     found find(guest_offset at, std::uint64_t n) noexcept { return find_from(0, at, n); }
 
-    /// The same without the top layer: what an unallocated cluster of it reads as.
+    /// The same without the top layer: the content of a cluster that is unallocated in the top
+    /// layer.
     found find_below(guest_offset at, std::uint64_t n) noexcept { return find_from(1, at, n); }
 
     async::task<void> resolve(const found& f) {
@@ -46,22 +49,23 @@ class chain {
                             : lower_[f.layer - 1]->resolve(f.where.missing);
     }
 
-    /// Fills `to` with what the virtual disk holds at `at`, all extents in parallel. Asks no
-    /// tracker: for the engine's own reads as well.
+    /// Fills `to` with the content of the virtual disk at `at`. All extents of data are read in
+    /// parallel. Does not ask the tracker, so the engine also uses it for its own reads. Errors:
+    /// the host's, those of a damaged table, ENOMEM.
     async::task<void> read(guest_offset at, std::span<std::byte> to) {
         return read_from(*this, at, to);
     }
 
     async::frame_pool& frames() noexcept { return shard_.frames(); }
 
-    /// Nothing is in flight, and nothing is asked any more.
+    /// Precondition: no I/O is in flight, and none begins afterwards.
     void close_files() noexcept {
         top_->file().close();
         for (auto& below : lower_) { below->file().close(); }
     }
 
   private:
-    /// Operations in flight for one request: enough for every device, and bounded.
+    /// Bound of the operations in flight for one request; enough to saturate a device.
     static constexpr unsigned most_reads = 256;
 
     found find_from(std::size_t layer, guest_offset at, std::uint64_t n) noexcept {
@@ -73,7 +77,7 @@ class chain {
         }
         for (; layer <= lower_.size(); ++layer) {
             Lower& below = *lower_[layer - 1];
-            // A backing file may be shorter than what lies on it: past its end are zeroes.
+            // A backing file may be shorter than the layer above it: past its end are zeroes.
             if (at.value >= below.size()) { break; }
             located l = below.locate(at, std::min(n, below.size() - at.value));
             if (!l.status || l.missing || l.what.kind != mapping::unallocated) {

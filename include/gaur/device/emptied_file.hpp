@@ -15,11 +15,11 @@
 #include <span>
 #include <string>
 
-/// The file under an image that is to be made: opened, and then without what it held before.
+/// Prepares the file of an image that is being created: opens it, and drops its old content.
 namespace gaur::device {
 
-/// Opens the file for writing, or makes it; what is in it stays. errc::target_is_read where it is
-/// one of `kept`.
+/// Opens the file for writing, or creates it. Its content stays. errc::target_is_read if the file
+/// is one of `kept`.
 template <io::IoBackend B>
 result<typename B::file> open_target(B& io, const std::string& path, io::open_mode mode,
                                      std::span<const io::file_identity> kept) {
@@ -30,8 +30,10 @@ result<typename B::file> open_target(B& io, const std::string& path, io::open_mo
     return opened;
 }
 
-/// Whether the file can be `size` bytes long, and the host has space for the first `space` of them:
-/// a file that is there is extended and cut back to its length, so its bytes stay as they were.
+/// Checks that the file can be `size` bytes long, and that the host has space for the first `space`
+/// bytes of it. A file that holds something (`now` bytes) is extended to check this. If that fails
+/// it is cut back to `now` bytes: its bytes stay as they were. The space of a block device, or of
+/// an empty file, is not checked.
 template <class Shard>
 async::task<void> try_size(Shard& shard, typename Shard::file& file, std::uint64_t now,
                            std::uint64_t size, std::uint64_t space) {
@@ -42,7 +44,8 @@ async::task<void> try_size(Shard& shard, typename Shard::file& file, std::uint64
         outcome = co_await growing;
     }
     if (now == 0 || file.limits().fixed_size) { co_return outcome; }
-    // What the file holds of these bytes it will hold again.
+    // The blocks that the file has now count too: the truncation frees them, and the new content
+    // takes them again.
     if (outcome && space != 0) {
         const io::request taken = io::request::range(io::opcode::extend, 0, space);
         async::await_io taking(shard, file, taken);
@@ -57,10 +60,10 @@ async::task<void> try_size(Shard& shard, typename Shard::file& file, std::uint64
     co_return outcome;
 }
 
-/// Leaves `size` bytes that read as zeroes. A block device, which cannot be cut, keeps what it
-/// holds behind the first `header_bytes`: those are zeroed and durable when this ends. If the file
-/// cannot have that size, or the host has no space for the first `space` bytes, which are about to
-/// be written, it stays as it was.
+/// Makes the file `size` bytes long; all of them read as zeroes. A block device cannot be cut: it
+/// keeps its content behind the first `header_bytes` bytes, which are zeroed and durable when this
+/// ends. If the file cannot have that size, or the host has no space for the first `space` bytes
+/// (which the caller is about to write), the file is unchanged.
 template <class Shard>
 async::task<void> empty_file(Shard& shard, typename Shard::file& file, std::uint64_t size,
                              std::uint64_t space, std::size_t header_bytes) {

@@ -17,16 +17,16 @@
 
 namespace gaur::device {
 
-/// Memory that all requests may take together, in bytes; see `engine`.
+/// Bound of the memory that all requests may take together, in bytes; see `engine`.
 inline constexpr std::uint64_t default_request_bytes = std::uint64_t{256} << 20;
 
-/// One open image: its shard, its layers, the allocations in flight. It outlives the image that
-/// owns it while requests, a close() or I/O of the format's own are in flight; the last of them
+/// One open image: its shard, its layers, the allocations in flight. It outlives the `image` that
+/// owns it while requests, a close() or the format's own I/O are in flight; the last of them to end
 /// destroys it.
 ///
-/// Requests that take memory (a coroutine, clusters to copy or inflate) run up to a bound; those
-/// beyond it wait for their turn in order, in an intrusive queue. One always runs, and no request
-/// that runs waits for one that does not.
+/// Requests that take memory (a coroutine frame, clusters to copy or inflate) run up to a bound.
+/// Requests beyond it wait for their turn in a FIFO, an intrusive queue. At least one request
+/// always runs, and no running request waits for one that is queued. So the queue cannot deadlock.
 template <io::IoBackend B, exec::Executor Ex, class Top, class Lower, Policies P>
 class engine {
   public:
@@ -54,7 +54,7 @@ class engine {
 
     std::size_t in_flight() const noexcept { return in_flight_; }
 
-    /// Whether a request may begin, and if not why.
+    /// Success if a request may begin. Errors: errc::closed, errc::out_of_range, errc::read_only.
     result<void> check(guest_offset at, std::uint64_t size, bool writes) noexcept {
         if (closed_) { return errc::closed; }
         if (at.value > top().size() || size > top().size() - at.value) {
@@ -64,7 +64,7 @@ class engine {
         return {};
     }
 
-    /// A coroutine asks after each suspension: the image may be gone.
+    /// Whether the image has been destroyed. A coroutine must check it after each suspension.
     bool is_abandoned() const noexcept { return abandoned_; }
 
     generation enter() noexcept {
@@ -77,7 +77,8 @@ class engine {
         if (in_flight_ == 0) { quiet(); }
     }
 
-    /// True where a request may get to work now; else it is posted when its turn has come.
+    /// True if a request may start work now. Otherwise `w` is queued, and posted when its turn has
+    /// come.
     bool begin_work(exec::work& w) noexcept {
         if (at_work_ < most_at_work_) {
             ++at_work_;
@@ -96,14 +97,14 @@ class engine {
         shard_->executor().post(next);
     }
 
-    /// A close() begins: no further requests, and the engine stays until it has ended. False if
-    /// another one is at work.
+    /// A close() begins: no further requests may begin, and the engine lives at least until
+    /// end_close(). False if another close() is in progress.
     bool begin_close() noexcept {
         closed_ = true;
         return !std::exchange(closing_, true);
     }
-    /// Nothing of the image's own is in flight. With `well` its files are closed. The engine may be
-    /// gone when this returns.
+    /// Precondition: neither requests nor the image's own I/O are in flight. With `well` the files
+    /// are closed. The engine may be destroyed when this returns.
     void end_close(bool well) noexcept {
         if (well) { layers_.close_files(); }
         closing_ = false;
@@ -115,11 +116,12 @@ class engine {
     }
     bool is_closed() const noexcept { return is_closed_.load(std::memory_order_acquire); }
 
-    /// The image is gone, wherever the caller runs. Requests in flight end, with errc::cancelled if
-    /// they have not begun their last I/O; no flush begins any more, and nobody is called back
-    /// about the image.
+    /// The image has been destroyed. With an exec::ThreadAwareExecutor, in any thread: if that is
+    /// not the executor's, the work is posted there. Requests in flight end, with errc::cancelled
+    /// if they have not begun their last I/O. No flush begins any more, and no callback about the
+    /// image is called.
     void abandon() noexcept {
-        // A copy of the executor: posting may run the work, which may end this object.
+        // A copy of the executor: posting may run the work, which may destroy this object.
         const Ex executor = shard_->executor();
         if constexpr (exec::ThreadAwareExecutor<Ex>) {
             if (!is_closed() && !executor.runs_here()) { return executor.post(abandoner_); }
@@ -127,7 +129,7 @@ class engine {
         abandon_here();
     }
 
-    /// For `co_await`: until no request is in flight.
+    /// `co_await` it: until no request is in flight.
     class drained : public async::resumption {
       public:
         explicit drained(engine& e) noexcept : engine_(e) {}
@@ -142,7 +144,7 @@ class engine {
         engine& engine_;
     };
 
-    /// For `co_await`: until I/O of the format's own has ended. More may have begun by then.
+    /// `co_await` it: until the format's own I/O has ended. More of it may have begun by then.
     class io_ended : public async::resumption {
       public:
         explicit io_ended(engine& e) noexcept : engine_(e) {}
@@ -158,7 +160,7 @@ class engine {
     };
 
   private:
-    /// The rest of abandon(), as work of the executor.
+    /// The second half of abandon(), as work of the executor.
     struct abandoner : exec::work {
         explicit abandoner(engine& e) noexcept : exec::work(&on_run), owner(e) {}
         static void on_run(exec::work& w) noexcept {
@@ -174,19 +176,19 @@ class engine {
         if (in_flight_ == 0 && !closing_ && !top().is_busy()) { take_apart(); }
     }
 
-    /// Takes the engine apart from the executor's floor, when nothing of it is on the stack.
+    /// Destroys the engine as posted work, when no function of the engine is on the stack.
     struct reaper : exec::work {
         explicit reaper(engine& e) noexcept : exec::work(&on_run), owner(e) {}
         static void on_run(exec::work& w) noexcept { delete &static_cast<reaper&>(w).owner; }
         engine& owner;
     };
 
-    /// Not inlined: g++ 12 would take the one path for the only one, and warn of whoever looks at
-    /// an engine that he knows to be still there.
+    /// noinline: g++ 12 reports a false use-after-free otherwise.
     [[gnu::noinline]] void take_apart() noexcept { delete this; }
 
-    /// A cluster that is copied or inflated, and as much to read it from; frames of coroutines, and
-    /// operations: `chain` has up to 256 in flight for one request.
+    /// Memory of one request, in bytes: a cluster to copy or inflate, and as much to read it from;
+    /// 96 KiB for coroutine frames and operations (`chain` has up to 256 operations in flight for
+    /// one request).
     std::uint64_t bytes_of_each() noexcept {
         return 2 * layers_.largest_cluster() + (std::uint64_t{96} << 10);
     }
@@ -204,7 +206,7 @@ class engine {
         }
         if (abandoned_ && !reaping_ && !closing_ && !top().is_busy()) {
             reaping_ = true;
-            // A copy of the executor: posting may run the work, which ends this object.
+            // A copy of the executor: posting may run the work, which destroys this object.
             const Ex executor = shard_->executor();
             executor.post(reaper_);
         }

@@ -8,26 +8,26 @@
 
 namespace gaur::device {
 
-/// What a user may choose about an image, in one bundle; each member has a default. A bundle of
-/// one's own derives from it and names what differs:
+/// The policies of an image, in one bundle. Each member has a default. A bundle of a program's own
+/// derives from it and names the members that differ:
 ///
 ///     struct my_policies : gaur::default_policies {
 ///         using ordering = gaur::track::serialize;
 ///     };
 ///     auto opened = gaur::qcow2::open<my_policies>(io, executor, "disk.qcow2", options);
 ///
-/// A format may add members (qcow2: `placement`) and ignores those that it has no use for.
+/// A format may add members (qcow2: `placement`), and ignores the members that it does not use.
 struct default_policies {
-    /// What a write does if it meets an allocation in flight: track::Ordering.
+    /// What a write does if it overlaps an allocation in flight: track::Ordering.
     using ordering = track::join;
     /// How the tracker finds a conflict: track::AllocationIndex.
     template <class Node>
     using index = track::ordered_index<Node>;
-    /// Named points inside the engine, to trace, count, hold or fail: async::Hooks.
+    /// Called at named points inside the engine, to trace, count, delay or fail: async::Hooks.
     using hooks = async::no_hooks;
 };
 
-/// The tracker that a bundle asks for.
+/// The tracker of a bundle.
 template <class P>
 using tracker_of = track::in_flight<typename P::ordering::allocation, P::template index>;
 
@@ -35,7 +35,7 @@ template <class P>
 concept Policies = track::Ordering<typename P::ordering> &&
                    track::AllocationIndex<P::template index> && async::Hooks<typename P::hooks>;
 
-/// Says in words which member of a bundle is missing or is not what it must be.
+/// Compile-time errors that name the member of a bundle that is missing or not valid.
 template <class P>
 consteval bool check_policies() {
     static_assert(requires { typename P::ordering; },

@@ -17,17 +17,18 @@ namespace gaur::device {
 
 enum class verb : std::uint8_t { read, write, flush };
 
-/// One request of a guest. Its caller owns it and keeps it in place until it has ended; its buffer
-/// too. Begun on the image's executor, once, in one of three ways:
+/// One request of a guest. The caller owns it and its buffer, and must neither move nor destroy
+/// them until the request has ended. It is begun on the image's executor, once, in one of three
+/// ways:
 ///
 ///     auto r = disk.read(at, buffer);      // nothing happens yet
 ///     result<void> status = co_await r;    // awaited
 ///     r.start(&on_end, context);           // or: given a callback, which runs on the executor
 ///     result<void> status = sync_wait(r);  // or: waited for, in a thread that may block
 ///
-/// A request whose mapping is in memory and in one run goes from here straight to the backend: no
-/// coroutine, no allocation, no queue. Everything else is one coroutine, its frame from a pool; the
-/// engine bounds how many of these are at work.
+/// A request whose mapping is in memory and in one run is submitted to the backend from here: no
+/// coroutine, no allocation, no queue. Any other request is one coroutine, with its frame from a
+/// pool. The engine bounds how many of these run at a time.
 template <class Engine>
 class request : Engine::shard_type::file::operation, exec::work {
     using operation = typename Engine::shard_type::file::operation;
@@ -41,7 +42,7 @@ class request : Engine::shard_type::file::operation, exec::work {
           buffer_(buffer), verb_(what) {}
     request(const request&) = delete;
     request& operator=(const request&) = delete;
-    /// Destroying a request in flight would leave the host writing into memory that is gone.
+    /// Precondition: not in flight. Otherwise the host would access memory that is freed.
     ~request() { GAUR_ASSERT(state_ == state::idle || state_ == state::ended); }
 
     void start(callback on_end, void* context) noexcept {
@@ -60,10 +61,10 @@ class request : Engine::shard_type::file::operation, exec::work {
     }
     result<void> await_resume() noexcept { return status_; }
 
-    /// Valid once it has ended.
+    /// Valid once the request has ended.
     result<void> status() const noexcept { return status_; }
 
-    /// What it waits for, in words. For tools that show where a program stands.
+    /// The state of the request in words, for tools that show what a program waits for.
     std::string_view state_name() const noexcept {
         switch (state_) {
         case state::idle: return "not begun";
@@ -82,7 +83,7 @@ class request : Engine::shard_type::file::operation, exec::work {
   private:
     enum class state : std::uint8_t { idle, at_backend, starting, running, delivering, ended };
 
-    /// True where it has ended at once.
+    /// True if the request has ended already.
     bool begin() noexcept {
         GAUR_ASSERT(state_ == state::idle);
         status_ = engine_->check(at_, buffer_.size(), verb_ == verb::write);
@@ -94,8 +95,7 @@ class request : Engine::shard_type::file::operation, exec::work {
         if (verb_ != verb::flush) {
             if (const std::optional<host_offset> at = direct()) { return submit(*at); }
         }
-        // The coroutine runs from the executor's floor, so that nothing of the engine ever runs
-        // inside another part of it.
+        // Always post: the engine is never re-entered.
         state_ = state::starting;
         if (!engine_->begin_work(*this)) { return false; }
         ended_inside_ = false;
@@ -105,7 +105,8 @@ class request : Engine::shard_type::file::operation, exec::work {
         return ended_inside_;
     }
 
-    /// Where the whole request lies, where nobody changes that and memory knows it for one run.
+    /// The host offset of the whole request, if its mapping is in memory and one run, and if no
+    /// allocation in flight overlaps a write.
     std::optional<host_offset> direct() noexcept {
         auto& top = engine_->top();
         if constexpr (AllocatingFormat<std::remove_reference_t<decltype(top)>>) {
@@ -144,7 +145,7 @@ class request : Engine::shard_type::file::operation, exec::work {
 
     void finish() noexcept {
         state_ = state::ended;
-        // The engine may go with its last request.
+        // leave() of the last request may destroy the engine.
         engine_->leave(generation_);
     }
 
@@ -168,7 +169,7 @@ class request : Engine::shard_type::file::operation, exec::work {
         co_return r;
     }
 
-    /// For formats that never need new space.
+    /// For formats that never allocate.
     static async::task<void> write_in_place(Engine& engine, guest_offset at,
                                             std::span<std::byte> from) {
         const located l = engine.top().locate(at, from.size());
@@ -214,7 +215,7 @@ class request : Engine::shard_type::file::operation, exec::work {
         }
     }
 
-    /// The request may be gone when this returns.
+    /// The request may be destroyed when this returns.
     void deliver() noexcept {
         if (on_end_ != nullptr) {
             on_end_(context_, status_);

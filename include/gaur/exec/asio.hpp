@@ -16,29 +16,30 @@
 #include <mutex>
 #include <utility>
 
-/// gaur inside a program that lives in Boost.Asio (1.74 or later).
+/// gaur in a program that runs on Boost.Asio (1.74 or later).
 namespace gaur::exec::asio {
 
 namespace detail {
 
-/// Work that Asio has been given and has not run. Handlers hold a share of it, so that one that is
-/// called, or destroyed, when loop or driver have gone does nothing.
+/// Work that was posted to Asio and has not run. Each handler shares ownership of it. A handler
+/// that is called, or destroyed, after the loop or the driver is destroyed does nothing.
 class posted_work {
   public:
-    /// False if run_all() will run it: Asio is not to be given it.
+    /// False if run_all() will run it: the caller must not post it to Asio.
     bool add(work& w) noexcept {
         const std::lock_guard lock(mutex_);
         ready_.push_back(w);
         return !taken_over_;
     }
-    /// False if it has been run already, by run_all().
+    /// False if run_all() has run it already.
     bool take(work& w) noexcept {
         const std::lock_guard lock(mutex_);
         if (taken_over_) { return false; }
         ready_.erase(ready_.iterator_to(w));
         return true;
     }
-    /// From the first call on nothing runs by Asio any more: only here, and what it posts too.
+    /// From the first call on, Asio runs no work any more: run_all() runs all of it, including what
+    /// that work posts.
     void run_all() noexcept {
         for (;;) {
             work* next = nullptr;
@@ -61,7 +62,7 @@ class posted_work {
         const std::lock_guard lock(mutex_);
         attached_.erase(attached_.iterator_to(t));
     }
-    /// The end of the loop: in one thread, with no other one left that runs it.
+    /// The end of the loop. Precondition: no other thread runs the loop.
     void end() noexcept {
         drain(attached_, [this] { run_all(); });
     }
@@ -73,7 +74,8 @@ class posted_work {
     bool taken_over_ = false;
 };
 
-/// Hears of the end of an execution context, before its handlers are destroyed unrun.
+/// Is told when an execution context shuts down, before the context destroys its handlers without
+/// running them.
 class end_of_context : public boost::asio::execution_context::service {
   public:
     inline static boost::asio::execution_context::id id;
@@ -93,12 +95,12 @@ class end_of_context : public boost::asio::execution_context::service {
 
 } // namespace detail
 
-/// Work runs where the Asio executor `Ex` runs its handlers. That must be one at a time: an
-/// io_context that one thread runs, or an asio::strand. Asio allocates for a post (and recycles
-/// that memory); without memory the program ends.
+/// Runs work on the Asio executor `Ex`. `Ex` must run one handler at a time: an io_context that one
+/// thread runs, or an asio::strand. Asio allocates memory for each post (and recycles it). If that
+/// allocation fails, the program terminates.
 ///
-/// When the io_context is destroyed, work that it has not run runs in its destructor, and so does
-/// what images that are gone have left in flight. The backend outlives the io_context.
+/// The destructor of the io_context runs the work that has not run yet, and drives the I/O that
+/// destroyed images have left in flight. The backend must outlive the io_context.
 template <class Ex = boost::asio::io_context::executor_type>
 class executor {
   public:
@@ -118,7 +120,7 @@ class executor {
     }
     void attach(teardown& t) const noexcept { posted_->attach(t); }
     void detach(teardown& t) const noexcept { posted_->detach(t); }
-    /// False too if `Ex` cannot tell: posting is always right.
+    /// Also false if `Ex` cannot tell. That is safe: the caller posts instead.
     bool runs_here() const noexcept {
         if constexpr (requires(const Ex& ex) { ex.running_in_this_thread(); }) {
             return where_.running_in_this_thread();
@@ -127,7 +129,7 @@ class executor {
         }
     }
 
-    /// Runs the io_context, and `io`, until `done()`: in the one thread that may run both.
+    /// Runs the io_context and drives `io` until `done()`. Only from the thread that may run both.
     template <class Io, class Done>
         requires requires(Ex& ex, boost::asio::io_context*& c) { c = &ex.context(); }
     void block_on(Io& io, Done done) const {
@@ -135,7 +137,8 @@ class executor {
         while (!done()) {
             if (context.stopped()) { context.restart(); }
             if (context.poll_one() != 0 || io.wait() != 0 || done()) { continue; }
-            // Only a handler of the program's own can help now (a timer, another thread's post).
+            // No I/O is in flight. Only the program's own handlers can make progress now (a timer,
+            // a post from another thread).
             const bool ran = context.run_one() != 0;
             GAUR_ASSERT(ran || done());
         }
@@ -149,17 +152,18 @@ class executor {
 static_assert(check_executor<executor<>>() && TeardownExecutor<executor<>> &&
               ThreadAwareExecutor<executor<>>);
 
-/// Keeps a backend going inside an io_context: polls it after each piece of work, and whenever its
-/// descriptor calls. `Backend` is an io::PollableBackend, used from the io_context's one thread
-/// only. The io_context's run() does not return while I/O is in flight.
+/// Drives a backend inside an io_context. It polls the backend after each piece of work, and
+/// whenever the descriptor of the backend becomes readable. `Backend` is an io::PollableBackend
+/// that is used only from the one thread of the io_context. The run() of the io_context does not
+/// return while I/O is in flight.
 ///
 ///     boost::asio::io_context context;
 ///     exec::asio::driver driver(context, ring);
 ///     … an image on `ring` and driver.get_executor() …
 ///     context.run();
 ///
-/// What submits outside such work (a handler of the program's own that reads from an image) calls
-/// drive() afterwards.
+/// A caller that submits outside such work (for example a handler of the program that reads from an
+/// image) must call drive() afterwards.
 template <class Backend>
 class driver {
   public:
@@ -174,7 +178,7 @@ class driver {
         template <class Io, class Done>
         void block_on(Io& io, Done done) const {
             asio::executor<>(driver_->context_.get_executor()).block_on(io, std::move(done));
-            driver_->drive(); // what ended inside io.wait() is not watched for any longer
+            driver_->drive(); // stop watching for what ended inside io.wait()
         }
 
       private:
@@ -188,18 +192,18 @@ class driver {
           watched_(context, io.descriptor()) {}
     driver(const driver&) = delete;
     driver& operator=(const driver&) = delete;
-    /// Once the io_context has run out of work, or if it is not run again. Runs what has been
-    /// posted and what that posts, and the backend, until nothing is in flight: no handler of the
+    /// Precondition: the io_context has run out of work, or is not run again. Runs the posted work,
+    /// what that work posts, and the backend, until nothing is in flight. Runs no handler of the
     /// program.
     ~driver() {
-        // The descriptor stays the backend's.
+        // The backend keeps the ownership of the descriptor.
         watched_.release();
         do { posted_->run_all(); } while (io_.wait() != 0);
     }
 
     executor get_executor() noexcept { return executor(*this); }
 
-    /// Hands on what was submitted, and sees to it that its end is noticed.
+    /// Hands the submitted requests to the host, and watches the descriptor for their end.
     void drive() {
         io_.poll();
         const bool was_watching = std::exchange(watching_, io_.in_flight() != 0);
@@ -207,7 +211,7 @@ class driver {
         if (was_watching || !watching_) { return; }
         watched_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
                             [this](const boost::system::error_code& failed) {
-                                if (failed) { return; } // cancelled: the driver may be gone
+                                if (failed) { return; } // cancelled: the driver may be destroyed
                                 watching_ = false;
                                 drive();
                             });
@@ -217,7 +221,7 @@ class driver {
     void post(work& w) noexcept {
         if (!posted_->add(w)) { return; }
         boost::asio::post(context_, [this, &w, posted = posted_] {
-            if (!posted->take(w)) { return; } // the driver may be gone
+            if (!posted->take(w)) { return; } // the driver may be destroyed
             w.run();
             drive();
         });

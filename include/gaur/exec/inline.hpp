@@ -6,9 +6,9 @@
 
 namespace gaur::exec {
 
-/// Runs work at once, in the thread that posts it; work posted while other work runs follows when
-/// that has returned (*flat*). For programs that wait for each request, and for callers whose own
-/// loop drives the backend. One thread.
+/// Runs work at once, in the thread that posts it. Work that is posted by running work runs after
+/// that has returned (*flat*). For programs that wait for each request, and for callers that drive
+/// the backend in a loop of their own. Single-threaded.
 class inline_loop {
   public:
     class executor {
@@ -20,12 +20,13 @@ class inline_loop {
             loop_->attached_.erase(loop_->attached_.iterator_to(t));
         }
 
-        /// Blocks until `done()`, which work of this executor makes true; drives `io` meanwhile.
+        /// Blocks until `done()`, which work of this executor makes true. Drives `io` meanwhile.
         template <class Io, class Done>
         void block_on(Io& io, Done done) const {
             while (!done()) {
                 const bool moved = io.wait() != 0;
-                // Nothing in flight and not done: nobody is left who could end this.
+                // Nothing is in flight and `done()` is false: no event is left that could make it
+                // true.
                 GAUR_ASSERT(moved || done());
             }
         }
@@ -39,9 +40,9 @@ class inline_loop {
     inline_loop() = default;
     inline_loop(const inline_loop&) = delete;
     inline_loop& operator=(const inline_loop&) = delete;
-    /// Waits for I/O in flight, also of images that are gone.
+    /// Waits for I/O in flight, including that of destroyed images.
     ~inline_loop() {
-        drain(attached_, [] {}); // nothing is ready outside of work
+        drain(attached_, [] {}); // outside of running work nothing is ready
     }
 
     executor get_executor() noexcept { return executor(*this); }

@@ -11,10 +11,10 @@
 
 namespace gaur::exec {
 
-/// One thread that runs work and drives one backend. The thread that makes the loop runs it.
+/// One thread that runs work and drives one backend. The thread that constructs the loop runs it.
 ///
-/// Other threads may post at any time. A loop that has nothing to do wakes at once; one that waits
-/// for I/O sees their work after the next completion, since a backend's wait() cannot be woken.
+/// Other threads may post at any time. An idle loop wakes at once. A loop that waits for I/O sees
+/// the posted work after the next completion, since the wait() of a backend cannot be woken.
 template <class Backend>
 class run_loop {
   public:
@@ -39,8 +39,8 @@ class run_loop {
     explicit run_loop(Backend& io) noexcept : io_(&io) {}
     run_loop(const run_loop&) = delete;
     run_loop& operator=(const run_loop&) = delete;
-    /// Runs what has been posted and what that posts, and drives the backend until nothing is in
-    /// flight. Any thread may destroy it once the loop's own thread has left it.
+    /// Runs the posted work and what that work posts, and drives the backend until nothing is in
+    /// flight. Any thread may destroy the loop once the loop's own thread has stopped running it.
     ~run_loop() {
         thread_ = std::this_thread::get_id();
         run();
@@ -48,8 +48,8 @@ class run_loop {
 
     executor get_executor() noexcept { return executor(*this); }
 
-    /// Runs what was ready when it was called; where nothing was, waits for I/O in flight. False
-    /// where there was neither.
+    /// Runs the work that was ready at the call. If none was, waits for I/O in flight. False if
+    /// there was neither.
     bool turn() noexcept {
         GAUR_ASSERT(in_own_thread());
         take_inbox();
@@ -61,18 +61,18 @@ class run_loop {
             at_last = &next == last;
             next.run();
         }
-        // Work that keeps posting work must not hold up the I/O.
+        // Work that keeps posting work must not starve the I/O.
         if (!ready_.empty()) { io_->poll(); }
         return true;
     }
 
-    /// Until nothing is ready and nothing in flight.
+    /// Runs until no work is ready and no I/O is in flight.
     void run() noexcept {
         while (turn()) {}
     }
 
-    /// Until `done()`, asked again after each turn. With nothing to do it sleeps until another
-    /// thread posts.
+    /// Runs until `done()`, which is evaluated before each turn. If there is nothing to do, it
+    /// sleeps until another thread posts.
     template <class Done>
     void run_until(Done done) {
         while (!done()) {
@@ -95,7 +95,7 @@ class run_loop {
     }
 
     void take_inbox() noexcept {
-        // The flag spares each turn the lock.
+        // The flag avoids taking the lock in each turn.
         if (!has_inbox_.load(std::memory_order_acquire)) { return; }
         const std::lock_guard lock(mutex_);
         ready_.splice(ready_.end(), inbox_);
@@ -110,7 +110,7 @@ class run_loop {
     Backend* io_;
     std::thread::id thread_ = std::this_thread::get_id();
     work_queue ready_;
-    std::mutex mutex_; ///< of the three below
+    std::mutex mutex_; ///< guards the three members below
     work_queue inbox_;
     std::atomic<bool> has_inbox_ = false;
     std::condition_variable inbox_filled_;

@@ -13,12 +13,12 @@
 
 namespace gaur::exec {
 
-/// Threads that run work, several pieces at the same time. Its destructor runs what has been
-/// posted, and what that posts, and joins.
+/// Threads that run work in parallel. The destructor runs the posted work and what that work posts,
+/// and joins the threads.
 class thread_pool {
   public:
-    /// For work that only computes (compression, encryption): its *serial* line does not hold, so
-    /// it is no image's executor. An image takes a strand's.
+    /// For work that only computes (compression, encryption). It does not keep the *serial* line,
+    /// so it must not be the executor of an image. An image takes the executor of a strand.
     class executor {
       public:
         void post(work& w) const noexcept { pool_->post(w); }
@@ -79,15 +79,15 @@ class thread_pool {
 
 static_assert(check_executor<thread_pool::executor>());
 
-/// One serial executor on a pool, which drives one backend too: work and completions run one at a
-/// time, on whichever thread of the pool is free. What a shard runs on.
+/// One serial executor on a pool, which also drives one backend. Work and completions run one at a
+/// time, on any free thread of the pool. A shard runs on it.
 ///
-/// Any thread may post. Where the strand has no work and I/O is in flight, it waits for that on a
-/// thread of the pool; work that comes meanwhile runs after the next completion. So a pool wants as
-/// many threads as strands that should do I/O at the same time.
+/// Any thread may post. If the strand has no work and I/O is in flight, the strand waits for the
+/// I/O on a thread of the pool. Work that is posted meanwhile runs after the next completion. So a
+/// pool needs one thread for each strand that does I/O at the same time.
 ///
-/// Only the strand's own work submits to the backend once the strand has begun. Lives shorter than
-/// its pool and its backend; its destructor waits until it has nothing left to do.
+/// Once the strand runs, only the strand's own work may submit to the backend. The pool and the
+/// backend must outlive the strand. The destructor waits until the strand has nothing left to do.
 template <class Backend>
 class strand {
   public:
@@ -97,9 +97,9 @@ class strand {
         friend bool operator==(const executor&, const executor&) = default;
         bool runs_here() const noexcept { return strand_->runs_here(); }
 
-        /// Sleeps until `done()`, which work of the strand makes true. `done` is asked between two
-        /// pieces of work, never beside one: when this returns, the piece that made it true has
-        /// returned. Not from the strand's own work.
+        /// Sleeps until `done()`, which work of the strand makes true. `done` is evaluated between
+        /// two pieces of work, never while one runs: when this returns, the piece that made it true
+        /// has returned. Must not be called from the work of the strand.
         template <class Io, class Done>
         void block_on(Io&, Done done) const {
             strand_->sleep_until(done);
@@ -117,7 +117,7 @@ class strand {
     strand& operator=(const strand&) = delete;
     ~strand() {
         std::unique_lock lock(mutex_);
-        // I/O that did not begin in the strand's own work.
+        // I/O that was submitted outside the strand's own work.
         if (!scheduled_ && pump_.io->in_flight() != 0) {
             scheduled_ = true;
             pool_.post(pump_);
@@ -128,7 +128,7 @@ class strand {
     executor get_executor() noexcept { return executor(*this); }
 
   private:
-    /// The strand as the pool sees it: one piece of work, posted again until nothing is left to do.
+    /// The work that the strand posts to the pool. It is posted again until nothing is left to do.
     struct pump : work {
         pump(strand& s, Backend& backend) noexcept
             : work([](work& w) noexcept {
@@ -166,7 +166,8 @@ class strand {
         if (start) { pool_.post(pump_); }
     }
 
-    /// Runs what is ready, or waits for I/O; then gives the thread to the next in the pool's queue.
+    /// Runs the ready work, or waits for I/O. Then yields the thread to the next work in the queue
+    /// of the pool.
     void turn(Backend& io) noexcept {
         std::unique_lock lock(mutex_);
         if (ready_.empty()) {
@@ -180,7 +181,7 @@ class strand {
             pool_.post(pump_);
         } else {
             changed_.notify_all();
-            // The strand may be gone as soon as the lock is.
+            // The strand may be destroyed as soon as the lock is released.
         }
     }
 
@@ -192,13 +193,13 @@ class strand {
             at_last = &next == last;
             unlocked(lock, [&next] { next.run(); });
         }
-        // Work that keeps posting work must not hold up the I/O.
+        // Work that keeps posting work must not starve the I/O.
         if (!ready_.empty()) {
             unlocked(lock, [&io] { io.poll(); });
         }
     }
 
-    /// One piece of the strand's life, without the lock; then wakes those who waited for it.
+    /// Runs one piece of work without the lock, then wakes the sleepers whose `done` is true.
     template <class Piece>
     void unlocked(std::unique_lock<std::mutex>& lock, Piece piece) noexcept {
         runner_ = std::this_thread::get_id();
@@ -228,12 +229,12 @@ class strand {
 
     thread_pool::executor pool_;
     pump pump_;
-    std::mutex mutex_; ///< of all below
+    std::mutex mutex_; ///< guards all members below
     std::condition_variable changed_;
     work_queue ready_;
     sleeper_list sleepers_;
-    bool scheduled_ = false; ///< the pump is with the pool, or runs
-    std::thread::id runner_; ///< the pool's thread, while it runs a piece
+    bool scheduled_ = false; ///< the pump is queued in the pool, or runs
+    std::thread::id runner_; ///< the pool thread that runs a piece of work; none otherwise
 };
 
 } // namespace gaur::exec

@@ -18,13 +18,13 @@
 
 namespace gaur::io {
 
-/// A file of backend `B` that takes every offset, size and buffer address. What the host would
-/// refuse (O_DIRECT) goes through an aligned buffer; a write that begins or ends inside a block
-/// reads the blocks, changes them and writes them back, and excludes other writes to them
-/// meanwhile. Where everything fits, a request passes straight through.
+/// A file of backend `B` that accepts any offset, size and buffer address. A request that the host
+/// would refuse (O_DIRECT) goes through an aligned bounce buffer. A write that begins or ends
+/// inside a block is a read-modify-write, and excludes other writes to the same blocks until it
+/// ends. An aligned request passes straight through.
 ///
-/// One layer for all backends, so that neither they nor the engine know of alignment. Keeps the
-/// contract of `IoBackend`. Pinned while operations are in flight.
+/// One layer for all backends, so that neither the backends nor the engine handle alignment. Keeps
+/// the contract of `IoBackend`. The file must not move while operations are in flight.
 template <IoBackend B>
 class aligned_file {
     using write_hook = boost::intrusive::list_base_hook<boost::intrusive::tag<class by_write>>;
@@ -53,7 +53,7 @@ class aligned_file {
         aligned_file* file_ = nullptr;
         buffer bounce_;
         phase phase_ = phase::direct;
-        bool rewrites_ = false; // reads blocks and writes them back: alone on them
+        bool rewrites_ = false; // read-modify-write: excludes other writes to its blocks
     };
 
     aligned_file(B& io, typename B::file file, buffer_pool& buffers) noexcept
@@ -63,13 +63,14 @@ class aligned_file {
     aligned_file& operator=(const aligned_file&) = delete;
     ~aligned_file() { GAUR_ASSERT(writing_.empty() && waiting_.empty()); }
 
-    /// What the host asks; every request is taken, but one that fits costs less.
+    /// The alignment that the host requires. Any request is accepted; an aligned one costs less.
     io::limits limits() const noexcept { return limits_; }
     result<std::uint64_t> size() const noexcept { return file_->size(); }
     file_identity identity() const noexcept { return file_->identity(); }
-    /// The run of the host's file that begins at `offset`, or more of it than the backend would
-    /// tell: runs of data are remembered, so that a file without holes is asked once. What has been
-    /// discarded since may still be told to be data. Where the backend does not know: data.
+    /// The run of the host's file that begins at `offset`. May be longer than the run of the
+    /// backend's file: runs of data are cached, so a file without holes is queried once. A range
+    /// that has been discarded since may still be reported as data. If the backend does not report
+    /// holes, everything is data.
     file_run run_at(std::uint64_t offset) noexcept {
         if constexpr (ReportsHoles<typename B::file>) {
             return data_runs_.run_at(*file_, offset);
@@ -79,15 +80,15 @@ class aligned_file {
         }
     }
     B& backend() noexcept { return io_; }
-    /// The backend's file, for another layer over it.
+    /// Moves the backend's file out, for another layer on top of it.
     typename B::file release() && noexcept { return *std::move(file_); }
 
-    /// Gives the file, with its lock, back to the host: nothing is in flight, and nothing but
-    /// `is_open` and `limits` is asked of it any more.
+    /// Closes the file and drops its lock. Nothing may be in flight. Afterwards only `is_open` and
+    /// `limits` may be called.
     void close() noexcept { file_.reset(); }
     bool is_open() const noexcept { return file_.has_value(); }
 
-    /// Asked of it so far; what it must write round them is not in it.
+    /// Bytes of all writes submitted so far. Padding up to whole blocks is not counted.
     std::uint64_t bytes_written() const noexcept { return bytes_written_; }
 
     submit_status submit(operation& op, const request& what) noexcept {
@@ -130,7 +131,7 @@ class aligned_file {
                window_begin(y) < window_begin(x) + window_size(x);
     }
 
-    /// Whether a write must wait: only where one of two overlapping writes rewrites blocks.
+    /// Whether a write must wait: only if it overlaps another one and at least one rewrites blocks.
     bool must_wait(operation& op) noexcept {
         if (rewriting_ == 0 && waiting_.empty() && !op.rewrites_) { return false; }
         return collides(op, writing_.begin(), writing_.end()) ||
@@ -156,7 +157,7 @@ class aligned_file {
         });
     }
 
-    /// True where the operation ended at once.
+    /// True if the operation has ended at once.
     bool start(operation& op) noexcept {
         request& r = op.asked();
         if (fits(r)) {
@@ -192,7 +193,7 @@ class aligned_file {
         return submit_inner(op, request::write(window_begin(r), op.bounce_.bytes()));
     }
 
-    /// The inner operation has ended: go on, or end. True where the outer one has ended.
+    /// The inner operation has ended: do the next step. True if the outer one has ended.
     bool after_inner(operation& op) noexcept {
         const int outcome = op.inner_.outcome();
         op.set_outcome(outcome);
@@ -219,7 +220,7 @@ class aligned_file {
         if (!waiting_.empty()) { start_waiting(); }
     }
 
-    /// Begins, in their order, the writes that nothing before them holds back any longer.
+    /// Starts, in order of arrival, the waiting writes that no earlier write excludes any more.
     void start_waiting() noexcept {
         for (auto at = waiting_.begin(); at != waiting_.end();) {
             operation& op = *at;
@@ -231,7 +232,7 @@ class aligned_file {
             waiting_.erase(at);
             writing_.push_back(op);
             if (start(op)) { op.complete(op.outcome()); }
-            at = waiting_.begin(); // anything may have changed
+            at = waiting_.begin(); // start() and the callback may have changed the list
         }
     }
 
@@ -250,10 +251,10 @@ class aligned_file {
     std::optional<typename B::file> file_;
     io::limits limits_;
     buffer_pool& buffers_;
-    operation_list writing_; // all writes in flight, where the host asks for alignment
+    operation_list writing_; // all writes in flight, if the host requires alignment of offsets
     operation_list waiting_; // in order of arrival
     unsigned rewriting_ = 0;
-    bool takes_all_; // the host asks for no alignment
+    bool takes_all_; // the host requires no alignment
     std::uint64_t bytes_written_ = 0;
     data_run_cache data_runs_;
 };

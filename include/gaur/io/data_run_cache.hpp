@@ -8,15 +8,15 @@
 
 namespace gaur::io {
 
-/// The run of data of one file that was found last, grown by those that touch it. The host is asked
-/// only outside of it: once for a file without holes that is looked at upwards, and once for each
-/// new lowest place if it is looked at in another order.
+/// Caches the run of data of one file that was found last, merged with runs that touch it. The host
+/// is queried only for offsets outside of it: once for a file without holes if offsets ascend, and
+/// once for each new lowest offset in another order.
 ///
-/// Only data is remembered: a hole may be written to at any time, and then has to be read. Data
-/// that has become a hole meanwhile reads as zeroes, which costs time but is right.
+/// Only data is cached: a hole may be written at any time, and must then be read. Data that has
+/// become a hole since reads as zeroes, which costs time but is correct.
 class data_run_cache {
   public:
-    /// As the file's own `run_at`.
+    /// Same as `run_at` of the file; a cached run is as it was when it was found.
     template <ReportsHoles File>
     file_run run_at(const File& file, std::uint64_t offset) noexcept {
         if (offset >= from_ && offset < to_) { return {false, to_ - offset}; }
@@ -35,7 +35,7 @@ class data_run_cache {
 
   private:
     std::uint64_t from_ = 0;
-    std::uint64_t to_ = 0; ///< from_: nothing is known
+    std::uint64_t to_ = 0; ///< equal to from_: nothing is cached
 };
 
 } // namespace gaur::io

@@ -24,36 +24,36 @@
 #include <utility>
 #include <vector>
 
-/// Everything that can go wrong under an engine, on purpose and repeatably.
+/// Fault injection below an engine, repeatable.
 namespace gaur::io::fault {
 
-/// When operations reach the backend underneath, and so in which order they end.
+/// When operations reach the inner backend, and thereby in which order they end.
 enum class order : std::uint8_t {
     as_inner,     ///< at once
-    oldest_first, ///< this and the rest: later, from poll() and wait(), one at a time
+    oldest_first, ///< this and all below: later, from poll() and wait(), one at a time
     newest_first,
-    oldest_last,  ///< at random, but the oldest only when it is alone
-    random,       ///< at random, and some at once
+    oldest_last,  ///< at random, but the oldest only if it is the only one
+    random,       ///< at random, sometimes several at a time
 };
 
-/// Fails requests instead of passing them on. Nothing becomes durable, and they change nothing, but
-/// for the first `arrives` bytes of a write: on a disk in memory these are there nevertheless.
+/// Fails requests instead of passing them on. A failed request makes nothing durable and changes
+/// nothing, except that the first `arrives` bytes of a write reach a disk in memory (DiskBackend).
 struct rule {
-    std::uint64_t nth = 1;            ///< which of those that match, from 1, counted from fail()
-    std::optional<opcode> code = {};  ///< none: all
-    std::string file = {};            ///< the path with which it was opened; empty: all
+    std::uint64_t nth = 1;            ///< which matching request, from 1, counted from fail() on
+    std::optional<opcode> code = {};  ///< empty: all
+    std::string file = {};            ///< the path that was given to open(); empty: all
     int host_errno = EIO;
-    bool from_then_on = false;        ///< this one and all that follow
-    std::uint64_t arrives = 0;        ///< bytes of a write
+    bool from_then_on = false;        ///< the nth and all that follow
+    std::uint64_t arrives = 0;        ///< bytes of a failed write that reach the disk
 };
 
 struct options {
     fault::order order = order::as_inner;
-    std::uint64_t seed = 0; ///< of the order
-    bool record = false;    ///< for survivors(): keeps a copy of all that is not flushed
+    std::uint64_t seed = 0; ///< for `order`
+    bool record = false;    ///< for survivors(): keeps a copy of all unflushed changes
 };
 
-/// A backend whose files can be looked at from outside, as io::memory's: what a power cut needs.
+/// A backend whose files can be inspected, such as io::memory. A power cut needs this.
 template <class B>
 concept DiskBackend = IoBackend<B> && requires(B& io, const std::string& path) {
     { io.content(path) } -> std::convertible_to<const sparse_bytes&>;
@@ -64,12 +64,12 @@ concept DiskBackend = IoBackend<B> && requires(B& io, const std::string& path) {
 ///
 ///     fault::backend io(inner, {.order = fault::order::random, .seed = 7, .record = true});
 ///     io.fail({.nth = 3, .code = opcode::write, .host_errno = ENOSPC});
-///     io.cut_after(100);   // the 100th request from now, and all after it, find the power off
+///     io.cut_after(100);   // the 100th request from now, and all after it, fail with EIO
 ///     …
 ///     memory::disk after = io.survivors(seed);   // one of the disks that may be left
 ///
-/// Deterministic where the inner backend is: seeds and submissions in the same order give the same
-/// run. A file stays where it is while it has operations in flight.
+/// Deterministic if the inner backend is: the same seed, and submissions in the same order, give
+/// the same run. A file must not move while it has operations in flight.
 template <IoBackend Inner>
 class backend {
   public:
@@ -95,7 +95,7 @@ class backend {
         typename Inner::file inner_;
         std::string path_;
         bool writable_;
-        std::size_t number_; ///< in the log
+        std::size_t number_; ///< index in the log
     };
 
     class operation : public io::operation {
@@ -119,7 +119,7 @@ class backend {
 
     explicit backend(Inner& inner, const options& how = {})
         : inner_(inner), options_(how), random_(how.seed) {}
-    /// Owns what it wraps.
+    /// Owns the inner backend.
     explicit backend(std::unique_ptr<Inner> inner, const options& how = {})
         : owned_(std::move(inner)), inner_(*owned_), options_(how), random_(how.seed) {}
     backend(const backend&) = delete;
@@ -155,7 +155,7 @@ class backend {
                 write_start(target, what, failing->arrives);
             }
         }
-        // Only of a disk in memory can a cut show what is left, so only there is there a log.
+        // Only a disk in memory can show what a cut leaves, so only a DiskBackend has a log.
         op.recorded_ = DiskBackend<Inner> && options_.record && op.outcome() == 0 &&
                        may_change(target, what);
         if (op.recorded_) { op.entry_ = log_.begin(target.number_, what); }
@@ -170,7 +170,7 @@ class backend {
 
     unsigned poll() noexcept {
         const std::uint64_t before = ended_;
-        // At random also: nothing yet.
+        // In a random order this call may also release nothing.
         if (!picks_at_random() || random_.coin()) { release(); }
         inner_.poll();
         return static_cast<unsigned>(ended_ - before);
@@ -191,29 +191,29 @@ class backend {
 
     unsigned in_flight() const noexcept { return in_flight_; }
 
-    // The faults.
+    // Fault injection.
 
     void fail(rule what) { rules_.push_back({std::move(what), 0}); }
     void forget_rules() noexcept { rules_.clear(); }
-    /// Requests since the start, and how many of them a rule has failed: a fail loop is through
-    /// when none was.
+    /// Requests since the start, and how many of them a rule has failed. A loop that fails the nth
+    /// request for rising n is done if `injected` stays 0.
     std::uint64_t submitted() const noexcept { return submitted_; }
     std::uint64_t injected() const noexcept { return injected_; }
     std::uint64_t injected(opcode code) const noexcept {
         return injected_by_opcode_[static_cast<std::size_t>(code)];
     }
 
-    /// From here on everything ends with EIO, also what is in flight.
+    /// From here on every operation ends with EIO, including those in flight.
     void cut() noexcept { is_cut_ = true; }
-    /// The same when the n-th request from now is submitted (1: the next).
+    /// Calls cut() when the n-th request from now is submitted (1: the next).
     void cut_after(std::uint64_t n) noexcept { cut_at_ = submitted_ + n; }
     bool is_cut() const noexcept { return is_cut_; }
 
-    /// What may be durable: as it was at the cut, or as it is now. Needs `record`.
+    /// What may be durable: as of the cut, or as of now without one. Needs `record`.
     const power_log& log() const noexcept { return log_; }
 
-    /// One of the disks that the cut may have left, or that one now would; any number of seeds may
-    /// be tried. Files that were never opened here are as they are.
+    /// One of the disks that the cut may have left, or that a cut now would leave. May be called
+    /// with any number of seeds. Files that were never opened here have their current content.
     std::map<std::string, sparse_bytes> survivors(std::uint64_t seed) const
         requires DiskBackend<Inner>
     {
@@ -236,8 +236,8 @@ class backend {
         return options_.order == order::random || options_.order == order::oldest_last;
     }
 
-    /// Whether a cut could find some of it done. What the inner backend will refuse for its place
-    /// in the file never is.
+    /// Whether a cut may find the request done in part. False if the inner backend is going to
+    /// refuse its range.
     static bool may_change(const file& target, const request& what) noexcept {
         if (what.code == opcode::flush) { return true; }
         return what.code != opcode::read && target.writable_ &&
@@ -245,7 +245,7 @@ class backend {
                what.size <= sparse_bytes::max_size - what.offset;
     }
 
-    /// Null: it goes on. All rules that match have seen it.
+    /// The first rule that fails the request; null: none does. Every matching rule counts it.
     const rule* failing_rule(const file& target, const request& what) noexcept {
         const rule* found = nullptr;
         for (armed_rule& r : rules_) {
@@ -262,7 +262,7 @@ class backend {
         return found;
     }
 
-    /// The first `size` bytes of a write that fails reach the disk, at once.
+    /// Puts the first `size` bytes of a failing write on the disk, at once.
     void write_start(file& target, const request& what, std::uint64_t size) noexcept
         requires DiskBackend<Inner>
     {
@@ -285,7 +285,7 @@ class backend {
         log_.end(target.number_, arrived, true);
     }
 
-    /// True where it ended at once.
+    /// True if the operation has ended at once.
     bool start(operation& op) noexcept {
         if (is_cut_) { op.set_outcome(EIO); }
         if (op.outcome() != 0) { return true; }
@@ -298,7 +298,7 @@ class backend {
 
     void take_outcome(operation& op) noexcept {
         op.set_outcome(is_cut_ ? EIO : op.inner_.outcome());
-        // The log stays as it was at the cut.
+        // After the cut the log does not change.
         if (op.recorded_ && !is_cut_) {
             log_.end(op.file_->number_, op.entry_, op.outcome() == 0);
         }
@@ -316,7 +316,7 @@ class backend {
         op.owner_->finish(op);
     }
 
-    /// Passes on one of the operations that are held back, or at random several.
+    /// Passes on one held operation, or several if the order is random.
     void release() noexcept {
         if (held_.empty()) { return; }
         std::uint64_t count = 1;

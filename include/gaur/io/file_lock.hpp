@@ -18,24 +18,24 @@
 
 namespace gaur::io {
 
-/// What somebody may do with a file: QEMU's permissions. Permission n is bit n, and the bytes 100 +
-/// n and 200 + n of the file stand for it.
+/// QEMU's permissions on a file. Permission n is bit n of a set. A lock on byte 100 + n of the file
+/// says that a holder uses it, a lock on byte 200 + n that a holder excludes it.
 namespace permission {
 
 using set = std::uint8_t;
-inline constexpr set consistent_read = 1 << 0; ///< and nobody changes what is read meanwhile
+inline constexpr set consistent_read = 1 << 0; ///< reads that rely on consistent content
 inline constexpr set write = 1 << 1;
-inline constexpr set write_unchanged = 1 << 2; ///< only what is there already
+inline constexpr set write_unchanged = 1 << 2; ///< writes that do not change the content
 inline constexpr set resize = 1 << 3;
 inline constexpr unsigned count = 4;
 
 } // namespace permission
 
-/// What the holder of an open file does with it, and what nobody else may do meanwhile. It excludes
-/// QEMU and other processes that keep to the same convention, and other open files of this process;
-/// nothing stops a program that asks for no lock.
+/// What the holder of an open file does with it, and what every other holder must not do meanwhile.
+/// Excludes QEMU and other processes that follow the same convention, and other open files of this
+/// process. Advisory: it does not stop a program that takes no lock.
 ///
-///            one | reader | writer | forced reader
+///                | reader | writer | forced reader
 ///     reader     | shares | no     | shares
 ///     writer     | no     | no     | shares
 struct file_lock {
@@ -44,15 +44,16 @@ struct file_lock {
 
     bool is_empty() const noexcept { return uses == 0 && excludes == 0; }
 
-    /// As QEMU's for a qcow2 file that it reads, or that is a guest's disk.
+    /// As QEMU's lock for a qcow2 file that it reads.
     static constexpr file_lock reader() noexcept {
         return {permission::consistent_read, permission::write | permission::resize};
     }
+    /// As QEMU's lock for a qcow2 file that is a guest's disk.
     static constexpr file_lock writer() noexcept {
         return {permission::consistent_read | permission::write | permission::resize,
                 permission::write | permission::resize};
     }
-    /// Reads what somebody else may be writing: what it reads may not fit together.
+    /// Reads beside a writer: what it reads may be inconsistent.
     static constexpr file_lock forced_reader() noexcept {
         return {permission::consistent_read, 0};
     }
@@ -61,14 +62,15 @@ struct file_lock {
 
 /// How an image locks its files.
 enum class locking : std::uint8_t {
-    /// Readers share with readers, a writer is alone. On a file system that has no such locks
-    /// (some network file systems) nothing is locked, as with QEMU's locking=auto.
+    /// Readers share with readers, a writer is alone. On a file system without such locks (some
+    /// network file systems) nothing is locked, as with QEMU's locking=auto.
     on,
-    force_share, ///< for reading only: beside a writer too, as qemu-img -U
-    off,         ///< neither asks nor holds off
+    force_share, ///< for reading only: also beside a writer, as qemu-img -U
+    off,         ///< takes no lock and checks none
 };
 
-/// The lock for a file that is opened in this way. Error: errc::share_needs_read_only.
+/// The lock for a file that is opened in this way. Error: errc::share_needs_read_only, for
+/// force_share with `write`.
 inline result<file_lock> lock_for(locking how, bool write) noexcept {
     switch (how) {
     case locking::on: break;
@@ -80,8 +82,8 @@ inline result<file_lock> lock_for(locking how, bool write) noexcept {
     return write ? file_lock::writer() : file_lock::reader();
 }
 
-/// Whether `wanted` goes together with what all others do and exclude. Says who is in the way:
-/// errc::held_for_writing, held_for_reading, readers_excluded, writers_excluded.
+/// Whether `wanted` is compatible with what all other holders use and exclude. The error names the
+/// conflict: errc::held_for_writing, held_for_reading, readers_excluded, writers_excluded.
 inline result<void> check_lock(file_lock wanted, file_lock others) noexcept {
     const auto has_reader = [](unsigned set) { return (set & permission::consistent_read) != 0; };
     if (const unsigned used = wanted.excludes & others.uses; used != 0) {
@@ -96,12 +98,13 @@ inline result<void> check_lock(file_lock wanted, file_lock others) noexcept {
 
 namespace detail {
 
-// Bytes of the file that nobody reads or writes through them: only their locks mean something.
+// Offsets in the file. Only the locks on these bytes matter, not their content.
 inline constexpr off_t uses_byte = 100;
 inline constexpr off_t excludes_byte = 200;
 
-/// fcntl(2) for one byte: 0, or its errno. Locks of the open file description, not of the process:
-/// those of one process exclude each other too, and closing some other descriptor frees none.
+/// fcntl(2) for `count` bytes from `byte` on: 0, or its errno. Locks belong to the open file
+/// description, not to the process: two open files of one process exclude each other too, and
+/// closing another descriptor of the file releases none.
 inline int call_lock(int fd, int command, short type, off_t byte, off_t count,
                      struct flock& said) noexcept {
     said = {};
@@ -114,13 +117,13 @@ inline int call_lock(int fd, int command, short type, off_t byte, off_t count,
     return failed != 0 ? errno : 0;
 }
 
-/// Whether an errno of call_lock says that there are no such locks here.
+/// Whether an errno of call_lock means that the host or the file system has no such locks.
 constexpr bool has_no_locks(int host_errno) noexcept {
     return host_errno == EINVAL || host_errno == ENOLCK || host_errno == ENOSYS ||
            host_errno == EOPNOTSUPP;
 }
 
-/// Of the permissions `asked`, those whose byte somebody else has locked.
+/// The permissions in `asked` whose byte another open file has locked.
 inline result<permission::set> locked_by_others(int fd, off_t first,
                                                 permission::set asked) noexcept {
     unsigned found = 0;
@@ -134,7 +137,7 @@ inline result<permission::set> locked_by_others(int fd, off_t first,
     return static_cast<permission::set>(found);
 }
 
-/// Shared locks on the bytes of `set`: 0 or an errno.
+/// Takes shared locks on the bytes of `set`: 0 or an errno.
 inline int lock_bytes(int fd, off_t first, permission::set set) noexcept {
     for (unsigned n = 0; n < permission::count; ++n) {
         if ((set >> n & 1) == 0) { continue; }
@@ -149,7 +152,7 @@ inline int lock_bytes(int fd, off_t first, permission::set set) noexcept {
 
 namespace detail {
 
-/// check_lock against what others hold of the file now.
+/// check_lock against what other open files hold now.
 inline result<void> check_others(int fd, file_lock wanted) noexcept {
     const auto uses = locked_by_others(fd, uses_byte, wanted.excludes);
     if (!uses) { return uses.error(); }
@@ -160,38 +163,40 @@ inline result<void> check_others(int fd, file_lock wanted) noexcept {
 
 } // namespace detail
 
-/// Takes the lock for an open file of the host, whose descriptor is open for reading; nothing where
-/// its file system has no locks. Where it fails, a part of it may be held: drop it. Errors: those
-/// of check_lock, and the host's.
+/// Takes the lock for an open file of the host. The descriptor must be open for reading. Takes
+/// nothing, and succeeds, if the file system has no locks. After an error a part of the lock may be
+/// held: the caller drops it. Errors: those of check_lock, and the host's.
 ///
-/// First mark, then look, as QEMU does: of two that come at once both may fail, never both succeed.
+/// Locks its own bytes first and then checks the other holders, as QEMU does: of two conflicting
+/// opens at the same time both may fail, but never both succeed.
 inline result<void> take_lock(int fd, file_lock wanted) noexcept {
     using namespace detail;
     if (wanted.is_empty()) { return {}; }
     int failed = lock_bytes(fd, uses_byte, wanted.uses);
     if (failed == 0) { failed = lock_bytes(fd, excludes_byte, wanted.excludes); }
     if (has_no_locks(failed)) { return {}; }
-    // A byte that somebody has locked for himself alone (StratoVirt does) is found below as well.
+    // EAGAIN, EACCES: a byte has an exclusive lock (StratoVirt takes these). Checked below as well.
     if (failed != 0 && failed != EAGAIN && failed != EACCES) { return error::from_errno(failed); }
     const result<void> fits = check_others(fd, wanted);
     if (fits && failed != 0) { return errc::readers_excluded; }
     return fits;
 }
 
-/// Gives back what take_lock took, at once: after close(2) a lock stays until the kernel, or a
-/// child of fork(2), is done with the file as well.
+/// Drops the lock of take_lock at once. After close(2) alone a lock stays until the kernel, or a
+/// child of fork(2), has released the file as well.
 inline void drop_lock(int fd) noexcept {
     struct flock said;
     detail::call_lock(fd, F_OFD_SETLK, F_UNLCK, detail::uses_byte,
                       detail::excludes_byte - detail::uses_byte + permission::count, said);
 }
 
-/// How long an open waits for a lock that is held, unless it is told otherwise. A process that ends
-/// with I/O in flight keeps its locks until the kernel has ended that: over io_uring some 40 ms.
+/// How long an open waits for a lock that is held, by default. A process that exits with I/O in
+/// flight keeps its locks until the kernel has ended that I/O: about 40 ms with io_uring.
 inline constexpr std::chrono::milliseconds usual_lock_wait{200};
 
-/// The same, and tries again for up to `patience` while the lock is held. Blocks the thread: sleeps
-/// of 1 ms at first, of 16 to 32 ms later. Where it fails, a part of the lock may be held: drop it.
+/// As take_lock above, but retries for up to `patience` while the lock is held. Blocks the thread:
+/// sleeps for 1 to 2 ms at first, and for 16 to 32 ms later. After an error a part of the lock may
+/// be held: the caller drops it.
 inline result<void> take_lock(int fd, file_lock wanted,
                               std::chrono::milliseconds patience) noexcept {
     using clock = std::chrono::steady_clock;
@@ -200,11 +205,11 @@ inline result<void> take_lock(int fd, file_lock wanted,
     if (taken || taken.error().is_host() || patience.count() <= 0) { return taken; }
     const clock::time_point end = clock::now() + patience;
     for (microseconds pause{1000};; pause = std::min(2 * pause, microseconds{16'000})) {
-        // Marks of one that only waits would have others fail, QEMU among them.
+        // Hold no locked bytes while waiting: they would make other opens fail, QEMU's included.
         drop_lock(fd);
         const clock::time_point now = clock::now();
         if (now >= end) { return taken; }
-        // At random a little longer, so that two who wait do not meet each time.
+        // Random jitter, so that two waiters do not collide each time.
         const microseconds more{now.time_since_epoch().count() / 7 % pause.count()};
         std::this_thread::sleep_for(std::min<clock::duration>(pause + more, end - now));
         taken = detail::check_others(fd, wanted);
@@ -213,7 +218,7 @@ inline result<void> take_lock(int fd, file_lock wanted,
     }
 }
 
-/// The same between the open files of one backend, for a file that is not the host's.
+/// The same rules between the open files of one backend, for a file that is not a host file.
 class lock_table {
   public:
     result<void> take(file_lock wanted) noexcept {
@@ -243,7 +248,7 @@ class lock_table {
     counters excluders_{};
 };
 
-/// A lock in a table, dropped by the destructor: a member of a backend's file.
+/// A lock in a table, dropped by the destructor. A member of a backend's file.
 class held_lock {
   public:
     static result<held_lock> take(std::shared_ptr<lock_table> from, file_lock wanted) noexcept {

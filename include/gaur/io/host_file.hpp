@@ -22,14 +22,14 @@
 
 namespace gaur::io {
 
-/// The identity of the file that stat(2) has looked at, as host_file::identity gives it.
+/// The identity of the file that `status` describes, as host_file::identity gives it.
 inline file_identity identity_of(const struct stat& status) noexcept {
     if (S_ISBLK(status.st_mode)) { return {status.st_rdev, ~std::uint64_t{0}}; }
     return {status.st_dev, status.st_ino};
 }
 
-/// An open descriptor of the host, closed by its destructor: what the file types of the backends
-/// that speak to the kernel are made of.
+/// An open descriptor of the host. The destructor drops its lock and closes it. The file types of
+/// the backends that use the kernel are built on it.
 class host_file {
   public:
     static result<host_file> open(const std::string& path, open_mode mode) {
@@ -42,14 +42,14 @@ class host_file {
         host_file file(fd);
         struct stat status {};
         if (::fstat(fd, &status) != 0) { return error::from_errno(errno); }
-        // A directory opens for reading and fails only at the first read: say so now.
+        // A directory can be opened for reading, and fails only at the first read: fail now.
         if (S_ISDIR(status.st_mode)) { return error::from_errno(EISDIR); }
         file.limits_.fixed_size = S_ISBLK(status.st_mode);
         file.identity_ = identity_of(status);
         file.locked_ = !mode.lock.is_empty();
         const result<void> locked = take_lock(fd, mode.lock, mode.lock_wait);
         if (!locked) { return locked.error(); }
-        // Not by O_TRUNC: what somebody else holds stays as it is.
+        // Not by O_TRUNC: that would truncate before the lock is taken.
         if (mode.truncate && S_ISREG(status.st_mode)) {
             int failed = 0;
             do { failed = ::ftruncate(fd, 0); } while (failed != 0 && errno == EINTR);
@@ -79,8 +79,8 @@ class host_file {
     io::limits limits() const noexcept { return limits_; }
     file_identity identity() const noexcept { return identity_; }
 
-    /// Bytes. Not by fstat(2): whoever asks Linux 6.13 or later for a file's times makes its next
-    /// write change the inode, and a write with a flush took half as long again.
+    /// Bytes. Not by fstat(2): on Linux 6.13 or later a query of a file's times makes its next
+    /// write change the inode, and a write with a flush took 1.5 times as long.
     result<std::uint64_t> size() const noexcept {
 #ifdef BLKGETSIZE64
         if (limits_.fixed_size) {
@@ -94,8 +94,8 @@ class host_file {
         return static_cast<std::uint64_t>(end);
     }
 
-    /// The run that begins at `offset`; see ReportsHoles. By lseek(2), whose file position nobody
-    /// uses. A file system that does not know its holes has none.
+    /// The run that begins at `offset`; see ReportsHoles. Uses lseek(2): no other code depends on
+    /// the file position. A file system that does not track holes reports none.
     file_run run_at(std::uint64_t offset) const noexcept {
         constexpr std::uint64_t last = std::numeric_limits<std::int64_t>::max();
         const auto here = static_cast<off_t>(offset);
@@ -110,7 +110,8 @@ class host_file {
   private:
     explicit host_file(int fd) noexcept : fd_(fd) {}
 
-    /// What O_DIRECT asks here. Kernels before 6.1 do not say: then 4096, which every host takes.
+    /// The alignment that O_DIRECT requires for this file. Kernels before 6.1 do not report it:
+    /// then 4096, which every host accepts.
     void ask_direct_limits() noexcept {
         limits_.memory_alignment = 4096;
         limits_.offset_alignment = 4096;

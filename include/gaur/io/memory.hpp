@@ -25,32 +25,32 @@
 #include <utility>
 #include <vector>
 
-/// Files in memory, with a clock of their own: for tests, for simulation, and for counting what the
-/// engine itself costs.
+/// Files in memory, with a virtual clock: for tests, for simulation, and for measuring the cost of
+/// the engine itself.
 namespace gaur::io::memory {
 
-/// All files of a backend, by name. A value: a copy is a snapshot and costs little.
+/// All files of a backend, by name. A value: a copy is a snapshot, and cheap.
 using disk = std::map<std::string, sparse_bytes>;
 
 struct options {
-    /// What every file asks of reads and writes, whatever its open mode: 4096 and 4096 imitate
-    /// O_DIRECT. Anything misaligned ends with EINVAL. `fixed_size` imitates block devices, whose
-    /// size and former content `set_content` gives.
+    /// What every file requires of reads and writes, in any open mode: alignments of 4096 and 4096
+    /// imitate O_DIRECT. A misaligned request ends with EINVAL. `fixed_size` imitates block
+    /// devices; `set_content` gives their size and former content.
     io::limits limits{};
     /// Operations end in a later poll() or wait(), never by `done`.
     bool deferred = false;
-    /// Virtual nanoseconds from the device's start of a request to its end. Not 0: deferred.
+    /// Virtual nanoseconds that the device takes for a request. Not 0: implies `deferred`.
     std::uint64_t latency = 0;
-    /// How many requests the device serves at once; 0: as many as there are.
+    /// How many requests the device serves at once; 0: no limit.
     unsigned depth = 0;
-    /// Not 0: deferred, and latencies are drawn from 1 to 2 * `latency` (to 1000 where that is 0),
-    /// so that operations overtake each other. One seed, one order.
+    /// Not 0: implies `deferred`, and draws latencies from 1 to 2 * `latency` (1 to 1000 if
+    /// `latency` is 0), so that operations overtake each other. A seed determines the order.
     std::uint64_t seed = 0;
-    /// Bytes of space, counted in pages of 4 KiB. What needs more ends with ENOSPC.
+    /// Bytes of space, counted in pages of 4 KiB. A request that needs more ends with ENOSPC.
     std::uint64_t capacity = ~std::uint64_t{0};
 };
 
-/// What was asked of the device. An operation counts when it is submitted.
+/// Requests to the device. An operation counts when it is submitted.
 struct counters {
     std::array<std::uint64_t, 7> by_opcode{};
     std::array<std::uint64_t, 7> bytes_by_opcode{};
@@ -83,7 +83,7 @@ class operation : public io::operation {
     std::uint64_t due_ = 0;
 };
 
-/// A handle: files of one name share their content, and keep it when the name is removed.
+/// A handle. Handles of one name share its content, and keep it after the name is removed.
 class file {
   public:
     io::limits limits() const noexcept { return limits_; }
@@ -109,9 +109,9 @@ class file {
     bool writable_;
 };
 
-/// The device. An operation takes effect when it ends, so that a read in flight together with a
-/// write shows the order in which they really ended. Its clock stands still but for wait(), which
-/// moves it to the next completion, and 1 ns for each poll() that finds nothing due.
+/// The device. An operation takes effect when it ends, so a read in flight together with a write
+/// shows the order in which they ended. The virtual clock advances only in wait(), to the next
+/// completion, and by 1 ns in each poll() that finds nothing due.
 class backend {
   public:
     static constexpr std::string_view name = "memory";
@@ -180,19 +180,19 @@ class backend {
     const io::memory::counters& counters() const noexcept { return counters_; }
     void reset_counters() noexcept { counters_ = {}; }
 
-    // The disk, from outside: for tests.
+    // Access to the disk, for tests.
 
-    /// The disk has so many bytes of space from here on; see options::capacity.
+    /// Sets the space of the disk, in bytes, from here on; see options::capacity.
     void set_capacity(std::uint64_t bytes) noexcept { options_.capacity = bytes; }
 
     bool contains(const std::string& path) const { return files_.contains(path); }
-    /// The file must be there. The reference holds as long as the name or a handle does.
+    /// The file must exist. The reference is valid as long as the name or a handle exists.
     sparse_bytes& content(const std::string& path) {
         const auto found = files_.find(path);
         GAUR_ASSERT(found != files_.end());
         return found->second->content;
     }
-    /// Makes the file where there is none; handles that are open see the new content.
+    /// Creates the file if it does not exist. Open handles see the new content.
     void set_content(const std::string& path, sparse_bytes content) {
         if (const auto found = files_.find(path); found != files_.end()) {
             found->second->content = std::move(content);
@@ -200,7 +200,7 @@ class backend {
             files_.emplace(path, new_node(std::move(content)));
         }
     }
-    /// Forgets the name; handles that are open keep the content. True where the name was there.
+    /// Removes the name. Open handles keep the content. True if the name existed.
     bool remove(const std::string& path) { return files_.erase(path) != 0; }
 
     disk snapshot() const {
@@ -208,7 +208,8 @@ class backend {
         for (const auto& [path, node] : files_) { copy.emplace(path, node->content); }
         return copy;
     }
-    /// Exactly the files of `from` afterwards; handles of files with the same name see it.
+    /// Afterwards the disk has exactly the files of `from`. Open handles of these see their
+    /// content.
     void restore(const disk& from) {
         std::erase_if(files_, [&](const auto& entry) { return !from.contains(entry.first); });
         for (const auto& [path, content] : from) { set_content(path, content); }
@@ -292,7 +293,7 @@ class backend {
         return used <= options_.capacity;
     }
 
-    /// When a request that comes now ends: it takes the first server that is free.
+    /// When a request that is submitted now ends. It takes the server that is free first.
     std::uint64_t schedule() noexcept {
         std::uint64_t latency = options_.latency;
         if (options_.seed != 0) { latency = 1 + random_.below(latency == 0 ? 1000 : 2 * latency); }
@@ -302,7 +303,7 @@ class backend {
         return free;
     }
 
-    /// Keeps `pending_` in the order of completion; equals in the order in which they came.
+    /// Keeps `pending_` in the order of completion, and equal times in order of arrival.
     void enqueue(operation& op) noexcept {
         ++in_flight_;
         if (pending_.empty() || pending_.back().due_ <= op.due_) { return pending_.push_back(op); }
@@ -313,7 +314,8 @@ class backend {
 
     unsigned complete_due() noexcept {
         unsigned ended = 0;
-        // What callbacks submit waits for the next call: else this one might never return.
+        // Operations that callbacks submit wait for the next call. Otherwise this one might never
+        // return.
         for (unsigned left = in_flight_; left > 0; --left) {
             if (pending_.empty() || pending_.front().due_ > now_) { break; }
             operation& op = pending_.front();

@@ -13,19 +13,19 @@
 namespace gaur::io {
 
 enum class opcode : std::uint8_t {
-    read,     ///< fill the buffers from the file
-    write,    ///< the file from the buffers
-    flush,    ///< all writes that ended before: durable (fdatasync)
-    zero,     ///< the range reads as zeroes, space may stay allocated; the file's size stays
-    discard,  ///< the same, and the range gives its space back (punch hole)
-    extend,   ///< the range has space, and the file reaches at least to its end; content is kept
-    truncate, ///< the file ends at `offset`
+    read,     ///< from the file into the buffers
+    write,    ///< from the buffers into the file
+    flush,    ///< makes all writes that have ended durable (fdatasync)
+    zero,     ///< the range reads as zeroes; space may stay allocated; the file keeps its size
+    discard,  ///< as `zero`, and the space of the range is freed (punch hole)
+    extend,   ///< allocates space for the range, grows the file at least to its end; keeps content
+    truncate, ///< sets the file's size to `offset`
 };
 
-/// What to do: a plain value that the engine builds and a backend reads.
+/// An I/O request: a plain value that the engine builds and a backend reads.
 ///
-/// Either one buffer (`data`, `size`), or a vector (`vectors`, `vector_count`) whose sizes add up
-/// to `size`. The vector is the backend's while the operation is in flight: it may advance it.
+/// Has either one buffer (`data`, `size`), or a vector (`vectors`, `vector_count`) whose sizes add
+/// up to `size`. The backend owns the vector while the operation is in flight, and may advance it.
 struct request {
     opcode code = opcode::flush;
     std::uint32_t vector_count = 0;
@@ -38,7 +38,7 @@ struct request {
         return {opcode::read, 0, offset, to.size(), to.data(), nullptr};
     }
     static request write(std::uint64_t offset, std::span<const std::byte> from) noexcept {
-        // Backends write through `data` for `read` only.
+        // Backends write through `data` only for a read.
         return {opcode::write, 0, offset, from.size(), const_cast<std::byte*>(from.data()),
                 nullptr};
     }
@@ -61,10 +61,10 @@ struct request {
     bool moves_data() const noexcept { return code == opcode::read || code == opcode::write; }
 };
 
-/// Where the outcome goes. The caller owns it and keeps it in place until it has ended; a backend's
-/// own `operation` derives from it and adds what the kernel needs (an aiocb, …).
+/// An operation in flight, and its outcome. The caller owns it and keeps it in place until it has
+/// ended. A backend's own `operation` derives from it and adds what the kernel needs (an aiocb, …).
 ///
-/// The hook is the backend's while the operation is in flight (a queue, a backlog).
+/// The backend uses the hook while the operation is in flight (a queue, a backlog).
 class operation : public boost::intrusive::slist_base_hook<> {
   public:
     using callback = void (*)(operation&) noexcept;
@@ -81,17 +81,17 @@ class operation : public boost::intrusive::slist_base_hook<> {
 
     // For backends.
 
-    /// Takes a copy of the request: `asked()` is the backend's to change while it retries.
+    /// Copies the request. The backend may change `asked()` while it retries.
     void begin(const request& what) noexcept { asked_ = what; }
     request& asked() noexcept { return asked_; }
-    /// An errno, or 0. For `done`: no callback.
+    /// Sets the outcome, an errno or 0. Runs no callback: for submit_status::done.
     void set_outcome(int host_errno) noexcept { outcome_ = host_errno; }
-    /// Ends the operation. The operation may be gone when this returns.
+    /// Ends the operation with an errno, or 0. The callback may destroy the operation.
     void complete(int host_errno) noexcept {
         outcome_ = host_errno;
         on_complete_(*this);
     }
-    /// For wrappers (fault, aligned): pass on an outcome that an inner operation had.
+    /// For wrappers (fault, aligned): the outcome of an inner operation, to pass it on.
     int outcome() const noexcept { return outcome_; }
 
   private:

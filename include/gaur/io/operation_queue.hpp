@@ -9,26 +9,25 @@
 
 namespace gaur::io {
 
-/// Operations in the order in which they came, on the hooks that they bring along: costs no memory
-/// and cannot fail. Where a backend keeps what its host cannot take yet. `Operation` is the
-/// backend's own.
+/// A FIFO of operations, linked by their own hooks: needs no memory and cannot fail. A backend
+/// keeps operations here that its host cannot accept yet. `Operation` is the backend's own type.
 template <std::derived_from<operation> Operation>
 class operation_queue {
   public:
     bool empty() const noexcept { return queue_.empty(); }
 
     void push(Operation& op) noexcept { queue_.push_back(op); }
-    /// Before all others: for an operation that has been in front already.
+    /// Puts the operation first: for one that has been at the front already.
     void push_front(Operation& op) noexcept { queue_.push_front(op); }
 
-    /// Not from an empty queue.
+    /// The queue must not be empty.
     Operation& pop() noexcept {
         io::operation& first = queue_.front();
         queue_.pop_front();
         return static_cast<Operation&>(first);
     }
 
-    /// Puts all of `other` behind what is here; `other` is empty then.
+    /// Appends all of `other`, which is empty afterwards.
     void take_all(operation_queue& other) noexcept {
         queue_.splice_after(queue_.last(), other.queue_);
     }

@@ -23,22 +23,22 @@
 #include <utility>
 #include <vector>
 
-/// POSIX AIO: the asynchronous I/O of the 2009 patch, and of hosts that have nothing else. No
-/// signals and no threads of ours; glibc serves it with threads of its own.
+/// POSIX AIO: the asynchronous I/O of the 2009 patch, for hosts that have nothing else. Uses no
+/// signals and no threads of its own; glibc implements it with threads.
 namespace gaur::io::posix_aio {
 
 struct options {
-    /// Operations at the host at once, 1 or more; more wait in the backend. aio_suspend looks at
-    /// each of them.
+    /// Operations at the host at once, 1 or more. Further ones wait in the backend. aio_suspend
+    /// scans all of them.
     unsigned depth = 64;
-    /// Descriptors that a file may take up, 1 or more. glibc serves all requests of one descriptor
-    /// one after another, so a busy file is dup()ed: 8 gave 3 to 4 times the rate of one, 32 less.
+    /// Descriptors per file at most, 1 or more. glibc serializes the requests of one descriptor, so
+    /// a busy file is duplicated: 8 descriptors gave 3 to 4 times the rate of one, 32 gave less.
     unsigned descriptors = 8;
 };
 
 namespace detail {
 
-/// One file, under several descriptors: each new one made when all others are busy.
+/// Several descriptors of one file. A new one is made if all others are busy.
 class descriptor_pool {
   public:
     struct slot {
@@ -47,7 +47,7 @@ class descriptor_pool {
     };
 
     descriptor_pool(int first, unsigned most) : most_(most) {
-        slots_.reserve(most); // operations point into it
+        slots_.reserve(most); // operations point into it: it must not reallocate
         slots_.push_back({first, 0});
     }
     descriptor_pool(const descriptor_pool&) = delete;
@@ -56,7 +56,7 @@ class descriptor_pool {
         for (std::size_t i = 1; i < slots_.size(); ++i) { ::close(slots_[i].fd); }
     }
 
-    /// The least loaded one.
+    /// The descriptor with the fewest operations, or a new one if all are busy.
     slot& pick() noexcept {
         slot* best = &slots_.front();
         for (slot& s : slots_) {
@@ -64,12 +64,12 @@ class descriptor_pool {
         }
         if (best->in_flight == 0 || slots_.size() == most_) { return *best; }
         const int fd = ::fcntl(best->fd, F_DUPFD_CLOEXEC, 0);
-        if (fd < 0) { return *best; } // the host has no more: slower, no worse
+        if (fd < 0) { return *best; } // no descriptors left: slower, but correct
         return slots_.emplace_back(slot{fd, 0});
     }
 
   private:
-    std::vector<slot> slots_; // the first one is the host_file's
+    std::vector<slot> slots_; // the first belongs to the host_file
     unsigned most_;
 };
 
@@ -84,7 +84,7 @@ class operation : public io::operation {
     aiocb& new_control() noexcept { return *::new (static_cast<void*>(control_)) aiocb{}; }
     aiocb& control() noexcept { return *std::launder(reinterpret_cast<aiocb*>(control_)); }
 
-    // Bytes, since glibc's aiocb ends in an array of size 0, which -Wpedantic forbids in members.
+    // Raw bytes: glibc's aiocb ends in an array of size 0, which -Wpedantic forbids in a member.
     alignas(aiocb) std::byte control_[sizeof(aiocb)];
     detail::descriptor_pool* descriptors_ = nullptr;
     detail::descriptor_pool::slot* slot_ = nullptr;
@@ -104,12 +104,12 @@ class file {
         : host_(std::move(host)),
           descriptors_(std::make_unique<detail::descriptor_pool>(host_.fd(), descriptors)) {}
     host_file host_;
-    std::unique_ptr<detail::descriptor_pool> descriptors_; // stays in place when the file moves
+    std::unique_ptr<detail::descriptor_pool> descriptors_; // operations point to it
 };
 
-/// Reads, writes and flushes go through aio_read, aio_write and aio_fsync, a vector's buffers one
-/// after another; all else, for which POSIX has no asynchronous call, is done at once. There is no
-/// descriptor to poll: wait() sleeps in aio_suspend.
+/// Reads, writes and flushes use aio_read, aio_write and aio_fsync; the buffers of a vector are
+/// transferred one after another. POSIX has no asynchronous call for the other requests: these run
+/// in submit(). There is no descriptor to poll: wait() sleeps in aio_suspend.
 class backend {
   public:
     static constexpr std::string_view name = "posix_aio";
@@ -165,9 +165,9 @@ class backend {
         while (in_flight_ != 0) {
             if (const unsigned ended = poll(); ended != 0) { return ended; }
             if (active_.empty()) {
-                ::sched_yield(); // the host has no room for a single one
+                ::sched_yield(); // the host has no room for even one operation
             } else {
-                // Whatever ends it, EINTR too: look.
+                // Poll again after any return, EINTR included.
                 ::aio_suspend(controls_.data(), static_cast<int>(controls_.size()), nullptr);
             }
         }
@@ -182,8 +182,8 @@ class backend {
         controls_.reserve(how.depth);
     }
 
-    /// Hands the operation, or its next part, to the host: 0, or EAGAIN where that has no room now,
-    /// or the errno with which it has ended.
+    /// Submits the operation, or its next part, to the host. Returns 0, EAGAIN if the host has no
+    /// room now, or the errno with which the operation has ended.
     int start(operation& op) noexcept {
         const request& what = op.asked();
         detail::descriptor_pool::slot& slot = op.descriptors_->pick();
@@ -208,8 +208,8 @@ class backend {
         return 0;
     }
 
-    /// What one aiocb can name of a read or write: its first buffer, and those that follow it in
-    /// memory.
+    /// The part of a read or write that one aiocb can describe: the first buffer, and the following
+    /// ones if they are contiguous in memory.
     static std::span<std::byte> next_part(const request& what) noexcept {
         if (what.vectors == nullptr) { return {what.data, what.size}; }
         std::byte* first = nullptr;
@@ -232,7 +232,7 @@ class backend {
         }
     }
 
-    /// Calls back for what has ended; how many.
+    /// Runs the callbacks of the operations that have ended, and returns their number.
     unsigned reap() noexcept {
         for (std::size_t i = 0; i < active_.size();) {
             const int state = ::aio_error(controls_[i]);
@@ -248,7 +248,8 @@ class backend {
         }
         start_backlog();
         unsigned count = 0;
-        // What callbacks end besides waits for the next call: else this one might never return.
+        // Operations that end during callbacks wait for the next call. Otherwise this one might
+        // never return.
         operation_queue<operation> ended;
         ended.take_all(ended_);
         for (; !ended.empty(); ++count) {
@@ -259,14 +260,14 @@ class backend {
         return count;
     }
 
-    /// The host has done a part of the operation, or failed to.
+    /// The host has completed a part of the operation, or has failed.
     void go_on(operation& op, int failed) noexcept {
         const ssize_t moved = ::aio_return(&op.control());
         --op.slot_->in_flight;
         if (failed == 0 && op.asked().moves_data()) {
             failed = after_transfer(op.asks_, op.asked(), static_cast<std::size_t>(moved));
         }
-        // Its next part goes first: it has waited already.
+        // The next part goes to the front: the operation has waited already.
         if (failed == unfinished || failed == EINTR || failed == EAGAIN) {
             return backlog_.push_front(op);
         }
@@ -281,8 +282,8 @@ class backend {
     options options_;
     unsigned in_flight_ = 0;
     operation_queue<operation> backlog_;
-    operation_queue<operation> ended_; // no callback yet
-    std::vector<operation*> active_;   // at the host: their order is that of controls_
+    operation_queue<operation> ended_; // callback not yet run
+    std::vector<operation*> active_;   // at the host, in the order of controls_
     std::vector<const aiocb*> controls_;
 };
 

@@ -15,13 +15,13 @@
 
 namespace gaur::io {
 
-/// What of a disk would survive a power cut: for each file the content that is durable, and the
+/// The part of a disk that would survive a power cut: for each file the durable content, and the
 /// changes since then, each of which may or may not have reached the medium.
 ///
-/// Durable are the changes that had ended when a flush of their file was submitted that succeeded.
-/// Of all others, and of those still in flight, any subset survives, whole or torn into sectors of
-/// 512 bytes; where a write grows the file, size and data survive apart. Changes of one place keep
-/// the order in which they ended. Names are durable at once: an opened file exists.
+/// A change is durable if it had ended before a successful flush of its file was submitted. Of all
+/// other changes, including those in flight, any subset survives, whole or torn into sectors of 512
+/// bytes. If a write grows the file, size and data survive independently. Changes to the same bytes
+/// keep the order in which they ended. Names are durable at once: an opened file exists.
 class power_log {
   public:
     static constexpr std::uint64_t sector = 512;
@@ -33,13 +33,13 @@ class power_log {
         opcode code;
         std::uint64_t offset;
         std::uint64_t size;
-        std::vector<std::byte> data; ///< of a write
-        std::uint64_t began;         ///< on the log's own clock, which counts events
+        std::vector<std::byte> data; ///< of a write; otherwise empty
+        std::uint64_t began;         ///< time on the log's own clock, which counts events
         std::uint64_t ended = 0;     ///< 0: in flight
     };
     using entry = std::list<change>::iterator;
 
-    /// The file's number; `content` is taken for durable where the file is new to the log.
+    /// The number of the file. If the file is new to the log, `content` counts as durable.
     std::size_t track(const std::string& path, const sparse_bytes& content) {
         const auto known = std::find_if(files_.begin(), files_.end(),
                                         [&](const file& f) { return f.path == path; });
@@ -48,14 +48,14 @@ class power_log {
         return files_.size() - 1;
     }
 
-    /// The file is what it was at the start again, with `content`: `truncate` at open. What an
-    /// image that is gone has in flight may still come after it.
+    /// `content` is durable, and all ended changes are dropped: `truncate` at open. Changes in
+    /// flight stay: those of an image that is gone may still be applied after it.
     void reset(std::size_t number, const sparse_bytes& content) {
         files_[number].durable = content;
         files_[number].ended.clear();
     }
 
-    /// Anything but a read, when it is submitted. Copies the data.
+    /// Records any operation but a read when it is submitted. Copies the data.
     entry begin(std::size_t number, const request& what) {
         auto& in_flight = files_[number].in_flight;
         in_flight.push_back({what.code, what.offset, what.size, {}, ++clock_});
@@ -63,7 +63,7 @@ class power_log {
         return std::prev(in_flight.end());
     }
 
-    /// What failed has changed nothing and made nothing durable.
+    /// Records the end. A failed operation has changed nothing and made nothing durable.
     void end(std::size_t number, entry e, bool succeeded) {
         file& f = files_[number];
         if (!succeeded || e->code == opcode::flush) {
@@ -76,7 +76,7 @@ class power_log {
         f.ended.splice(f.ended.end(), f.in_flight, e);
     }
 
-    /// Whether a flush is in flight: what is unflushed now will not be when it has ended.
+    /// Whether a flush is in flight. Its end may make changes durable that are unflushed now.
     bool is_flushing() const {
         return std::any_of(files_.begin(), files_.end(), [](const file& f) {
             return std::any_of(f.in_flight.begin(), f.in_flight.end(),
@@ -84,7 +84,7 @@ class power_log {
         });
     }
 
-    /// How many changes a cut would put at risk now.
+    /// The number of changes that a cut now could lose.
     std::size_t unflushed() const {
         std::size_t count = 0;
         for (const file& f : files_) {
@@ -96,9 +96,9 @@ class power_log {
         return count;
     }
 
-    /// The files that a cut now would leave. `decide(index, change)` gives a fate for each of the
-    /// `unflushed()` changes; `random` tears, and orders what was in flight together. One that
-    /// counts through all the coins that it is asked for sees every disk that there may be.
+    /// The files that a cut now would leave. `decide(index, change)` gives the fate of each of the
+    /// `unflushed()` changes. `random` tears changes, and orders those in flight together. A
+    /// `random` that enumerates all the values it is asked for yields every possible disk.
     template <class Random, class Decide>
     std::map<std::string, sparse_bytes> survivors(Random random, Decide decide) const {
         std::map<std::string, sparse_bytes> disk;
@@ -117,8 +117,8 @@ class power_log {
         return disk;
     }
 
-    /// The same with seeded fates: now and then nothing survives, everything, all but one or only
-    /// one change; else each has a fate of its own.
+    /// The same with seeded fates. Half of the seeds let nothing survive, everything, all but one
+    /// change, or only one; for the others each change has a fate of its own.
     std::map<std::string, sparse_bytes> survivors(std::uint64_t seed) const {
         seeded random(seed);
         const std::size_t count = unflushed();
@@ -140,7 +140,7 @@ class power_log {
     struct file {
         std::string path;
         sparse_bytes durable;
-        std::list<change> ended; ///< in the order in which they did
+        std::list<change> ended; ///< in the order in which they ended
         std::list<change> in_flight;
     };
 
@@ -163,7 +163,8 @@ class power_log {
         }
     }
 
-    /// What ended in its order; what is in flight anywhere after that which ended before it began.
+    /// Ended changes in the order in which they ended. A change in flight is at a random place
+    /// after all changes that ended before it began.
     template <class Random>
     static std::vector<const change*> in_some_order(const file& f, Random& random) {
         std::vector<const change*> order;

@@ -5,7 +5,7 @@
 
 namespace gaur::io {
 
-/// splitmix64: the numbers by which tests and simulators decide. One seed, one sequence, on every
+/// splitmix64: random numbers for tests and simulators. A seed gives the same sequence on every
 /// host (the distributions of <random> differ between standard libraries).
 class seeded {
   public:
@@ -17,7 +17,7 @@ class seeded {
         z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
         return z ^ (z >> 31);
     }
-    /// From 0 to `limit` - 1; `limit` is not 0.
+    /// A number from 0 to `limit` - 1. `limit` must not be 0.
     constexpr std::uint64_t below(std::uint64_t limit) noexcept { return next() % limit; }
     constexpr bool coin() noexcept { return (next() >> 63) != 0; }
 

@@ -17,17 +17,17 @@
 
 namespace gaur::io {
 
-/// What a file holds, in memory, with holes: 1 TiB with a byte at its end costs about 600 KiB.
+/// The content of a sparse file in memory: 1 TiB with one byte at its end needs about 600 KiB.
 ///
-/// A value. A copy shares its chunks until one of the two is written to, so that a simulator can
-/// keep thousands of states of one disk. Bytes past the end are zero and stay so when the file
-/// grows. Space is counted in pages of 4 KiB, as a file system does: written pages are allocated,
-/// and so are those that `allocate` asked for (which cost no memory until they are written).
+/// A value. A copy shares its chunks until one of the two is written, so a simulator can keep
+/// thousands of states of one disk. Bytes past the end are zero, and stay zero when the file grows.
+/// Space is counted in pages of 4 KiB, as in a file system: written pages are allocated, and so are
+/// pages from `allocate` (which need no memory until they are written).
 class sparse_bytes {
   public:
     static constexpr std::uint64_t page_size = 4096;
     static constexpr std::uint64_t chunk_size = 65536;
-    /// Where a file must end: 16 TiB, as on ext4.
+    /// Largest size of a file, bytes: 16 TiB, as on ext4.
     static constexpr std::uint64_t max_size = std::uint64_t{1} << 44;
 
     sparse_bytes() = default;
@@ -52,10 +52,10 @@ class sparse_bytes {
     ~sparse_bytes() = default;
 
     std::uint64_t size() const noexcept { return size_; }
-    /// Bytes of host space that the file would take.
+    /// Bytes of host space that the file would use.
     std::uint64_t allocated() const noexcept { return pages_ * page_size; }
 
-    /// Zeroes from holes and past the end.
+    /// Gives zeroes for holes and past the end.
     void read(std::uint64_t offset, std::byte* to, std::size_t size) const noexcept {
         while (size > 0) {
             const std::size_t within = offset % chunk_size;
@@ -72,7 +72,8 @@ class sparse_bytes {
         }
     }
 
-    /// Grows the file where the range passes its end. Below `max_size`; may throw bad_alloc.
+    /// Grows the file if the range passes its end. The range must end at or below `max_size`. May
+    /// throw bad_alloc.
     void write(std::uint64_t offset, const std::byte* from, std::size_t size) {
         const std::uint64_t end = offset + size;
         GAUR_ASSERT(end <= max_size);
@@ -86,12 +87,12 @@ class sparse_bytes {
         if (size > 0) { size_ = std::max(size_, end); }
     }
 
-    /// The range reads as zeroes; allocated pages stay allocated, the size stays.
+    /// The range reads as zeroes. Allocated pages stay allocated; the size does not change.
     void zero(std::uint64_t offset, std::uint64_t size) {
         for_each_slot(offset, size, [](slot& s, const range& r) { clear(s, r); });
     }
 
-    /// The range reads as zeroes; pages that lie in it whole are given back. The size stays.
+    /// The range reads as zeroes. Pages that lie wholly in it are freed; the size does not change.
     void discard(std::uint64_t offset, std::uint64_t size) {
         for_each_slot(offset, size, [this](slot& s, const range& r) {
             const page_mask gone = s.pages & r.whole_pages();
@@ -101,7 +102,8 @@ class sparse_bytes {
         });
     }
 
-    /// The range takes up space, and the file reaches at least to its end. May throw bad_alloc.
+    /// Allocates space for the range, and grows the file if the range passes its end. May throw
+    /// bad_alloc.
     void allocate(std::uint64_t offset, std::uint64_t size) {
         const std::uint64_t end = offset + size;
         GAUR_ASSERT(end <= max_size);
@@ -113,15 +115,15 @@ class sparse_bytes {
         if (size > 0) { size_ = std::max(size_, end); }
     }
 
-    /// Whether the page of `offset` is allocated; past the end none is.
+    /// Whether the page of `offset` is allocated. Past the end of the file no page is.
     bool is_allocated(std::uint64_t offset) const noexcept {
         if (offset >= size_) { return false; }
         const slot* s = find(offset / chunk_size);
         return s != nullptr && (s->pages >> (offset % chunk_size / page_size) & 1) != 0;
     }
 
-    /// Where the run of pages ends that are allocated, or not, as the page of `offset` is. 0: the
-    /// hole reaches past the end of the file.
+    /// The end of the run of pages that are in the same state, allocated or not, as the page of
+    /// `offset`. 0: the hole reaches past the end of the file.
     std::uint64_t run_end(std::uint64_t offset) const noexcept {
         constexpr std::uint64_t leaf_bytes = slots_in_leaf * chunk_size;
         const bool allocated = is_allocated(offset);
@@ -137,7 +139,7 @@ class sparse_bytes {
         return allocated ? size_ : 0;
     }
 
-    /// Bytes of new space that `allocate`, or a write, of the range would take.
+    /// Bytes of new space that `allocate` or a write of the range would need.
     std::uint64_t missing(std::uint64_t offset, std::uint64_t size) const noexcept {
         const std::uint64_t end = offset + size;
         std::uint64_t pages = 0;
@@ -158,13 +160,13 @@ class sparse_bytes {
         size_ = size;
     }
 
-    /// All of it, holes as zeroes: for small files.
+    /// The whole content, holes as zeroes: for small files.
     std::vector<std::byte> bytes() const {
         std::vector<std::byte> all(size_);
         read(0, all.data(), all.size());
         return all;
     }
-    /// The same size and bytes, whatever is allocated.
+    /// Whether size and bytes are equal. Allocation is not compared.
     friend bool operator==(const sparse_bytes& a, const sparse_bytes& b) {
         if (a.size_ != b.size_) { return false; }
         const std::uint64_t chunks = slots_in_leaf * std::max(a.leaves_.size(), b.leaves_.size());
@@ -186,12 +188,12 @@ class sparse_bytes {
     static constexpr std::uint64_t slots_in_leaf = 256;
 
     struct slot {
-        std::shared_ptr<chunk_bytes> data; ///< none: zeroes
+        std::shared_ptr<chunk_bytes> data; ///< null: zeroes
         page_mask pages = 0;               ///< allocated
     };
     using leaf = std::array<slot, slots_in_leaf>;
 
-    /// The part of [at, end) in at's chunk.
+    /// The part of [at, end) in the chunk of `at`.
     struct range {
         range(std::uint64_t at, std::uint64_t end) noexcept
             : chunk(at / chunk_size), within(static_cast<std::uint32_t>(at % chunk_size)),
@@ -232,7 +234,7 @@ class sparse_bytes {
         if (leaves_[at] == nullptr) { leaves_[at] = std::make_unique<leaf>(); }
         return (*leaves_[at])[chunk % slots_in_leaf];
     }
-    /// The slot's bytes, for writing: shared with no copy.
+    /// The slot's bytes, for writing. Unshares them from copies first.
     static chunk_bytes& own(slot& s) {
         if (s.data == nullptr) {
             s.data = std::make_shared<chunk_bytes>();

@@ -15,11 +15,11 @@
 
 namespace gaur::io::sync {
 
-/// None: the one argument of make(), so that backends can be swapped in one word.
+/// Empty. make() takes options in every backend, so that one backend can replace another.
 struct options {};
 
-/// System calls in the caller's thread: every submit() is `done`, so code over this backend is
-/// straight-line code that never waits. The default backend, and the fastest for one request at a
+/// System calls in the caller's thread: every submit() returns `done`, so code on this backend runs
+/// straight through and never suspends. The default backend, and the fastest for one request at a
 /// time on cached files.
 class backend {
   public:
@@ -40,7 +40,7 @@ class backend {
         host_file host_;
     };
 
-    /// Fails with ENOMEM only. A `backend` may as well be a plain variable.
+    /// Fails only with ENOMEM. A `backend` may also be a plain variable.
     static result<std::unique_ptr<backend>> make(options = {}) noexcept {
         std::unique_ptr<backend> made(new (std::nothrow) backend);
         if (made == nullptr) { return error::from_errno(ENOMEM); }

@@ -21,12 +21,12 @@
 #include <sys/ioctl.h>
 #endif
 
-/// What the backends that speak to the kernel share: from a request to system calls, and from what
-/// a system call moved to what is left. Errors are errnos here, 0 is success; nothing throws.
+/// Shared by the backends that use the kernel: turns a request into system calls, and computes the
+/// rest of it after a short transfer. Errors are errnos here, 0 is success; nothing throws.
 namespace gaur::io {
 
-/// EINVAL where no backend may start the request on a file with limits `asks`: it is misaligned,
-/// has too many buffers, or ends past the largest offset. Otherwise 0. Only reads and writes need
+/// EINVAL if no backend may start the request on a file with limits `asks`: it is misaligned, has
+/// too many buffers, or ends past the largest offset. Otherwise 0. Only reads and writes need
 /// alignment.
 inline int check_request(const limits& asks, const request& what) noexcept {
     constexpr std::uint64_t last_offset = std::numeric_limits<std::int64_t>::max();
@@ -47,7 +47,7 @@ inline int check_request(const limits& asks, const request& what) noexcept {
     return 0;
 }
 
-/// Takes `bytes` that have been moved off the front of a read or write.
+/// Removes `bytes` that have been transferred from the front of a read or write.
 inline void advance(request& what, std::size_t bytes) noexcept {
     GAUR_ASSERT(bytes <= what.size);
     what.offset += bytes;
@@ -70,7 +70,7 @@ inline void advance(request& what, std::size_t bytes) noexcept {
     }
 }
 
-/// Zeroes what is left of a read's buffers: the file has no more bytes for them.
+/// Fills the rest of a read's buffers with zeroes: the file ends before it.
 inline void fill_rest_with_zeroes(const request& what) noexcept {
     if (what.vectors == nullptr) {
         std::memset(what.data, 0, what.size);
@@ -83,7 +83,7 @@ inline void fill_rest_with_zeroes(const request& what) noexcept {
     }
 }
 
-/// `after_transfer`: a part is left, start the request again.
+/// Result of `after_transfer`: a part is left, start the request again.
 inline constexpr int unfinished = -1;
 
 namespace detail {
@@ -91,7 +91,7 @@ namespace detail {
 inline int after_short_transfer(const limits& asks, request& what, std::size_t moved) noexcept {
     advance(what, moved);
     if (what.code == opcode::write) { return moved != 0 ? unfinished : EIO; }
-    // Only the end of the file stops a read at once, or (O_DIRECT) in the middle of a block.
+    // Only the end of the file makes a read return 0, or (O_DIRECT) stop in the middle of a block.
     if (moved == 0 || (what.offset & (asks.offset_alignment - 1)) != 0) {
         fill_rest_with_zeroes(what);
         return 0;
@@ -101,8 +101,8 @@ inline int after_short_transfer(const limits& asks, request& what, std::size_t m
 
 } // namespace detail
 
-/// What a read or write is when one transfer of it has moved `moved` bytes (0 or more): whole (0),
-/// failed (an errno) or `unfinished`, advanced to its rest.
+/// The state of a read or write after one transfer of `moved` bytes (0 or more): complete (0),
+/// failed (an errno) or `unfinished`, with `what` advanced to the rest.
 inline int after_transfer(const limits& asks, request& what, std::size_t moved) noexcept {
     if (moved == what.size) [[likely]] { return 0; }
     return detail::after_short_transfer(asks, what, moved);
@@ -117,15 +117,15 @@ constexpr int fallocate_mode(opcode code) noexcept {
     }
 }
 
-/// The one errno by which host and file say that they cannot do `zero`, `discard` or `extend`: a
-/// kernel, a file system and a device each have their own.
+/// Maps the errnos for an unsupported `zero`, `discard` or `extend` to EOPNOTSUPP: kernel, file
+/// system and device use different ones.
 constexpr int refusal(int host_errno) noexcept {
     return host_errno == ENOSYS || host_errno == ENODEV ? EOPNOTSUPP : host_errno;
 }
 
 namespace detail {
 
-/// The errno of a call that gives -1 where it fails, EINTR retried.
+/// The errno of a call that returns -1 on failure, or 0. Retries EINTR.
 template <class Call>
 int retried(Call call) noexcept {
     while (call() != 0) {
@@ -159,9 +159,10 @@ inline int move_data(int fd, const limits& asks, request& what) noexcept {
     return 0;
 }
 
-/// Makes the file reach the range's end on a host without fallocate: reads the range's last block
-/// (zeroes past the end) and writes it back. Not ftruncate: that would cut off what another request
-/// has written past the range in the meantime; nobody else writes the range itself.
+/// Grows the file to the end of the range on a host without fallocate: reads the last block of the
+/// range (zeroes past the end of the file) and writes it back. Not ftruncate: that would cut off
+/// what another request has written past the range meanwhile. No other request may write the range
+/// itself.
 inline int grow_by_rewriting(int fd, const limits& asks, const request& range) noexcept {
     alignas(4096) std::array<std::byte, 4096> block;
     const std::uint32_t size = asks.offset_alignment;
@@ -174,7 +175,7 @@ inline int grow_by_rewriting(int fd, const limits& asks, const request& range) n
     return move_data(fd, asks, write);
 }
 
-/// Whether a block device reaches to `end`: 0, or ENOSPC.
+/// 0 if a block device reaches to `end`, otherwise ENOSPC, or an errno of the host.
 inline int reaches(int fd, std::uint64_t end) noexcept {
     std::uint64_t size = 0;
 #ifdef BLKGETSIZE64
@@ -191,12 +192,12 @@ inline int reaches(int fd, std::uint64_t end) noexcept {
 
 } // namespace detail
 
-/// Runs one request on one descriptor to its end: whole, or an errno. What the host refuses ends
-/// with EOPNOTSUPP, except that
+/// Runs one request on one descriptor to its end: 0 for the full size, or an errno. A request that
+/// the host does not support ends with EOPNOTSUPP, except that
 ///   - `zero` falls back to a hole, which reads the same (tmpfs and NFS have no ZERO_RANGE), and
-///   - `extend` falls back to growing the file without taking space.
-/// On a block device `truncate` and `extend` only look whether it is large enough.
-/// The request has passed check_request(), and is changed.
+///   - `extend` falls back to growing the file without allocating space.
+/// On a block device `truncate` and `extend` only check that it is large enough.
+/// The request must have passed check_request(). It is modified.
 inline int run_request(int fd, const limits& asks, request& what) noexcept {
     const auto at = static_cast<off_t>(what.offset);
     const auto size = static_cast<off_t>(what.size);
@@ -217,7 +218,7 @@ inline int run_request(int fd, const limits& asks, request& what) noexcept {
     case opcode::zero:
     case opcode::discard: break;
     }
-    if (size == 0) { return 0; } // fallocate(2) would say EINVAL
+    if (size == 0) { return 0; } // fallocate(2) would fail with EINVAL
     const int outcome = fallocate(what.code);
     if (outcome != EOPNOTSUPP || what.code == opcode::discard) { return outcome; }
     return what.code == opcode::zero ? fallocate(opcode::discard)

@@ -23,12 +23,12 @@
 #include <utility>
 #include <vector>
 
-/// System calls on threads of the backend's own: the asynchronous backend that works everywhere,
-/// also where io_uring is forbidden, as in most containers.
+/// System calls on worker threads of the backend. An asynchronous backend that works everywhere,
+/// even if io_uring is forbidden, as in most containers.
 namespace gaur::io::threads {
 
 struct options {
-    /// Threads, and so operations at the host at once: 1 or more.
+    /// Number of threads, and thereby of operations at the host at once: 1 or more.
     unsigned workers = 4;
 };
 
@@ -55,7 +55,7 @@ class file {
     host_file host_;
 };
 
-/// submit() only queues, without a lock; the next poll() or wait() hands all of it to the workers.
+/// submit() only queues, without a lock. The next poll() or wait() hands the queue to the workers.
 /// Callbacks run in the thread that calls poll() or wait(), never in a worker.
 class backend {
   public:
@@ -117,7 +117,7 @@ class backend {
     unsigned poll() noexcept {
         if (in_flight_ == 0) { return 0; }
         const unsigned ended = turn(false);
-        hand_over(); // what callbacks submitted, or descriptor() would wait for it for ever
+        hand_over(); // what callbacks submitted: otherwise descriptor() never signals it
         return ended;
     }
 
@@ -125,7 +125,7 @@ class backend {
 
     unsigned in_flight() const noexcept { return in_flight_; }
 
-    /// An eventfd, readable while poll() has something to do. It costs system calls, so workers
+    /// An eventfd, readable while poll() has something to do. Signals are system calls, so workers
     /// signal it only from the first call of this function on.
     int descriptor() const noexcept {
         const std::lock_guard lock(mutex_);
@@ -148,7 +148,8 @@ class backend {
         for (unsigned i = 0; i < count; ++i) { work_came_.notify_one(); }
     }
 
-    /// Hands over, takes what has ended, waiting for it where `waits`, and calls back.
+    /// Hands the queue over, takes the operations that have ended, and runs their callbacks. If
+    /// `waits`, waits until at least one has ended. Returns their number.
     unsigned turn(bool waits) noexcept {
         hand_over();
         operation_queue<operation> ended;
@@ -159,7 +160,7 @@ class backend {
             waiting_ = false;
             if (ended_.empty()) { return 0; }
             ended.take_all(ended_);
-            // Under the lock: a signal for what ends next must not be taken back.
+            // Under the lock, so that the signal of an operation that ends later is not consumed.
             if (watched_) {
                 eventfd_t signals = 0;
                 ::eventfd_read(event_, &signals);
@@ -174,12 +175,12 @@ class backend {
         return count;
     }
 
-    /// Any other failure leaves the descriptor readable: its counter is full.
+    /// Retries EINTR. Any other failure leaves the descriptor readable: its counter is full.
     void signal() const noexcept {
         while (::eventfd_write(event_, 1) != 0 && errno == EINTR) {}
     }
 
-    /// A worker's life.
+    /// The loop of a worker thread.
     void work() noexcept {
         std::unique_lock lock(mutex_);
         for (;;) {
@@ -191,18 +192,18 @@ class backend {
             lock.lock();
             const bool first = ended_.empty();
             ended_.push(op);
-            if (!first) { continue; } // it has been said already
+            if (!first) { continue; } // the first of them has notified the caller already
             if (waiting_) { work_ended_.notify_one(); }
             if (watched_) { signal(); }
         }
     }
 
-    // The caller's.
+    // Used only in the caller's thread.
     operation_queue<operation> submitted_;
     unsigned submitted_count_ = 0;
     unsigned in_flight_ = 0;
 
-    mutable std::mutex mutex_; // guards:
+    mutable std::mutex mutex_; // guards queue_ to stopping_
     operation_queue<operation> queue_;
     operation_queue<operation> ended_;
     bool waiting_ = false;

@@ -25,7 +25,7 @@
 #include <unistd.h>
 #include <utility>
 
-/// Linux's io_uring, through liburing. Kernel 5.6 or later; faster from 6.1 on.
+/// Linux's io_uring, through liburing. Needs kernel 5.6 or later; faster from 6.1 on.
 namespace gaur::io::uring {
 
 class operation : public io::operation {
@@ -37,15 +37,16 @@ class operation : public io::operation {
     int fd_ = -1;
     int slot_ = -1;
     io::limits asks_;
-    /// Stored on the way to the kernel, loaded on the way back: so the thread sanitizer, which does
-    /// not see the ring, learns that the one comes before the other. Plain moves on x86.
+    /// Stored before the entry goes to the kernel, loaded after its completion. The thread
+    /// sanitizer does not see the ring: this shows it that the one happens before the other. Plain
+    /// moves on x86.
     std::atomic<bool> handed_over_ = false;
 };
 
 class backend;
 
-/// An open file, registered with the ring where there is room: then the kernel need not look its
-/// descriptor up for each operation.
+/// An open file. Registered with the ring if there is room, so that the kernel need not look up its
+/// descriptor for each operation.
 class file {
   public:
     file(file&& other) noexcept
@@ -70,21 +71,21 @@ class file {
         : host_(std::move(host)), of_(&of), slot_(slot) {}
     host_file host_;
     backend* of_;
-    int slot_; ///< in the ring's table, or -1
+    int slot_; ///< index in the ring's table of files, or -1
 };
 
-/// submit() only writes an entry of the ring; every fourth of them, and each poll() and wait(),
-/// takes what is there to the kernel in one system call. `truncate`, for which old kernels have no
-/// opcode, is done at once.
+/// submit() only writes an entry into the ring. Every fourth entry, and each poll() and wait(),
+/// submits all entries to the kernel in one system call. `truncate`, for which old kernels have no
+/// opcode, is done in submit().
 class backend {
   public:
     static constexpr std::string_view name = "uring";
     using operation = uring::operation;
     using file = uring::file;
 
-    /// Fails with EPERM (io_uring is forbidden by a container or by kernel.io_uring_disabled),
-    /// ENOSYS (the kernel has none, or none that reads files): use `threads` there. EINVAL: a depth
-    /// out of its range. ENOMEM.
+    /// Fails with EPERM (io_uring is forbidden by a container or by kernel.io_uring_disabled) or
+    /// ENOSYS (the kernel has no io_uring, or lacks an opcode that is needed): then use `threads`.
+    /// EINVAL: a depth out of range. ENOMEM.
     static result<std::unique_ptr<backend>> make(const options& how = {}) noexcept {
         if (how.depth == 0 || how.depth > 16384) { return error::from_errno(EINVAL); }
         std::unique_ptr<backend> made(new (std::nothrow) backend(how.depth));
@@ -99,7 +100,8 @@ class backend {
     backend& operator=(const backend&) = delete;
     ~backend() { drain(*this); }
 
-    /// Memory that the kernel has mapped, until this goes: before the memory and the backend do.
+    /// Memory that the kernel keeps mapped until this is destroyed. Destroy it before the memory
+    /// and before the backend.
     class registration {
       public:
         registration(registration&& other) noexcept
@@ -120,10 +122,11 @@ class backend {
         unsigned slot_;
     };
 
-    /// Has the kernel map `region` once, instead of for each plain read and write whose bytes lie
-    /// in it: saves up to a quarter of the processor time (`bench_io`, read_direct). For a guest's
-    /// memory, or a pool of buffers; up to 16 regions of 1 GiB. Fails with ENOMEM (RLIMIT_MEMLOCK,
-    /// or no region is left), EINVAL (a kernel before 5.19): all works without.
+    /// Makes the kernel map `region` once, instead of for each read and write with one buffer that
+    /// lies in it. Saves up to a quarter of the processor time (`bench_io`, read_direct). For the
+    /// memory of a guest, or a pool of buffers; up to 16 regions of 1 GiB. Fails with ENOMEM
+    /// (RLIMIT_MEMLOCK, or no region is left), EINVAL (a kernel before 5.19), or
+    /// errc::ring_of_another_thread. Registration is optional: all requests work without it.
     result<registration> register_memory(std::span<std::byte> region) noexcept {
         if (!adopt()) { return errc::ring_of_another_thread; }
         const result<unsigned> slot = ring_.add_region(region);
@@ -167,13 +170,14 @@ class backend {
     }
 
     unsigned poll() noexcept {
-        ring_.take_signals(); // first: what ends from here on signals anew
+        ring_.take_signals(); // first: completions from here on signal again
         if (in_flight_ == 0) { return 0; }
         if (has_entries() || kernel_has_work()) { enter(0); }
         const unsigned ended = reap();
-        // Else descriptor() would wait for what never started.
+        // Start what callbacks submitted: otherwise descriptor() never signals it.
         if (has_entries()) { enter(0); }
-        // What the kernel has not taken or not done now signals nothing: have poll() called again.
+        // Entries not yet accepted and work not yet done signal nothing: make the loop poll()
+        // again.
         if (has_entries() || kernel_has_work()) { ring_.signal(); }
         return ended;
     }
@@ -188,12 +192,12 @@ class backend {
 
     unsigned in_flight() const noexcept { return in_flight_; }
 
-    /// An eventfd, readable when poll() has something to do. Not the ring: with DEFER_TASKRUN a
-    /// sleeping poll(2) on that is not woken by what ends on a kernel worker, such as a flush. The
-    /// kernel signals only from the first call on; without descriptors left it is the ring after
-    /// all.
+    /// An eventfd, readable if poll() has something to do. Not the descriptor of the ring: with
+    /// DEFER_TASKRUN an operation that ends on a kernel worker, such as a flush, does not wake a
+    /// poll(2) that sleeps on it. The kernel signals only from the first call on. If no eventfd can
+    /// be made, returns the descriptor of the ring.
     int descriptor() const noexcept {
-        // Nothing of the backend changes that anybody but the kernel could see.
+        // Logically const: only the kernel sees what changes.
         auto& self = const_cast<backend&>(*this);
         self.adopt();
         return self.ring_.descriptor();
@@ -206,15 +210,17 @@ class backend {
     void forget_file(unsigned slot) noexcept {
         ring_.remove_file(slot, adopt());
     }
-    /// False: the ring is another thread's, who has operations in flight.
+    /// False: the ring belongs to another thread that has operations in flight, or the kernel gives
+    /// no new ring.
     bool adopt() noexcept { return ring_.adopt(at_kernel_ == 0); }
 
-    /// Writes the ring's next entry: there is one, since no more than `depth_` are on their way.
+    /// Writes the next entry of the ring. One is free: at most `depth_` operations are at the
+    /// kernel.
     void queue_entry(operation& op) noexcept {
         io_uring_sqe* const entry = ::io_uring_get_sqe(&ring_.get());
         GAUR_ASSERT(entry != nullptr);
         const request& what = op.asked();
-        // The kernel ends larger transfers short anyhow; a power of two keeps their rest aligned.
+        // The kernel cuts larger transfers short anyway. A power of two keeps the rest aligned.
         const auto size = static_cast<unsigned>(std::min(what.size, std::uint64_t{1} << 30));
         switch (what.code) {
         case opcode::read:
@@ -243,7 +249,7 @@ class backend {
                                       static_cast<off_t>(what.offset),
                                       static_cast<off_t>(what.size));
             break;
-        case opcode::truncate: GAUR_ASSERT(false); break; // done at once, in submit()
+        case opcode::truncate: GAUR_ASSERT(false); break; // done in submit()
         }
         if (op.slot_ >= 0) {
             entry->fd = op.slot_;
@@ -253,36 +259,38 @@ class backend {
         op.handed_over_.store(true, std::memory_order_release);
     }
 
-    /// The registered region that holds all of a plain transfer, or -1.
+    /// The registered region that contains all of a transfer with one buffer, or -1.
     int region_of(const request& what, std::size_t size) const noexcept {
         return what.vectors == nullptr ? ring_.region_of(what.data, size) : -1;
     }
 
-    /// So many entries wait for one system call, and no longer: a device that gets its operations
-    /// one wait() at a time, all at once, stands still in between (measured: a fifth slower).
+    /// Entries that share one system call in submit(). Small, so that the device is not idle
+    /// between calls: with all entries submitted at once, in wait(), it was a fifth slower
+    /// (measured).
     static constexpr unsigned batch = 4;
 
     bool has_entries() const noexcept { return ::io_uring_sq_ready(&ring_.get()) != 0; }
 
-    /// Completions that the kernel makes, or moves into the ring, only when it is called.
+    /// Whether completions wait that the kernel makes, or moves into the ring, only in a call.
     bool kernel_has_work() const noexcept {
         return (IO_URING_READ_ONCE(*ring_.get().sq.kflags) &
                 (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
     }
 
-    /// Takes the entries to the kernel, and waits for `completions`. Where it cannot take them now,
-    /// they stay in the ring for the next call.
+    /// Submits the entries to the kernel, and waits for `completions`. If the kernel cannot accept
+    /// them now, they stay in the ring for the next call.
     void enter(unsigned completions) noexcept {
         const int taken = completions == 0 ? ::io_uring_submit_and_get_events(&ring_.get())
                                            : ::io_uring_submit_and_wait(&ring_.get(), completions);
         if (taken >= 0 || taken == -EINTR) { return; }
-        // EEXIST: another thread waits for operations that are in flight than the one of
-        // options::single_thread, which alone can end them.
+        // EEXIST would mean that another thread than the one of options::single_thread waits. Only
+        // that one can end the operations in flight.
         GAUR_ASSERT(taken == -EAGAIN || taken == -EBUSY || taken == -ENOMEM);
         if (completions != 0) { ::sched_yield(); }
     }
 
-    /// Ends what is in the ring now, not what callbacks add; how many.
+    /// Ends the operations whose completions are in the ring now, without those that callbacks add.
+    /// Returns their number.
     unsigned reap() noexcept {
         unsigned ended = 0;
         for (unsigned left = ::io_uring_cq_ready(&ring_.get()); left != 0; --left) {
@@ -317,10 +325,10 @@ class backend {
                        ? after_transfer(op.asks_, what, static_cast<std::size_t>(moved))
                        : 0;
         }
-        // ECANCELED: the thread that submitted it has ended.
+        // ECANCELED: the thread that submitted the operation has exited. Submit it again.
         if (moved == -EINTR || moved == -EAGAIN || moved == -ECANCELED) { return unfinished; }
         if (what.moves_data() || what.code == opcode::flush) { return -moved; }
-        // What the host refuses may have a way round, of system calls.
+        // A request that the host does not support may have a fallback in other system calls.
         const int failed = refusal(-moved);
         const bool has_other_way =
             failed == EOPNOTSUPP || (op.asks_.fixed_size && what.code == opcode::extend);
@@ -330,7 +338,7 @@ class backend {
     ring ring_;
     unsigned depth_;
     unsigned at_kernel_ = 0; ///< in the ring or at the kernel
-    unsigned in_flight_ = 0; ///< and in the backlog
+    unsigned in_flight_ = 0; ///< those, and the backlog
     operation_queue<operation> backlog_;
 };
 

@@ -22,24 +22,25 @@
 namespace gaur::io::uring {
 
 struct options {
-    /// Operations at the kernel at once, 1 to 16384; more wait in the backend.
+    /// Operations at the kernel at once, 1 to 16384. Further ones wait in the backend.
     unsigned depth = 256;
-    /// One thread has operations in flight: lets the kernel do its part of the work inside our
-    /// calls instead of interrupting us (SINGLE_ISSUER, DEFER_TASKRUN). If another thread calls
-    /// when nothing is in flight, as on a strand of a pool, the backend goes on as with false, for
-    /// good. False: threads take turns at any time.
+    /// Only one thread has operations in flight. The kernel then does its part of the work inside
+    /// our system calls instead of interrupting the thread (SINGLE_ISSUER, DEFER_TASKRUN). If
+    /// another thread calls while nothing is in flight, as on a strand of a pool, the backend
+    /// behaves as with false from then on. False: threads may take turns at any time.
     bool single_thread = true;
-    /// A kernel thread looks for submissions, and none takes a system call: it spins on a core of
-    /// its own, and goes to sleep after `sqpoll_idle_ms` without any.
+    /// A kernel thread polls for submissions, so that they need no system call. It spins on a core
+    /// of its own, and sleeps after `sqpoll_idle_ms` milliseconds without a submission.
     bool sqpoll = false;
     unsigned sqpoll_idle_ms = 100;
 };
 
-/// What a backend holds of the kernel: the ring, and the files and the memory that are registered
-/// with it. Functions that can fail give 0 or an errno unless said.
+/// The kernel's resources of a backend: the ring, and the files and the memory that are registered
+/// with it. Functions that can fail return 0 or an errno unless noted.
 ///
-/// A ring of one thread refuses every call of another one. So each call of a backend first calls
-/// `adopt`, which then makes a new ring for all threads, with the same files and memory.
+/// A ring of one thread refuses calls from any other thread. So a backend calls `adopt` before it
+/// submits or registers. From another thread `adopt` replaces the ring by one for all threads, with
+/// the same files and memory.
 class ring {
   public:
     static constexpr unsigned most_regions = 16;
@@ -48,7 +49,7 @@ class ring {
     ring() = default;
     ring(const ring&) = delete;
     ring& operator=(const ring&) = delete;
-    /// Files go before the ring does: the kernel ends a ring after this has returned.
+    /// Unregisters the files first: the kernel tears down a ring only after this has returned.
     ~ring() {
         if (has_ring_) { stop(ring_, files_.has_value()); }
         if (event_ >= 0) { ::close(event_); }
@@ -59,7 +60,7 @@ class ring {
         owner_ = std::this_thread::get_id();
         const int failed = make(how_, ring_, has_ring_);
         is_bound_ = how.single_thread && !how.sqpoll;
-        // Saves looking up the descriptor in each call. Kernels before 5.18 refuse: no matter.
+        // Saves the lookup of the descriptor in each call. Kernels before 5.18 fail: harmless.
         if (failed == 0 && is_bound_) { ::io_uring_register_ring_fd(&ring_); }
         return failed;
     }
@@ -67,15 +68,15 @@ class ring {
     ::io_uring& get() noexcept { return ring_; }
     const ::io_uring& get() const noexcept { return ring_; }
 
-    /// Whether the calling thread may use the ring from here on. False: `idle` is false (operations
-    /// of another thread are in flight), or the kernel makes no further ring now.
+    /// Whether the calling thread may use the ring from here on. False if another thread owns it
+    /// and either `idle` is false (its operations are in flight) or the kernel gives no new ring.
     bool adopt(bool idle) noexcept {
         if (!is_bound_ || std::this_thread::get_id() == owner_) [[likely]] { return true; }
         return idle && replace() == 0;
     }
 
-    /// The file's place in the ring's table, or -1: the table is full, or the kernel (before 5.19)
-    /// has none that may have gaps. The descriptor does as well.
+    /// Registers the file. Returns its index in the ring's table. -1 if the table is full or the
+    /// kernel (before 5.19) has no sparse tables: then use the descriptor.
     int add_file(int fd) noexcept {
         if (!files_.has_value()) {
             files_.emplace();
@@ -89,14 +90,15 @@ class ring {
         descriptors_[slot] = fd;
         return static_cast<int>(slot);
     }
-    /// `adopted`: what adopt() has said.
+    /// `adopted`: the result of adopt().
     void remove_file(unsigned slot, bool adopted) noexcept {
         descriptors_[slot] = -1;
-        // If the ring keeps the file after all, its place is not used again.
+        // If the ring keeps the file, its index is not used again.
         if (adopted && set_file(ring_, slot, -1)) { files_->reset(slot); }
     }
 
-    /// Has the kernel map the region: its number. Errors: ENOMEM, EINVAL (a kernel before 5.19).
+    /// Makes the kernel map the region. Returns its index. Errors: ENOMEM, EINVAL (a kernel before
+    /// 5.19).
     result<unsigned> add_region(std::span<std::byte> region) noexcept {
         if (!has_regions_) {
             const int made = ::io_uring_register_buffers_sparse(&ring_, most_regions);
@@ -115,7 +117,7 @@ class ring {
     void remove_region(unsigned slot) noexcept {
         if (set_region(ring_, slot, {}) == 0) { regions_[slot] = {}; }
     }
-    /// The region that holds all of `size` bytes at `first`, or -1.
+    /// The region that contains all of the `size` bytes at `first`, or -1.
     int region_of(const std::byte* first, std::size_t size) const noexcept {
         if (!has_regions_) { return -1; }
         const auto holds = [=](std::span<std::byte> region) {
@@ -126,11 +128,11 @@ class ring {
         return at != regions_.end() ? static_cast<int>(at - regions_.begin()) : -1;
     }
 
-    /// An eventfd that the kernel signals from the first call on; the ring's own descriptor if
-    /// there are none left.
+    /// An eventfd that the kernel signals from the first call on. The descriptor of the ring if no
+    /// eventfd can be made or registered.
     int descriptor() noexcept {
         if (event_ < 0) {
-            const int made = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK); // perhaps there is work now
+            const int made = ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK); // 1: there may be work
             if (made < 0) { return ring_.ring_fd; }
             if (::io_uring_register_eventfd(&ring_, made) != 0) {
                 ::close(made);
@@ -140,36 +142,36 @@ class ring {
         }
         return event_;
     }
-    /// What ends from here on signals anew.
+    /// Resets the eventfd: completions from here on signal again.
     void take_signals() noexcept {
         if (event_ < 0) { return; }
         eventfd_t signals = 0;
         ::eventfd_read(event_, &signals);
     }
-    /// Makes the descriptor readable, if a caller has asked for one.
+    /// Makes the eventfd readable, if descriptor() has made one.
     void signal() noexcept {
         if (event_ >= 0) { ::eventfd_write(event_, 1); }
     }
 
   private:
-    /// Asks for what helps from best to plain, since kernels refuse with EINVAL what they do not
-    /// know.
+    /// Tries sets of flags from best to plain: a kernel refuses flags that it does not know with
+    /// EINVAL.
     static int make(const options& how, ::io_uring& made, bool& is_made) noexcept {
         constexpr unsigned cooperate =
             IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
         constexpr unsigned defer =
             IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL;
         constexpr std::array one_thread = {defer | IORING_SETUP_TASKRUN_FLAG, cooperate, 0U};
-        // A thread that cooperates runs completions in its own system calls only: no good where the
-        // thread that submitted is not the one that waits.
+        // COOP_TASKRUN runs completions only in system calls of the thread that submitted. That is
+        // wrong if another thread waits.
         constexpr std::array threads = {0U + IORING_SETUP_SUBMIT_ALL, 0U};
         constexpr std::array kernel_thread = {0U + IORING_SETUP_SQPOLL};
         const std::span<const unsigned> best_to_plain =
             how.sqpoll ? std::span<const unsigned>(kernel_thread)
                        : (how.single_thread ? std::span<const unsigned>(one_thread)
                                             : std::span<const unsigned>(threads));
-        // The kernel's thread frees the entries of a batch only after the last one, when the first
-        // may have ended already and made room for another operation.
+        // With SQPOLL the kernel thread frees the entries of a batch only after the last one. The
+        // first may have ended before, and so made room for another operation.
         const unsigned entries = how.sqpoll ? 2 * how.depth : how.depth;
         int failed = EINVAL;
         for (const unsigned flags : best_to_plain) {
@@ -200,7 +202,7 @@ class ring {
         ::io_uring_queue_exit(&old);
     }
 
-    /// A ring for all threads in the place of this one, in which nothing is in flight.
+    /// Replaces the ring by one for all threads. Nothing may be in flight.
     int replace() noexcept {
         options how = how_;
         how.single_thread = false;
@@ -219,7 +221,7 @@ class ring {
         return 0;
     }
 
-    /// Registers with `made` what is registered with the ring.
+    /// Registers the same files, memory and eventfd with `made`.
     int fill(::io_uring& made) noexcept {
         const bool has_files = files_.has_value() && !files_->all();
         if (has_files) {
@@ -262,11 +264,11 @@ class ring {
     options how_;
     std::thread::id owner_;
     bool has_ring_ = false;
-    bool is_bound_ = false; ///< only its owner may use it
-    int event_ = -1;        ///< from the first descriptor() on
+    bool is_bound_ = false; ///< only owner_ may use the ring
+    int event_ = -1;        ///< set by the first descriptor(); -1: none
     std::array<std::span<std::byte>, most_regions> regions_;
     bool has_regions_ = false;
-    std::optional<std::bitset<most_files>> files_; ///< places taken; from the first file on
+    std::optional<std::bitset<most_files>> files_; ///< indices in use; set by the first add_file()
     std::array<int, most_files> descriptors_ = no_descriptors();
 };
 

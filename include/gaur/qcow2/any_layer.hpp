@@ -12,7 +12,7 @@
 
 namespace gaur::qcow2 {
 
-/// A backing file of whatever format: a model of device::ReadableFormat.
+/// A backing file, qcow2 or raw: a model of device::ReadableFormat.
 template <class Shard>
 class any_layer {
   public:
@@ -38,7 +38,7 @@ class any_layer {
         return visit([&](auto& f) { return f.inflate(e, cluster); });
     }
 
-    /// The qcow2 format behind it, null for a raw file.
+    /// The qcow2 format of this layer; null if the layer is a raw file. Owned by the layer.
     format<Shard>* as_qcow2() noexcept {
         auto* f = std::get_if<0>(&format_);
         return f != nullptr ? f->get() : nullptr;

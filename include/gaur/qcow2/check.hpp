@@ -25,14 +25,15 @@ namespace gaur::qcow2 {
 
 namespace detail {
 
-/// A check while it runs: brings the tables of a file to where they are looked at.
+/// A check while it runs: reads the tables of a file and passes them to `check_walk`.
 template <class Shard>
 class checker {
     using file_type = typename Shard::file;
     using bytes = std::vector<std::byte>;
 
   public:
-    /// Tells how many L2 tables it has read of how many. A repair, `mends`, reads them twice.
+    /// `progress` gets (done, total) in L2 tables. `mends`: for a repair, which reads each L2 table
+    /// twice.
     checker(file_type& file, check_walk tables, progress_function progress, bool mends)
         : file_(file), tables_(std::move(tables)), progress_(std::move(progress)), mends_(mends) {}
 
@@ -47,7 +48,7 @@ class checker {
         step = read_snapshots(shard, self);
         r = co_await step;
         if (!r) { co_return r.error(); }
-        // Without them nobody knows what else is in use.
+        // Without the snapshot table the clusters in use are not known.
         if (!self.snapshots_known_) { co_return self.tables_.give_up(); }
         step = read_l2_tables(shard, self);
         r = co_await step;
@@ -64,7 +65,7 @@ class checker {
     check_walk& tables() noexcept { return tables_; }
     /// The active L1 table.
     std::span<const std::byte> l1() const noexcept { return l1_; }
-    /// Where the refcount table says that a block lies.
+    /// The place of a refcount block according to the refcount table.
     host_offset refcount_block(std::size_t index) const noexcept {
         return layout::refcount_table_entry{load_be<std::uint64_t>(&refcount_table_[index * 8])}
             .block();
@@ -78,7 +79,8 @@ class checker {
     }
 
   private:
-    /// Bytes of a table up to the end of the file's last cluster; behind that there is nothing.
+    /// Bytes of a table that lie before the end of the file's last cluster. There is nothing to
+    /// read behind that.
     std::size_t in_file(host_offset at, std::uint64_t size) const noexcept {
         const std::uint64_t end = tables_.file_end();
         return at.value < end ? static_cast<std::size_t>(std::min(size, end - at.value)) : 0;
@@ -94,7 +96,7 @@ class checker {
         async::task<bytes> reading =
             read_bytes(shard, self.file_, {head.refcount_table_offset}, size);
         result<bytes> table = co_await reading;
-        // Without it nothing can be said at all.
+        // Without the refcount table no check is possible.
         if (!table) { co_return table.error(); }
         self.refcount_table_ = *std::move(table);
 
@@ -125,7 +127,7 @@ class checker {
         if (!self.tables_.may_read(at, size, "the L1 table")) { co_return {}; }
         self.tables_.add_table(at, entries * 8, active ? "L1 table" : "L1 table of a snapshot");
         if (size == 0) {
-            // Farther behind the end it is a fault of the reference already.
+            // If it lies farther behind the end, `add_table` has reported the reference.
             if (entries != 0 && at.value == self.tables_.file_end()) {
                 self.tables_.damage(1, at, "ERROR the L1 table of a snapshot at offset 0x",
                                     hex{at.value}, " lies past the end of the file");
@@ -259,7 +261,7 @@ class checker {
     bool snapshots_known_ = true;
 };
 
-/// What the check does not know how to walk.
+/// Refuses what the check cannot walk. Errors: unknown_features, extended_l2, external_data_file.
 inline result<void> check_walkable(const layout::header& h) noexcept {
     if (const std::uint64_t unknown = h.unknown_incompatible(); unknown != 0) {
         return {errc::unknown_features, unknown};
@@ -271,14 +273,15 @@ inline result<void> check_walkable(const layout::header& h) noexcept {
     return {};
 }
 
-/// A check that has not begun to read tables.
+/// A check that has read the header, and no table yet.
 template <class Shard>
 struct begun_check {
     checker<Shard> check;
     std::vector<std::byte> first_cluster;
 };
 
-/// Errors: those of `check`, but what comes of reading tables.
+/// Reads the header and makes a check for it. Errors: those of `check`, except the errors of
+/// reading tables.
 template <class Shard>
 async::task<begun_check<Shard>> begin_check(Shard& shard, typename Shard::file& file,
                                             check_options options, bool mends) {
@@ -300,8 +303,9 @@ async::task<begun_check<Shard>> begin_check(Shard& shard, typename Shard::file& 
 
 } // namespace detail
 
-/// Checks an image whose file is open and which nobody changes meanwhile: an image of one's own
-/// only between a flush and the next write.
+/// Checks an image whose file is open. The image must not change meanwhile: the caller may check an
+/// image that it has open only between a flush and the next write. `file` and `shard` outlive the
+/// task. Errors: those of `check`.
 template <class Shard>
 async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
                                      check_options options = {}) {
@@ -314,24 +318,24 @@ async::task<check_report> check_file(Shard& shard, typename Shard::file& file,
     co_return std::move(report);
 }
 
-/// Checks the image at `path` for consistency, without changing it: refcounts, leaks, COPIED flags,
-/// reserved bits, alignment and bounds of everything that its tables name, those of snapshots and
-/// bitmaps too. Says what `qemu-img check` says, and finds beside it tables that lie over each
-/// other, compressed clusters that overlap, flags without a cluster, and zero flags in version 2.
-/// Backing files are not looked at.
+/// Checks the image at `path` for consistency, without changing it. It checks refcounts, leaks,
+/// COPIED flags, reserved bits, and the alignment and bounds of everything that the image's tables
+/// name, including the tables of snapshots and bitmaps. It reports what `qemu-img check` reports.
+/// In addition it finds tables that overlap, compressed clusters that overlap, COPIED flags without
+/// a cluster, and zero flags in version 2. Backing files are not checked.
 ///
-/// It takes what cannot be opened for writing (dirty, marked corrupt) and what cannot be read yet
-/// (encrypted). Errors: the host's, what `layout::parse` refuses, unknown_features, extended_l2,
-/// external_data_file, EFBIG where it would need more than `options.max_memory`,
-/// too_much_to_check, and out_of_time.
+/// It accepts images that cannot be opened for writing (dirty, marked corrupt) and images that
+/// cannot be read yet (encrypted). Errors: the host's, the refusals of `layout::parse`,
+/// unknown_features, extended_l2, external_data_file, EFBIG if the check needs more than
+/// `options.max_memory`, too_much_to_check, and out_of_time.
 ///
-/// Each table is read once, whoever shares it, so time and memory are bounded by the file's size
-/// whatever the image claims. An image with more than half a million compressed clusters has the
-/// tables that name them read again, once for each further half million.
+/// Each table is read once, even if several L1 tables share it. So the size of the file bounds time
+/// and memory, whatever the image claims. If an image has more than half a million compressed
+/// clusters, the tables that name them are read again, once for each further half million.
 ///
-/// Memory for each TiB with clusters of 64 KiB: 4 MiB without snapshots, and up to 32 MiB where
-/// every cluster has between 16 and 255 references; 48 KiB for its L2 tables. Beside it 4 MiB for
-/// what is being read, and 12 MiB where clusters are compressed.
+/// Memory for each TiB with clusters of 64 KiB: 4 MiB without snapshots, up to 32 MiB if every
+/// cluster has between 16 and 255 references, and 48 KiB for the L2 tables. In addition 4 MiB for
+/// reads in flight, and 12 MiB if there are compressed clusters.
 template <io::IoBackend B, exec::Executor Ex>
 async::task<check_report> check(B& io, Ex executor, std::string path, check_options options = {}) {
     using shard_type = async::shard<B, Ex>;

@@ -24,9 +24,10 @@
 
 namespace gaur::qcow2 {
 
-/// A check without its I/O: is shown the tables of an image, counts what they refer to, and says
-/// what is wrong. Verdicts and figures are those of QEMU's check. The stored refcounts come first,
-/// then the L1 tables, the L2 tables that those name, all else, and at the end `finish`.
+/// A check without I/O: it takes the contents of an image's tables, counts their references, and
+/// reports faults. Findings and figures follow QEMU's check. The order of calls: the stored
+/// refcounts first, then the L1 tables, the L2 tables that those name, everything else, and
+/// `finish` last.
 class check_walk {
     using kind = check_finding::kind;
     using hex = detail::hex;
@@ -45,7 +46,7 @@ class check_walk {
 
     const layout::header& header() const noexcept { return header_; }
     std::uint64_t file_size() const noexcept { return counts_.file_size(); }
-    /// Behind the file's last cluster. What the file lacks of that reads as zeroes.
+    /// The end of the file's last cluster. If the file ends inside it, the rest reads as zeroes.
     std::uint64_t file_end() const noexcept { return align_up(file_size(), cluster_size()); }
     std::uint64_t cluster_size() const noexcept { return tables_.cluster_size(); }
     bool is_cluster_aligned(host_offset at) const noexcept {
@@ -54,28 +55,30 @@ class check_walk {
     reference_audit& counts() noexcept { return counts_; }
 
     const layout::limits& limits() const noexcept { return limits_; }
-    /// So many bytes are about to be read. Errors: too_much_to_check, out_of_time.
+    /// Charges `bytes` that the caller is about to read. Errors: too_much_to_check, out_of_time.
     result<void> spend(std::uint64_t bytes) {
         if (bytes > bytes_left_) { return {errc::too_much_to_check, bytes}; }
         bytes_left_ -= bytes;
         return until_.ask();
     }
-    /// For what is read bit by bit.
+    /// For a read in several batches, which tests the time limit before each.
     const deadline& until() const noexcept { return until_; }
 
-    // What a repair asks, after `finish`.
+    // For a repair, after `finish`.
 
-    /// COPIED flags that the stored refcounts contradict; among the corruptions.
+    /// COPIED flags that the stored refcounts contradict. Included in the corruptions.
     std::uint64_t wrong_flags() const noexcept { return wrong_flags_; }
-    /// L2 entries that a repair of all puts right by themselves; among the corruptions.
+    /// L2 entries that a repair with scope `all` can correct. Included in the corruptions.
     std::uint64_t wrong_entries() const noexcept { return wrong_entries_; }
-    /// Refcount blocks that are where none can be, shared, or not readable: to be made anew.
+    /// Whether a refcount block is misplaced, shared or unreadable, so that a repair must rebuild
+    /// the refcounts.
     bool refcounts_damaged() const noexcept { return refcounts_damaged_; }
-    /// The refcount blocks that were counted, one as often as the table names it.
+    /// The refcount blocks that were counted. A block is listed once for each table entry that
+    /// names it.
     std::span<const host_offset> refcount_blocks() const noexcept { return blocks_; }
     std::span<const table_user> l2_tables() const noexcept { return walked_; }
 
-    /// A reference to `size` bytes at `at`.
+    /// Counts `times` references to the `size` bytes at `at`.
     void add(host_offset at, std::uint64_t size, std::uint64_t times = 1) {
         counts_.add(at, size, times, report_);
     }
@@ -83,26 +86,27 @@ class check_walk {
     void corruption(std::uint64_t times, host_offset where, const Parts&... parts) {
         report_.note(kind::corruption, times, where, parts...);
     }
-    /// One that leaves no way to tell how it was meant.
+    /// A corruption that no repair can correct: the original state cannot be known.
     template <class... Parts>
     void damage(std::uint64_t times, host_offset where, const Parts&... parts) {
         report_.note_beyond_repair(kind::corruption, times, where, parts...);
     }
-    /// A reference to a table that no other table may share a cluster with.
+    /// Counts a reference to a table that may share no cluster with another table.
     void add_table(host_offset at, std::uint64_t size, const char* what) {
         if (size == 0) { return; }
         add(at, size);
         alone_.push_back({at, size, what});
     }
-    /// Something that may refer to clusters could not be followed: no cluster can be called a leak.
+    /// Records that a table which may refer to clusters could not be checked. From then on no
+    /// cluster is known to be a leak.
     void not_looked_at(host_offset at, const char* what, std::string_view why) {
         all_read_ = false;
         report_.note_beyond_repair(kind::error, 1, at, "ERROR: ", what, " at offset 0x",
                                    hex{at.value}, " not looked at: ", why);
     }
-    /// Whether a table of these bytes of the file is to be read whole. Tables that lie apart are
-    /// together no larger than the file. Those that do not could be without end, so they are not
-    /// followed further.
+    /// Whether the caller may read a whole table of `bytes` bytes. Tables that do not overlap are
+    /// together no larger than the file. Overlapping tables have no such bound, so what exceeds the
+    /// file's size is not read.
     bool may_read(host_offset at, std::uint64_t bytes, const char* what) {
         if (bytes > table_bytes_left_) {
             not_looked_at(at, what, "it overlaps others");
@@ -112,7 +116,7 @@ class check_walk {
         return true;
     }
 
-    /// The entries of an L1 table; the rest of it is zeroes.
+    /// Checks the entries of an L1 table. Entries missing from `entries` are zeroes.
     void check_l1(std::span<const std::byte> entries, bool active) {
         for (std::size_t i = 0; i < entries.size() / 8; ++i) {
             const layout::l1_entry entry{load_be<std::uint64_t>(entries.data() + i * 8)};
@@ -120,15 +124,15 @@ class check_walk {
         }
     }
 
-    /// The L2 tables that the L1 tables named, in the order of the file.
+    /// The L2 tables that the L1 tables name, in the order of the file.
     std::span<const table_user> take_l2_tables() {
         walked_ = l2_.take();
         std::erase_if(walked_, [&](const table_user& t) { return !may_walk(t.at); });
         return walked_;
     }
-    /// One of them; `entries` is a cluster.
+    /// Checks one of these L2 tables. `entries` is one cluster.
     void check_l2(const table_user& user, std::span<const std::byte> entries) {
-        host_offset expected; // right behind the cluster before
+        host_offset expected; // the end of the previous cluster
         for (std::size_t i = 0; i < tables_.l2_entries(); ++i) {
             const layout::l2_entry entry{load_be<std::uint64_t>(entries.data() + i * 8)};
             if (entry.raw == 0) { continue; }
@@ -138,7 +142,7 @@ class check_walk {
                 if (packed_.empty() || packed_.back() != user.at) { packed_.push_back(user.at); }
                 continue;
             }
-            // In version 2 the zero flag is one of them; QEMU passes over that.
+            // In version 2 the zero flag is a reserved bit. QEMU does not report it.
             if (!entry.reserved_ok(header_.version)) {
                 damage(times, user.at,
                        "ERROR found l2 entry with reserved bits set: ", hex{entry.raw});
@@ -154,7 +158,7 @@ class check_walk {
                 if (entry.kind() == layout::cluster_kind::zero_allocated) {
                     wrong(user, "ERROR offset=", hex{at.value}, ": Preallocated cluster",
                           " is not properly aligned; L2 entry corrupted.");
-                    // Reads as zeroes all the same, and a repair drops what it refers to.
+                    // The entry still reads as zeroes, and the repair drops its reference.
                     if (drops_unaligned_zeroes_) { continue; }
                 } else {
                     damage(times, user.at, "ERROR offset=", hex{at.value}, ": Data cluster",
@@ -171,9 +175,9 @@ class check_walk {
         }
     }
 
-    /// After the last L2 table: no two compressed clusters share a byte. QEMU looks at the
-    /// refcounts alone. True where there are more than fit into memory: then the entries of
-    /// `packed_tables` are to be shown to `add_runs`, and this asked again.
+    /// Call it after the last L2 table. Reports compressed clusters that share a byte; QEMU checks
+    /// only their refcounts. True if there are more than fit into memory: then the caller passes
+    /// the entries of each of `packed_tables` to `add_runs` and calls this again.
     bool compare_runs() {
         return runs_.compare([&](const layout::compressed_run& one,
                                  const layout::compressed_run& next) {
@@ -181,7 +185,7 @@ class check_walk {
                    " lies in that at 0x", hex{one.at.value});
         });
     }
-    /// The L2 tables that have compressed clusters.
+    /// The L2 tables that name compressed clusters.
     std::span<const host_offset> packed_tables() const noexcept { return packed_; }
     void add_runs(std::span<const std::byte> entries) {
         for (std::size_t i = 0; i < entries.size(); i += 8) {
@@ -191,22 +195,23 @@ class check_walk {
         }
     }
 
-    /// Before the first L2 table: entries that a repair will drop refer to nothing.
+    /// Call it before the first L2 table. The repair will drop unaligned zero clusters, so these
+    /// entries count as no reference.
     void drop_unaligned_zeroes() noexcept { drops_unaligned_zeroes_ = true; }
-    /// What a repair puts in the place of an L2 entry, once the counts are what they are to be.
+    /// The entry that a repair writes in place of `entry`, once the counts are final.
     layout::l2_entry mended(layout::l2_entry entry) const noexcept {
         const std::uint64_t unflagged = entry.raw & ~layout::detail::copied_bit;
         const host_offset at = entry.host();
         if (entry.kind() == layout::cluster_kind::compressed || at.value == 0) {
             return {unflagged};
         }
-        // None but those that read as zeroes: all others are damage.
+        // Only an entry that reads as zeroes gets here: all others are damage.
         if (!is_cluster_aligned(at)) { return layout::l2_entry::zero(); }
         const bool own = counts_.counted(tables_.clusters.cluster_of(at)) == 1;
         return {unflagged | (own ? layout::detail::copied_bit : 0)};
     }
 
-    /// Whether the L1 table of the n-th snapshot may be looked at.
+    /// Checks the n-th entry of the snapshot table. True if the caller may read its L1 table.
     bool check_snapshot(std::size_t n, const layout::snapshot& s) {
         const host_offset at = s.l1_table_offset;
         if (header_.version >= 3 && !s.disk_size) {
@@ -230,7 +235,7 @@ class check_walk {
         return true;
     }
 
-    /// Whether a bitmap's table may be looked at.
+    /// Checks a directory entry of a bitmap. True if the caller may read its table.
     bool check_bitmap(const layout::bitmap& b) {
         const bool sound = layout::is_sound(b, header_.cluster_bits);
         const std::uint64_t size = std::uint64_t{b.table_size} * 8;
@@ -255,7 +260,8 @@ class check_walk {
         }
     }
 
-    /// Header, refcount table and blocks, and what the header names beside them.
+    /// Counts the header, the refcount table, its blocks, and the encryption header. Then compares
+    /// the counts with the stored refcounts, and gives the report.
     check_report finish(std::span<const std::byte> refcount_table) {
         add_table({0}, cluster_size(), "header");
         add_table({header_.refcount_table_offset}, refcount_table.size(), "refcount table");
@@ -273,11 +279,12 @@ class check_walk {
         check_tables_apart();
         return std::move(report_);
     }
-    /// What is known so far, where nothing more can be.
+    /// The report so far, if the check cannot go on.
     check_report give_up() { return std::move(report_); }
 
   private:
-    /// Where tables need not be aligned, thousands of them fit where one does.
+    /// Whether to read the L2 table at `at`. Unaligned tables may overlap, thousands in the space
+    /// of one, so together they may be no larger than the file.
     bool may_walk(host_offset at) {
         if (is_cluster_aligned(at)) { return true; }
         if (cluster_size() > unaligned_bytes_left_) {
@@ -298,14 +305,14 @@ class check_walk {
             damage(1, at, "ERROR l2_offset=", hex{at.value},
                    ": Table is not cluster aligned; L1 entry corrupted");
         }
-        // COPIED is kept up in the active tables alone.
+        // COPIED is kept up to date only in the active tables.
         const std::optional<std::uint64_t> count = counts_.stored(tables_.clusters.cluster_of(at));
         if (active && at.value != 0 && count && (*count == 1) != entry.copied()) {
             ++wrong_flags_;
             corruption(1, at, "ERROR OFLAG_COPIED L2 cluster: l1_index=", index,
                        " l1_entry=", hex{entry.raw}, " refcount=", *count);
         }
-        // Past the end there are only zeroes.
+        // A table behind the file's end reads as zeroes.
         if (at.value >= file_size()) { return; }
         if (!l2_.add({at, active ? 1U : 0U, active ? 0U : 1U})) {
             not_looked_at(at, "the L2 table", "too many for max_memory");
@@ -321,7 +328,7 @@ class check_walk {
         }
         add(run.at, run.size, times);
         runs_.add(run);
-        // Each is read for itself, wherever it lies.
+        // Each compressed cluster takes a read of its own, so it counts as fragmented.
         report_.allocated_clusters += user.active;
         report_.compressed_clusters += user.active;
         report_.fragmented_clusters += user.active;
@@ -364,8 +371,8 @@ class check_walk {
         }
     }
 
-    /// Of an L2 entry that a repair can put right; only not where a snapshot has the table too,
-    /// since its L1 table cannot follow to a new place.
+    /// Reports a fault of an L2 entry that a repair can correct. It cannot if a snapshot shares the
+    /// table: the snapshot's L1 table cannot follow the table to a new place.
     template <class... Parts>
     void wrong(const table_user& user, const Parts&... parts) {
         const std::uint64_t times = user.active + user.inactive;
@@ -382,10 +389,10 @@ class check_walk {
         std::uint64_t bytes;
         const char* what;
     };
-    /// No table lies over another, whatever the refcounts say of it. QEMU looks at those alone.
+    /// Reports tables that overlap, whatever their refcounts are. QEMU checks only the refcounts.
     void check_tables_apart() {
         std::ranges::sort(alone_, {}, &lone_table::at);
-        host_cluster end; // of all that came before
+        host_cluster end; // of all tables before this one
         for (const lone_table& t : alone_) {
             const host_range range = tables_.clusters.touched(t.at, t.bytes);
             const auto l2 = std::ranges::lower_bound(
@@ -393,7 +400,7 @@ class check_walk {
             const bool holds_l2 = l2 != walked_.end() && is_cluster_aligned(l2->at) &&
                                   range.contains(tables_.clusters.cluster_of(l2->at));
             if (range.first < end || holds_l2) {
-                // Where the refcount is too low as well it is counted already.
+                // If the refcount is too low as well, the fault is counted already.
                 const host_cluster met =
                     holds_l2 ? tables_.clusters.cluster_of(l2->at) : range.first;
                 const bool counted = counts_.stored(met).value_or(~0ULL) < counts_.counted(met);
@@ -407,9 +414,9 @@ class check_walk {
     layout::header header_;
     layout::geometry tables_;
     reference_audit counts_;
-    std::uint64_t table_bytes_left_;     // of tables that may still be read whole
-    std::uint64_t unaligned_bytes_left_; // of L2 tables that are not aligned
-    std::uint64_t bytes_left_;           // that the caller allows to read
+    std::uint64_t table_bytes_left_;     // for `may_read`
+    std::uint64_t unaligned_bytes_left_; // for L2 tables that are not aligned
+    std::uint64_t bytes_left_;           // of check_options::max_read
     deadline until_;
     layout::limits limits_;
     l2_table_set l2_;

@@ -13,16 +13,17 @@
 
 namespace gaur::qcow2 {
 
-/// Finds compressed clusters of an image that share a byte, whichever tables name them, in bounded
-/// memory. It keeps as many as there is room for, those that lie first in the file; for what lies
-/// behind, all are to be shown to it once more:
+/// Finds compressed clusters of an image that share a byte, in bounded memory, no matter which
+/// tables name them. It keeps as many runs as there is room for: those that lie first in the file.
+/// If there are more, the caller adds all runs once more for the next pass:
 ///
 ///     do { for (each run) { list.add(run); } } while (list.compare(overlap));
 ///
-/// Several entries for one run are as good as several for one cluster: snapshots make them so.
+/// Several entries may name the same run, as several may name the same cluster: snapshots cause
+/// this, and it is no overlap.
 class compressed_overlaps {
   public:
-    /// 8 MiB: one look for images with up to half a million compressed clusters.
+    /// 8 MiB: one pass for images with up to half a million compressed clusters.
     static constexpr std::size_t usual_room = std::size_t{1} << 20;
 
     explicit compressed_overlaps(unsigned cluster_bits, std::size_t room = usual_room) noexcept
@@ -31,7 +32,7 @@ class compressed_overlaps {
     void add(layout::compressed_run run) {
         const std::uint64_t sectors = ((run.at.value & 511) + run.size - 1) >> 9;
         const std::uint64_t packed = run.at.value << sector_bits_ | sectors;
-        if (packed < begin_) { return; } // compared already
+        if (packed < begin_) { return; } // an earlier pass has compared it
         if (packed >= end_) {
             more_ = true;
             return;
@@ -40,13 +41,14 @@ class compressed_overlaps {
         if (runs_.size() >= room_) { shrink(); }
     }
 
-    /// Every run has been added: calls `overlap(one, next)` for those that lie in one before. True
-    /// where all are to be added once more.
+    /// Call it when every run has been added. Calls `overlap(one, next)` for each run `next` that
+    /// begins inside an earlier run `one`. True if all runs must be added once more.
     template <class F>
     bool compare(F overlap) {
         sort();
         for (const std::uint64_t packed : runs_) {
-            // Where a run ends in its last sector nobody knows, but one byte there is its own.
+            // The entry does not say where in its last sector a run ends. At least one byte there
+            // belongs to the run.
             const layout::compressed_run next = unpack(packed);
             if (last_.size != 0 && (next.at == last_.at || next.at <= last_sector(last_))) {
                 overlap(last_, next);
@@ -56,7 +58,7 @@ class compressed_overlaps {
         begin_ = end_;
         end_ = std::numeric_limits<std::uint64_t>::max();
         runs_.clear();
-        // So that even the largest image takes few looks.
+        // Double the room after 16 passes each, so that even the largest image takes few passes.
         if (more_ && ++looks_ % 16 == 0) { room_ *= 2; }
         return std::exchange(more_, false);
     }
@@ -82,12 +84,12 @@ class compressed_overlaps {
         return {align_down(run.at.value + run.size - 1, 512)};
     }
 
-    unsigned sector_bits_; // of the number of further sectors that a run reaches into
+    unsigned sector_bits_; // width of the count of sectors behind the first
     std::size_t room_;
-    std::vector<std::uint64_t> runs_; // place, then further sectors: so they sort
-    std::uint64_t begin_ = 0;         // what this look is for
+    std::vector<std::uint64_t> runs_; // place in the high bits, so that they sort by place
+    std::uint64_t begin_ = 0;         // this pass compares the runs in [begin_, end_)
     std::uint64_t end_ = std::numeric_limits<std::uint64_t>::max();
-    layout::compressed_run last_; // of those compared, the one that reaches farthest
+    layout::compressed_run last_; // of the runs compared, the one that reaches farthest
     unsigned looks_ = 0;
     bool more_ = false;
 };

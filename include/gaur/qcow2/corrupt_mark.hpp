@@ -6,11 +6,11 @@
 
 namespace gaur::qcow2 {
 
-/// Tells the program that the image is damaged, and writes that down, in the background. Always
-/// posted: the engine is never re-entered.
+/// Tells the program that the image is damaged and writes the corrupt mark, in the background.
+/// Always posted to the executor: the engine is never re-entered.
 ///
 /// `Owner` gives `executor()`, `tell_damage()`, `task<void> write_mark()`, and `epochs_idle()`,
-/// which is called when the mark is written, or has failed. It outlives the mark's I/O.
+/// which is called when the mark has been written or has failed. The owner outlives the mark's I/O.
 template <class Owner>
 class corrupt_mark : exec::work {
   public:
@@ -18,7 +18,7 @@ class corrupt_mark : exec::work {
     corrupt_mark(const corrupt_mark&) = delete;
     corrupt_mark& operator=(const corrupt_mark&) = delete;
 
-    /// Once.
+    /// Called at most once.
     void start() noexcept {
         running_ = true;
         owner_.executor().post(*this);
@@ -28,13 +28,13 @@ class corrupt_mark : exec::work {
   private:
     static void on_run(exec::work& w) noexcept {
         auto& self = static_cast<corrupt_mark&>(w);
-        self.owner_.tell_damage(); // the program may destroy the image in there
+        self.owner_.tell_damage(); // the program may destroy the image in this call
         self.writing_ = self.owner_.write_mark();
         if (self.writing_.start({&on_end, &self})) { on_end(&self); }
     }
     static void on_end(void* context) noexcept {
         auto& self = *static_cast<corrupt_mark*>(context);
-        // What could not be written, the next commit writes.
+        // A failure is ignored: the next commit writes the mark.
         static_cast<void>(self.writing_.take());
         self.running_ = false;
         self.owner_.epochs_idle();

@@ -31,7 +31,8 @@ async::task<void> write_new_image(Shard& shard, typename Shard::file& file,
     }
     r = co_await writes;
     if (!r) { co_return r; }
-    // Until the header is there the file is no qcow2 image, and then it is a whole one.
+    // The header goes last, after a barrier: without it the file is no qcow2 image, and with it
+    // the image is complete.
     const io::request barrier = io::request::flush();
     async::await_io tables_durable(shard, file, barrier);
     r = co_await tables_durable;
@@ -47,16 +48,17 @@ async::task<void> write_new_image(Shard& shard, typename Shard::file& file,
 
 } // namespace detail
 
-/// Makes an empty image at `path`: a new file, in place of one that is there, or on a block device,
-/// unless another open file holds it. The backing file is only named, not opened: `kept` are the
-/// files that must not be replaced, those of its chain and whatever else the caller reads.
+/// Makes an empty image at `path`: in a new file, in an existing file, whose content is replaced,
+/// or on a block device. Refused if another open file has a conflicting lock on it. The backing
+/// file is only named, not opened. `kept` lists the files that must not be replaced: the files of
+/// the backing chain and any other file that the caller reads.
 ///
-/// A file that is refused stays as it was. Errors before anything is changed: those of
+/// A file that is refused stays unchanged. Errors before anything is changed: those of
 /// io::check_lock; the host's when it opens the file; errc::target_is_read; ENOSPC if the host has
-/// no space for the tables, or a block device ends before them; and of the options
+/// no space for the tables, or if a block device ends before them; and for the options
 /// errc::unsupported_version, cluster_bits, refcount_bits, lazy_refcounts, backing_format,
-/// format_missing, size_too_large, backing_size, header_full. After the host's errors of later
-/// writes the file is no qcow2 image.
+/// format_missing, size_too_large, backing_size, header_full. If a later write fails, with the
+/// host's error, the file is no qcow2 image.
 template <io::IoBackend B, exec::Executor Ex>
 async::task<void> create(B& io, Ex executor, std::string path, create_options options,
                          std::vector<io::file_identity> kept = {}) {

@@ -7,10 +7,10 @@
 
 namespace gaur::qcow2 {
 
-/// Says what time it is. Tests have one of their own.
+/// Returns the current time. Tests replace it.
 using clock_function = std::chrono::steady_clock::time_point (*)();
 
-/// How long a work may go on, from when this was made.
+/// A time limit for one operation, measured from construction.
 class deadline {
   public:
     static constexpr std::chrono::nanoseconds never = std::chrono::nanoseconds::max();
@@ -19,7 +19,7 @@ class deadline {
                       clock_function clock = &std::chrono::steady_clock::now)
         : allowed_(allowed), clock_(clock), begin_(clock()) {}
 
-    /// Error: out_of_time.
+    /// Error: out_of_time if the limit has passed.
     result<void> ask() const {
         if (allowed_ == never || clock_() - begin_ < allowed_) { return {}; }
         return errc::out_of_time;

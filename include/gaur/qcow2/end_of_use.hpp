@@ -19,43 +19,44 @@
 #include <optional>
 #include <span>
 
-// Where the clusters in use end, which is not where the file ends: a writer that died leaves behind
-// space that was allocated ahead, and clusters that no table came to name.
+// Finds where the clusters in use end. This is not always the end of the file: a writer that died
+// leaves space that it had allocated ahead, and clusters that no table names.
 //
 //     | header, tables, data: refcounts above 0 |  the tail: refcounts of 0    | nothing |
 //     0                                      used_end                     opened_end
 //
-// The tail may hold anything. So it is never pristine: its clusters are reused as those of a hole,
-// in order, and written whole. A clean close cuts it off, if its writer has written anything. For
-// that, and before any cluster of it is reused, it has to be certain that nothing refers to it:
-// with wrong refcounts it could be data. Therefore an open for writing reads the L2 tables, those
-// of snapshots included, if there is a tail:
+// The tail may hold any bytes, so it is never pristine. Its clusters are reused in order, like
+// those of a hole, and written whole. A clean close cuts the tail off if the image was written to.
+// Before a cluster of the tail is reused or cut off, it must be certain that nothing refers to the
+// tail: if the refcounts are wrong, it may hold data. Therefore an open for writing that finds a
+// tail reads the L2 tables, including those of snapshots:
 //
-//   something refers to the tail   the refcounts are wrong: refused with refcount_too_low. The
+//   an entry refers to the tail    the refcounts are wrong: refused with refcount_too_low. The
 //                                  remedy is a repair
-//   nothing does                   it is reused, and cut off
-//   the L2 tables have more than   it is reused, since that is what refcount 0 means in the format,
-//   `most_mapping_bytes`, or than  but not cut off. A request that meets an entry that points there
-//   the file, or cannot be read    marks the image as damaged; a repair, which counts, cuts
+//   no entry does                  the tail is reused, and cut off
+//   the L2 tables have more than   the tail is reused, since refcount 0 means free in the format,
+//   `most_mapping_bytes`, or than  but not cut off. A request that finds an entry that points there
+//   the file, or cannot be read    marks the image as damaged. A repair counts references, and cuts
 //
-// The clusters behind the file's end are pristine. A refcount there that is not 0 is of a writer
-// whose growth of the file was lost: nobody is given those clusters, and a repair frees them.
+// The clusters behind the file's end are pristine. A refcount there that is not 0 is left by a
+// writer whose growth of the file was lost. These clusters are never granted, and a repair frees
+// them.
 namespace gaur::qcow2 {
 
 namespace detail {
 
-/// Refcount blocks that an open for writing reads at most, and bytes of them: with clusters of
-/// 64 KiB the tail may have 512 GiB. What lies below counts as in use then, which costs no more
-/// than its space.
+/// Limits on the refcount blocks that an open for writing reads: their number, and their bytes.
+/// With clusters of 64 KiB this covers a tail of 512 GiB. What lies below a larger tail counts as
+/// in use, which costs only space.
 inline constexpr unsigned most_count_reads = 1024;
 inline constexpr std::uint64_t most_count_bytes = std::uint64_t{16} << 20;
-/// L2 tables that an open for writing reads if there is a tail: those of 512 GiB that are mapped
-/// with clusters of 64 KiB.
+/// Limit on the bytes of L2 tables that an open for writing reads if there is a tail. With clusters
+/// of 64 KiB these map 512 GiB.
 inline constexpr std::uint64_t most_mapping_bytes = std::uint64_t{64} << 20;
 
-/// Behind the last cluster of the file whose refcount is not 0. Reads refcount blocks from the last
-/// one downward, each as far as it counts clusters of the file; what cannot be read counts as in
-/// use. Errors: ENOMEM.
+/// The end of the last cluster of the file whose refcount is not 0. Reads refcount blocks from the
+/// last one downward, each only as far as it counts clusters of the file. A block that cannot be
+/// read counts as in use. Errors: ENOMEM.
 template <class Shard>
 async::task<host_offset> counted_end(Shard& shard, image_tables<Shard>& m,
                                      const cache::resident_table& counts) {
@@ -93,7 +94,8 @@ async::task<host_offset> counted_end(Shard& shard, image_tables<Shard>& m,
     co_return host_offset{};
 }
 
-/// The first entry of an L2 table that refers to something from `end` on.
+/// The first host offset in an L2 table's entries that lies, or whose compressed cluster ends,
+/// behind `end`.
 inline std::optional<host_offset> reference_behind(std::span<const std::byte> entries,
                                                    host_offset end, unsigned bits) noexcept {
     for (std::size_t i = 0; i < entries.size(); i += 8) {
@@ -108,8 +110,8 @@ inline std::optional<host_offset> reference_behind(std::span<const std::byte> en
     return {};
 }
 
-/// Whether it is certain that no L2 table refers to what lies behind `m.used_end`. Error:
-/// refcount_too_low if one does.
+/// Whether it is certain that no L2 table refers to the clusters from `m.used_end` on. Errors:
+/// refcount_too_low if one does; ENOMEM.
 template <class Shard>
 async::task<bool> is_tail_free(Shard& shard, image_tables<Shard>& m,
                                const cache::resident_table& l1) {
@@ -127,7 +129,7 @@ async::task<bool> is_tail_free(Shard& shard, image_tables<Shard>& m,
         if (at.value == 0 || at >= m.opened_end) { return {}; }
         return at;
     };
-    // Tables that have no more bytes than the file, since those of a sound image lie apart.
+    // The tables of a sound image do not overlap, so they have no more bytes than the file.
     const std::uint64_t most = std::min(most_mapping_bytes, m.opened_end.value);
     std::uint64_t bytes = 0;
     for (std::size_t n = 0; n < places && bytes <= most; ++n) {
@@ -151,9 +153,10 @@ async::task<bool> is_tail_free(Shard& shard, image_tables<Shard>& m,
 
 } // namespace detail
 
-/// For an open for writing, whose tables are noted: finds `used_end`, and whether what lies behind
-/// it is free. `counts` and `l1`: the refcount table and the active L1 table. One read of a
-/// refcount block if the file ends where use does. Errors: ENOMEM, refcount_too_low.
+/// For an open for writing, after the tables have been entered into `m.metadata_places`. Finds
+/// `used_end`, and whether the tail behind it is free. `counts` and `l1`: the refcount table and
+/// the active L1 table. If the file has no tail this costs one read of a refcount block. Errors:
+/// ENOMEM, refcount_too_low.
 template <class Shard>
 async::task<void> find_end_of_use(Shard& shard, image_tables<Shard>& m,
                                   const cache::resident_table& counts,
@@ -161,7 +164,7 @@ async::task<void> find_end_of_use(Shard& shard, image_tables<Shard>& m,
     async::task<host_offset> counting = detail::counted_end(shard, m, counts);
     result<host_offset> counted = co_await counting;
     if (!counted) { co_return counted.error(); }
-    // No table is reused, whatever its refcount says.
+    // A table is never reused, whatever its refcount is.
     const host_offset tables = m.tables.clusters.offset_of(m.metadata_places.end());
     m.used_end = std::min(std::max(*counted, tables), m.opened_end);
     m.least_end = m.used_end;
@@ -177,10 +180,10 @@ async::task<void> find_end_of_use(Shard& shard, image_tables<Shard>& m,
     co_return {};
 }
 
-/// At the end of a clean close, when nothing is in flight: the file ends where use does. What has
-/// been grown ahead, and a tail that is free, are given back to the host; a host that cannot cut (a
-/// block device) keeps them. A file of which nothing was written stays as it is. Gives whether the
-/// file has changed. Errors: the host's.
+/// Cuts the file at the end of use. Called at the end of a clean close, when no I/O is in flight.
+/// Space that was allocated ahead, and a free tail, go back to the host. A host that cannot cut (a
+/// block device) keeps them. A file that was not written to stays unchanged. Gives whether the file
+/// has changed. Errors: the host's.
 template <class Shard>
 async::task<bool> end_file(Shard& shard, image_tables<Shard>& m, bool has_grown) {
     if (m.file.limits().fixed_size) { co_return false; }

@@ -17,30 +17,31 @@
 
 namespace gaur::qcow2 {
 
-/// What a commit has done so far.
+/// What the commits of an image have done so far.
 struct commit_figures {
     std::uint64_t epochs = 0;
     std::uint64_t barriers = 0;       ///< flushes of the host file
-    std::uint64_t metadata_bytes = 0; ///< written
+    std::uint64_t metadata_bytes = 0; ///< bytes of tables written
 };
 
-/// The changes of one epoch, cut out of memory, and written in one order, whatever they were:
+/// The dirty metadata of one epoch: a snapshot of memory, written in this order:
 ///
-///   0. new refcount blocks and a refcount table that moved, barrier (rare: the rest only if any)
-///   1. raised refcounts, refcount table entries, new L2 tables that nothing points to yet;
-///      barrier, which makes the guest's data durable as well
+///   0. new refcount blocks, and a refcount table that has moved; barrier (rare)
+///   1. changed refcounts, refcount table entries, the header, and new L2 tables, which no L1 entry
+///      on disk points to yet; barrier, which makes the guest's data durable as well
 ///   2. L2 entries and L1 entries; barrier
 ///
-/// A step with nothing to write needs no barrier. After a crash at any point the refcounts on disk
-/// are never below the references on disk. If a step fails, what it and the steps behind it were to
-/// write is dirty again (`ended`), and the next epoch writes it, whatever of it has reached the
-/// disk: the steps before it are durable. Kept from epoch to epoch for its memory.
+/// A step with nothing to write has no barrier; but step 1 has one if guest data must be durable.
+/// After a crash at any point the refcounts on disk are never below the references on disk. If a
+/// step fails, the content of that step and of the later steps is dirty again (`ended`), and the
+/// next epoch writes it, whether or not some of it has reached the disk. The earlier steps are
+/// durable. The object is kept from epoch to epoch, to reuse its memory.
 template <class Shard>
 class epoch {
   public:
-    /// Takes what is dirty. Nothing suspends in here: the epoch is one moment. `data_written`:
-    /// guest data waits for a barrier; `with_counts` is false where the dirty bit says that
-    /// refcounts are stale.
+    /// Takes the dirty metadata. This never suspends: an epoch is a snapshot of one moment.
+    /// `data_written`: guest data waits for a barrier. `with_counts`: false if refcounts may stay
+    /// behind, since the header's dirty bit marks them as stale.
     template <class Counts, class Mappings>
     void cut(image_tables<Shard>& m, Counts& counts, Mappings& maps,
              header_sector& header, bool data_written, bool with_counts) {
@@ -64,7 +65,7 @@ class epoch {
         data_written_ = data_written;
     }
 
-    /// Writes it, step by step.
+    /// Writes the epoch, step by step. Errors: the host's, and those of the hooks.
     static async::task<void> write(Shard& shard, epoch& self, image_tables<Shard>& m,
                                    commit_figures& figures) {
         result<void> r;
@@ -93,8 +94,8 @@ class epoch {
         co_return r;
     }
 
-    /// `write` has ended. What is not durable is dirty again, beside what has changed meanwhile.
-    /// Nothing suspends in here.
+    /// Call it when `write` has ended. What is not durable becomes dirty again, in addition to what
+    /// has changed meanwhile. This never suspends.
     template <class Counts, class Mappings>
     void ended(image_tables<Shard>& m, Counts& counts, Mappings& maps,
                header_sector& header) {
@@ -102,7 +103,8 @@ class epoch {
         counts.table().writes_ended(durable_ > (moved_from_ ? 0U : 1U));
         maps.l1().writes_ended(durable_ == steps);
         if (durable_ < 2 && header_taken_) { header.put_back_changed(); }
-        // The header on disk points to the old table, or, after a step that failed, to either.
+        // If step 0 has failed, the header on disk still points to the old table. If step 1 has
+        // failed, it may point to either table: `moved_from_` stays set.
         if (moved_from_ && durable_ == 0) {
             counts.put_back_old_table(*moved_from_);
             moved_from_.reset();
@@ -113,9 +115,10 @@ class epoch {
         mappings_.clear();
     }
 
-    /// The refcount table that the header no longer points to once the epoch is durable.
+    /// The clusters of the old refcount table, if it has moved. Once the epoch is durable, the
+    /// header on disk no longer points to them.
     const std::optional<host_range>& moved_from() const noexcept { return moved_from_; }
-    /// A barrier has failed: the host may have dropped what was written before it.
+    /// Whether a barrier has failed: the host may have dropped what was written before it.
     bool is_lost() const noexcept { return is_lost_; }
 
   private:
@@ -143,7 +146,8 @@ class epoch {
     static void add_dirty(image_tables<Shard>& m, cache::write_batch& set, cache::slice& s,
                           unsigned step) {
         constexpr std::size_t sector = cache::slice_cache<Shard>::sector;
-        // Where the host's blocks are larger than a sector, whole blocks: nothing to read back.
+        // If the host's blocks are larger than a sector, write whole blocks: this avoids a
+        // read-modify-write.
         const std::size_t block = std::clamp<std::size_t>(m.file.limits().offset_alignment, sector,
                                                           m.slices.slice_size());
         const std::uint32_t mask = (std::uint32_t{1} << (block / sector)) - 1;
@@ -190,7 +194,7 @@ class epoch {
     cache::write_batch counts_;
     cache::write_batch mappings_;
     std::optional<host_range> moved_from_;
-    unsigned durable_ = 0; // steps
+    unsigned durable_ = 0; // number of steps that are durable
     bool header_taken_ = false;
     bool data_first_ = false;
     bool data_written_ = false;

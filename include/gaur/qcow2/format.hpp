@@ -23,22 +23,24 @@
 namespace gaur::qcow2 {
 
 /// Inflates one compressed cluster: raw deflate with a window of 4 KiB (specification, "Compressed
-/// clusters"). `from` may end in bytes that do not belong to it; `to` has to be filled whole. False
-/// where it is not. gaur/qcow2/zlib.hpp has one.
+/// clusters"). `from` may end in bytes that do not belong to the stream. Gives false unless all of
+/// `to` is filled. gaur/qcow2/zlib.hpp provides one.
 using inflate_function = bool (*)(std::span<const std::byte> from, std::span<std::byte> to);
 
-/// Told that the image is damaged: an entry is malformed or points past the file's end, or a write
-/// would have gone over the image's own tables. It is read-only from then on. Must not throw.
+/// Called when the image turns out to be damaged: an entry is malformed or points past the file's
+/// end, or a write would have overwritten the image's own tables. The image is read-only from then
+/// on. Must not throw.
 using damage_function = std::function<void(error why)>;
 
 /// The qcow2 format: translates, allocates, and makes its tables durable. A model of
 /// device::AllocatingFormat.
 ///
-/// A commit lowers what earlier epochs let go, cuts an epoch out of memory and writes it
-/// (`qcow2::epoch`). Only when that is durable may what its entries referred to before lose its
-/// references: in memory, to ride with a later epoch, and only once no request can still use it. So
-/// clusters may leak in a crash, and nothing can be lost. A commit that fails before its barrier,
-/// for want of space say, loses nothing: all of it stays in memory for the next one.
+/// A commit applies deferred refcount decrements, snapshots the dirty metadata, and writes it
+/// (`qcow2::epoch`). The clusters that the old entries referred to keep their refcounts until the
+/// epoch is durable and no request can still use them. Then the next commit lowers these refcounts
+/// in memory, and its epoch writes them. So a crash can leak clusters, and loses no data. A commit
+/// that fails before its barrier, for example for lack of space, loses nothing: all changes stay in
+/// memory for the next commit.
 template <class Shard, class Placement = default_placement>
 class format {
   public:
@@ -99,13 +101,14 @@ class format {
         return host;
     }
 
-    /// `co_await` it: all that had been done before is durable when it gives success.
+    /// `co_await` it. On success, everything done before the call is durable. Errors: the host's,
+    /// and errc::poisoned after a failed barrier.
     auto commit() noexcept {
         return typename cache::group_commit<format>::durable(commit_);
     }
 
-    /// No request is in flight. Makes everything durable, gives freed clusters back, marks the
-    /// image clean.
+    /// Called when no request is in flight. Makes everything durable, frees unused clusters, and
+    /// marks the image clean. Errors: those of `commit`, and the host's when it cuts the file.
     async::task<void> close() { return close_all(shard_, *this); }
 
     // AllocatingFormat.
@@ -136,7 +139,8 @@ class format {
                          bool mapping_may_precede_data) noexcept {
         return mappings_.link(at, g, mapping_may_precede_data);
     }
-    /// Nothing refers to them: they go back when those that may be reading there have ended.
+    /// No table refers to these clusters. A later commit frees them, when no request that may
+    /// access them is in flight.
     void give_back(const device::grant& g) noexcept {
         m_->dropped.push_back({g.first, g.count});
     }
@@ -150,30 +154,32 @@ class format {
     const layout::header& header() const noexcept { return m_->header; }
     const commit_figures& figures() const noexcept { return figures_; }
     const allocation_figures& allocations() const noexcept { return refcounts_.figures(); }
-    /// To the host file, data and tables, since it was opened.
+    /// Bytes written to the host file since it was opened, data and tables.
     std::uint64_t bytes_written() const noexcept { return m_->file.bytes_written(); }
     const cache::slice_cache<Shard>& slices() const noexcept { return m_->slices; }
     refcounts<Shard, Placement>& counts() noexcept { return refcounts_; }
     cache::resident_table& l1() noexcept { return mappings_.l1(); }
-    /// Whether I/O is in flight that belongs to no request.
+    /// Whether background I/O, which belongs to no request, is in flight.
     bool is_busy() const noexcept {
         return commit_.is_running() || preallocator_.is_running() || m_->slices.is_loading() ||
                mark_.is_running();
     }
 
-    /// A writer must clear the autoclear bits of what it does not keep up to date, before it writes
-    /// anything else (specification, "Header", autoclear_features).
+    /// Clears the autoclear bits. A writer must clear the bits of features that it does not keep up
+    /// to date, before it writes anything else (specification, "Header", autoclear_features).
+    /// Errors: those of `commit`.
     async::task<void> clear_autoclear() {
         if (m_->header.autoclear_features != 0) { header_sector_.set_autoclear(m_->header, 0); }
         return commit_once(shard_, *this);
     }
 
-    /// `call` runs on the executor, once, when the image turns out to be damaged, if the image is
-    /// still there then. It may destroy the image.
+    /// Sets the callback for damage. It runs on the executor, at most once, after the image turns
+    /// out to be damaged, and not if the image is destroyed first. It may destroy the image.
     void on_damage(damage_function call) noexcept { on_damage_ = std::move(call); }
     void forget_callbacks() noexcept { on_damage_ = nullptr; }
 
-    /// Called when such I/O has ended; for whoever waits to take the format apart.
+    /// Sets the callback for the end of background I/O (`is_busy`). The engine uses it to wait
+    /// before it destroys the format.
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
         on_idle_ = call;
         on_idle_context_ = context;
@@ -194,17 +200,17 @@ class format {
     }
 
   private:
-    /// References that wait for their refcounts to be lowered, in memory that is bounded.
+    /// Limit on the dropped runs that wait for a commit. It bounds their memory.
     static constexpr std::size_t most_dropped = std::size_t{1} << 16;
 
     struct batch {
-        track::quarantine::generation last; // requests of later ones cannot know these clusters
+        track::quarantine::generation last; // no request of a later one can know these clusters
         std::vector<dropped_run> runs;
     };
 
-    /// A table entry that cannot be, or would have the image harm itself: no guest writes to the
-    /// image any more, and it is marked as corrupt, on disk (specification, "Header",
-    /// incompatible_features; version 2 has no such mark) and to the program.
+    /// Called for an entry that is invalid, or that would make the image overwrite its own tables.
+    /// From then on the image is read-only. It is marked as corrupt on disk (specification,
+    /// "Header", incompatible_features; version 2 has no such mark), and the program is told.
     static void mark_corrupt(void* self, error why) noexcept {
         auto& f = *static_cast<format*>(self);
         if (!f.is_writable()) { return; }
@@ -240,7 +246,7 @@ class format {
         async::hook_point here(shard.hooks(), async::point::read_compressed, e.host.value);
         result<void> go_on = co_await here;
         if (!go_on) { co_return go_on; }
-        // At most a cluster and a sector: the descriptor holds no more.
+        // At most a cluster and a sector: the entry's size field cannot hold more.
         buffer packed = shard.buffers().take(static_cast<std::size_t>(e.stored));
         if (!packed.has_value()) { co_return error::from_errno(ENOMEM); }
         const io::request what = io::request::read(e.host.value, packed.bytes());
@@ -262,7 +268,7 @@ class format {
         r = co_await lowering;
         if (!r) { co_return r; }
 
-        // Nothing suspends while the epoch is cut out of what is in memory.
+        // No suspension from here until the epoch is taken: it is a snapshot of one moment.
         const bool data_written = self.cut_epoch();
         std::vector<dropped_run> dropped = std::exchange(self.m_->dropped, {});
         const bool drops = !dropped.empty() || self.epoch_.moved_from();
@@ -275,8 +281,9 @@ class format {
         co_return r;
     }
 
-    /// An epoch has been written, or has failed: then everything that it has not made durable waits
-    /// for the next one, and what it dropped keeps its references until that is durable.
+    /// Ends an epoch that has been written or has failed. If it has failed, everything that it has
+    /// not made durable waits for the next epoch, and the clusters that it dropped keep their
+    /// refcounts until that epoch is durable.
     void end_epoch(result<void> written, bool data_written, batch dropped) {
         epoch_.ended(*m_, refcounts_, mappings_, header_sector_);
         if (const std::optional<host_range>& old = epoch_.moved_from()) {
@@ -291,7 +298,7 @@ class format {
         m_->dropped.insert(m_->dropped.end(), dropped.runs.begin(), dropped.runs.end());
     }
 
-    /// Whether guest data waits for it.
+    /// Takes the dirty metadata into `epoch_`. Gives whether guest data waits for its barrier.
     bool cut_epoch() {
         layout::header& h = m_->header;
         const bool maps = mappings_.l1().is_dirty() ||
@@ -300,7 +307,7 @@ class format {
             header_sector_.set_incompatible(h, h.incompatible_features |
                                                    layout::incompatible::dirty);
         }
-        // With lazy refcounts the dirty bit says that they are stale, so they may wait for the
+        // With lazy refcounts the dirty bit marks refcounts as stale, so they may wait for the
         // close.
         const bool with_counts = !h.is_dirty() || closing_ || must_commit();
         const bool data_written = std::exchange(data_written_, false);
@@ -308,8 +315,8 @@ class format {
         return data_written;
     }
 
-    /// Lowers the refcounts of what was dropped in epochs that are durable, and that no request can
-    /// use any longer.
+    /// Applies deferred decrements: lowers, in memory, the refcounts of clusters that durable
+    /// epochs have dropped and that no request can use any longer.
     static async::task<void> lower_released(Shard& shard, format& self) {
         while (!self.released_later_.empty() &&
                self.quarantine_.is_past(self.released_later_.front().last)) {
@@ -326,7 +333,7 @@ class format {
                     async::task<void> loading =
                         load_slice(shard, *self.m_, w.host, cache::slice_kind::refcount);
                     result<void> r = co_await loading;
-                    // A refcount that cannot be read cannot be lowered: its cluster leaks.
+                    // If the refcount cannot be read, it stays as it is: the cluster leaks.
                     if (!r) { ++i; }
                 }
             }
@@ -343,7 +350,7 @@ class format {
     static async::task<void> close_all(Shard& shard, format& self) {
         if (!self.writable_) { co_return {}; }
         self.closing_ = true;
-        // A damaged image keeps what it counted: something may lie there.
+        // A damaged image keeps the clusters counted in advance: something may refer to them.
         if (!self.damage_) {
             self.refcounts_.end_windows([&self](host_range unused) {
                 self.m_->dropped.push_back({unused.first, unused.count});
@@ -356,11 +363,11 @@ class format {
             if (!r) { co_return r; }
         } while (!self.released_later_.empty() || self.m_->slices.dirty() > 0);
 
-        // The last cluster may have been written in part, and the file may have been grown ahead:
-        // it ends where the last cluster does. A block device ends where it ends.
+        // The last cluster may have been written in part, and the file may have been grown ahead.
+        // Make the file end with the last cluster. A block device keeps its size.
         typename preallocator<Shard>::stopped no_growth(self.preallocator_);
         co_await no_growth;
-        // Nor is a slice being loaded ahead: the file is about to be closed.
+        // Wait for slices that are being prefetched, since the file is about to be closed.
         typename cache::slice_cache<Shard>::quiet no_loads(self.m_->slices);
         co_await no_loads;
         if (!self.damage_) {

@@ -14,22 +14,22 @@
 
 namespace gaur::qcow2 {
 
-/// The first 512 bytes of an image as they are to be on disk. Every field that changes while an
-/// image is open lies in them, so a change of the header is one sector: there before or after,
-/// never half.
+/// The first 512 bytes of an image as they must be on disk. Every header field that changes while
+/// an image is open lies in them, so a header update is one sector write. After a crash the disk
+/// has the old sector or the new one, never a mix.
 class header_sector {
   public:
     static constexpr std::size_t size = 512;
 
-    /// From the image's first bytes; a file that is shorter goes on with zeroes.
+    /// `start`: the image's first bytes. If it has fewer than 512, the rest is zeroes.
     explicit header_sector(std::span<const std::byte> start) noexcept {
         std::memcpy(bytes_.data(), start.data(), std::min(size, start.size()));
     }
 
     std::span<const std::byte> bytes() const noexcept { return bytes_; }
-    /// Whether it has changed since the last call.
+    /// Whether the sector has changed since the last call.
     bool take_changed() noexcept { return std::exchange(changed_, false); }
-    /// The commit that was to write it has failed: it is to be written again.
+    /// The commit that took the change has failed: the next one writes the sector again.
     void put_back_changed() noexcept { changed_ = true; }
 
     void set_incompatible(layout::header& h, std::uint64_t features) noexcept {
@@ -40,11 +40,11 @@ class header_sector {
         h.autoclear_features = features;
         set64(layout::field::autoclear_features, features);
     }
-    /// The active L1 table is where `h` says.
+    /// Stores the place of the active L1 table from `h`.
     void follow_l1_table(const layout::header& h) noexcept {
         set64(layout::field::l1_table_offset, h.l1_table_offset);
     }
-    /// The refcount table is where `h` says.
+    /// Stores the place and size of the refcount table from `h`.
     void follow_refcount_table(const layout::header& h) noexcept {
         set64(layout::field::refcount_table_offset, h.refcount_table_offset);
         store_be<std::uint32_t>(bytes_.data() + layout::field::refcount_table_clusters,

@@ -12,19 +12,19 @@
 
 namespace gaur::qcow2 {
 
-/// What a user may choose about a qcow2 image; see device::default_policies.
+/// The policies of a qcow2 image; see device::default_policies.
 struct default_policies : device::default_policies {
     /// Which host clusters a write takes: alloc::Placement.
     using placement = default_placement;
 };
 
-/// The default policies, but for the ordering: `open<ordered_by<track::serialize>>(…)`.
+/// The default policies with another ordering: `open<ordered_by<track::serialize>>(…)`.
 template <track::Ordering Order>
 struct ordered_by : default_policies {
     using ordering = Order;
 };
 
-/// Says in words which member of a bundle is missing or is not what it must be.
+/// Gives a readable compile error if a member of a policy bundle is missing or invalid.
 template <class P>
 consteval bool check_policies() {
     static_assert(requires { typename P::placement; },
@@ -47,13 +47,13 @@ using engine_of =
 
 } // namespace detail
 
-/// An open qcow2 image over the backend `B` and the executor `Ex`; see device::image for what it
-/// does.
+/// An open qcow2 image over the backend `B` and the executor `Ex`; see device::image for its
+/// operations.
 template <io::IoBackend B, exec::Executor Ex, device::Policies P = default_policies>
 using image = device::image<detail::engine_of<B, Ex, P>>;
 
 /// Opens the image at `path`, and its backing files if `options` allow it. The backend and the
-/// hooks outlive the image. Errors: the host's, and every refusal of the README's table.
+/// hooks must outlive the image. Errors: the host's, and every refusal in the README's table.
 template <class P = default_policies, io::IoBackend B, exec::Executor Ex>
 async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_options options = {},
                                   typename P::hooks* hooks = nullptr) {
@@ -74,11 +74,11 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     result<std::vector<std::unique_ptr<any_layer<shard_type>>>> lower = co_await below;
     below.destroy();
     if (!lower) {
-        // What came from the shard goes before it.
+        // Destroy what came from the shard before the shard.
         top = error(errc::closed);
         co_return lower.error();
     }
-    // Only now: an image that does not open is not written to.
+    // Write only after everything is open: an image that fails to open stays unchanged.
     if (options.write) {
         async::task<void> clearing = (*top)->clear_autoclear();
         const result<void> cleared = co_await clearing;
@@ -95,7 +95,7 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     co_return image<B, Ex, P>(std::move(whole));
 }
 
-/// Chosen if `P` is no bundle of policies, to say in words what it lacks.
+/// Selected if `P` is not a bundle of policies, to give a readable compile error.
 template <class P, io::IoBackend B, exec::Executor Ex>
     requires(!device::Policies<P>)
 void open(B&, Ex, std::string, open_options = {}, void* = nullptr) {

@@ -17,14 +17,15 @@
 
 namespace gaur::qcow2 {
 
-/// A reference to each of these clusters is gone from the tables in memory. Their refcounts follow
-/// when that is durable and nobody can use them any longer.
+/// Clusters of which one reference each is gone from the tables in memory. Their refcounts are
+/// lowered once that change is durable and no request can use the clusters any longer.
 struct dropped_run {
     host_cluster first;
     cluster_count count;
 };
 
-/// What the parts of one open image share: its file, its header, and its tables in memory.
+/// The state that the parts of one open image share: its file, its header, and its tables in
+/// memory.
 template <class Shard>
 struct image_tables {
     image_tables(Shard& s, typename Shard::backend_type& io, typename Shard::backend_type::file f,
@@ -53,9 +54,10 @@ struct image_tables {
     layout::geometry tables;
     cache::slice_cache<Shard> slices;
     std::vector<dropped_run> dropped;
-    /// Where the tables of an image lie that is open for writing.
+    /// The places of the image's tables. Filled only if the image is open for writing.
     metadata_map metadata_places;
-    /// Something in it would have had us write over one of them.
+    /// Called if a write would have overwritten one of these tables, or if an entry contradicts
+    /// them or the refcounts.
     void (*on_damage)(void* context, error why) noexcept = nullptr;
     void* on_damage_context = nullptr;
     void report(error why) const noexcept {
@@ -67,32 +69,35 @@ struct image_tables {
         return why;
     }
 
-    bool flushes = true; ///< whether a barrier asks the host for anything
+    bool flushes = true; ///< whether a barrier flushes the host file
 
-    /// Where the file ended when it was opened, rounded up to clusters.
+    /// The end of the file when it was opened, rounded up to clusters.
     host_offset opened_end;
-    /// No cluster from here on is in use: the refcounts say so at open (`find_end_of_use`), or else
-    /// it is the file's end; clusters that are taken move it up.
+    /// No cluster from here on is in use. At open it is set from the refcounts (`find_end_of_use`),
+    /// or else to the end of the file. Taking clusters moves it up. At a close, giving
+    /// back clusters that were counted in advance moves it down, at most to `least_end`.
     host_offset used_end;
-    /// No cluster may end beyond: a block device's end, else what an entry can name.
+    /// No cluster may end behind this: the end of a block device, else the largest offset that an
+    /// entry can hold.
     host_offset host_end;
-    /// `used_end` as it was found at open. The file is never cut below it.
+    /// `used_end` as found at open. The file is never cut below it.
     host_offset least_end;
-    /// What lies from `used_end` to `opened_end` is referred to by nothing, so it may be cut off.
+    /// Nothing refers to the clusters from `used_end` to `opened_end`, so they may be cut off.
     bool tail_is_free = true;
-    /// The file reached at least to here when the last barrier began; 0 before the first one, since
-    /// a writer that died may have grown the file without making that durable.
+    /// A lower bound of the file's durable size: its size when the last successful barrier began. 0
+    /// before the first barrier, since a writer that died may have grown the file without making
+    /// that durable.
     host_offset durable_end;
 
-    /// From here on nothing has ever been written. No entry of a table points here. From `used_end`
+    /// Nothing has ever been written from here on, and no valid entry points there. From `used_end`
     /// to here there may be bytes of a writer that died.
     host_offset written_end() const noexcept { return std::max(opened_end, used_end); }
-    /// Clusters from here on read as zeroes. A block device holds what was written to it before
-    /// the image was made, so there no cluster does.
+    /// Clusters from here on read as zeroes. On a block device none do, since it holds what was
+    /// written to it before the image was made.
     host_offset zeroes_from() const noexcept {
         return file.limits().fixed_size ? host_offset{~std::uint64_t{0}} : written_end();
     }
-    /// Why no cluster can be taken any more.
+    /// The error if no cluster is left: ENOSPC on a block device, else errc::image_full.
     error no_space() const noexcept {
         return file.limits().fixed_size ? error::from_errno(ENOSPC, host_end.value)
                                         : error(errc::image_full);

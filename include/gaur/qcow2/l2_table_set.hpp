@@ -11,21 +11,21 @@
 
 namespace gaur::qcow2 {
 
-/// An L2 table, and how many L1 entries point to it. Tables that snapshots share are looked at
-/// once, and what is found there counts for all of them.
+/// An L2 table and the number of L1 entries that point to it. A table that snapshots share is
+/// checked once, and each finding there counts once for each of its users.
 struct table_user {
     host_offset at;
-    std::uint64_t active = 0;   ///< of the active L1 table
-    std::uint64_t inactive = 0; ///< of snapshots
+    std::uint64_t active = 0;   ///< entries of the active L1 table
+    std::uint64_t inactive = 0; ///< entries of snapshots' L1 tables
 };
 
-/// The L2 tables that a check has met, each once, in bounded memory.
+/// The L2 tables that a check has found, each once, in bounded memory.
 class l2_table_set {
   public:
-    /// Holds at least `most` tables, and at most twice as many.
+    /// The set holds at least `most` tables, and at most twice as many.
     explicit l2_table_set(std::size_t most) noexcept : most_(most) {}
 
-    /// False where there is no room for another.
+    /// False if there is no room for another table.
     bool add(table_user user) {
         if (!full_ && all_.size() >= merge_at_) {
             merge();
@@ -37,7 +37,7 @@ class l2_table_set {
         return true;
     }
 
-    /// All tables in the order of the file; the list is empty then.
+    /// All tables, in the order of the file. The set is empty afterwards.
     std::vector<table_user> take() {
         merge();
         full_ = false;
@@ -45,7 +45,7 @@ class l2_table_set {
     }
 
   private:
-    /// All are in order, and stay so: however many more come, none of them is sorted again.
+    /// The set is full: `all_` is sorted and stays so. No call sorts it again, however many follow.
     bool add_to_known(const table_user& user) {
         const auto at = std::ranges::lower_bound(all_, user.at, {}, &table_user::at);
         if (at == all_.end() || at->at != user.at) { return false; }

@@ -15,8 +15,9 @@
 
 namespace gaur::qcow2 {
 
-/// From guest to host: the active L1 table, its L2 tables, and how they change (specification,
-/// "Cluster mapping"). Answers from memory, changes memory only; a commit makes it durable.
+/// Translates guest to host: the active L1 table, its L2 tables, and their changes (specification,
+/// "Cluster mapping"). It answers from memory and changes only memory. A commit makes the changes
+/// durable.
 template <class Shard, class Placement = default_placement>
 class mappings {
   public:
@@ -25,14 +26,15 @@ class mappings {
 
     cache::resident_table& l1() noexcept { return l1_; }
 
-    /// Data has to be durable before a mapping that was linked since the last call.
+    /// Whether data must be durable before some mapping that was linked since the last call.
     bool take_data_first() noexcept { return std::exchange(data_first_, false); }
     /// The commit that took `data_first` has failed.
     void put_back_data_first(bool data_first) noexcept { data_first_ = data_first_ || data_first; }
 
-    /// Where all of it lies, as most of what is asked does: one run of data, its entries in memory
-    /// and nothing wrong about them; `ours`: and no snapshot's too. Else nothing: `locate` and
-    /// `plan_write` say why.
+    /// The fast path, which most requests take: the host offset of `[at, at + n)`, if that is one
+    /// run of data whose entries are in memory and valid. `ours`: the L2 table and the clusters
+    /// must also be shared with no snapshot. Otherwise nothing: `locate` and `plan_write` give the
+    /// reason.
     std::optional<host_offset> find_mapped(guest_offset at, std::uint64_t n, bool ours) noexcept {
         const cluster_geometry g = m_.tables.clusters;
         const layout::l1_entry table{l1_.get(m_.tables.l1_index(at))};
@@ -60,7 +62,7 @@ class mappings {
         return answer;
     }
 
-    /// Bytes from `at` to the end of what one L2 slice maps.
+    /// Bytes from `at` to the end of what its L2 slice maps.
     std::uint64_t slice_left(guest_offset at) const noexcept {
         const std::uint64_t reach = m_.tables.clusters.bytes({m_.slices.slice_size() / 8});
         return reach - (at.value & (reach - 1));
@@ -93,7 +95,8 @@ class mappings {
         return plan;
     }
 
-    /// The guest clusters from the one of `at` on are those of the grant from now on.
+    /// Maps the guest clusters from the cluster of `at` on to the clusters of the grant, and drops
+    /// the references of the old entries. `missing` if the L2 slice is not in memory.
     device::located link(guest_offset at, const device::grant& g,
                          bool mapping_may_precede_data) noexcept {
         device::located answer;
@@ -112,16 +115,17 @@ class mappings {
             store_be<std::uint64_t>(where, layout::l2_entry::normal(host, true).raw);
         }
         m_.slices.mark_dirty(*s, from, static_cast<std::size_t>(g.count.value * 8));
-        // Where the file may end before the clusters after a power cut, a mapping that came first
-        // would point past its end, which is damage.
+        // After a power cut the file may end before the new clusters, if its growth is not durable.
+        // Then a mapping that was written before the data would point past the file's end, which is
+        // damage.
         const host_offset end = m_.tables.clusters.offset_of(g.first + g.count);
         data_first_ =
             data_first_ || !mapping_may_precede_data || !g.pristine || end > m_.durable_end;
         return answer;
     }
 
-    /// Has the L2 table of `at` be there and ours alone: makes a new one, or a copy of one that a
-    /// snapshot shares.
+    /// Ensures that the L2 table of `at` exists and is not shared: makes a new table, or a copy of
+    /// one that a snapshot shares. Errors: the host's, ENOMEM, and those of `refcounts::take`.
     static async::task<void> private_l2(Shard& shard, mappings& self, guest_offset at) {
         image_tables<Shard>& m = self.m_;
         const std::size_t size = static_cast<std::size_t>(m.tables.cluster_size());
@@ -167,7 +171,7 @@ class mappings {
     }
 
   private:
-    /// The extent at `at`, which the L2 table of this entry maps.
+    /// The extent at `at`. `table` is the L1 entry of its L2 table.
     device::located locate_in(layout::l1_entry table, guest_offset at, std::uint64_t n) noexcept {
         device::located answer;
         const cache::slice* s = m_.slices.find(slice_at(table, at));
@@ -179,7 +183,8 @@ class mappings {
         answer.what.in_place = answer.what.in_place && table.copied();
         return answer;
     }
-    /// Bytes from `at` on, at most `n`, that no L2 table maps; the first L1 entry has been seen.
+    /// Bytes from `at` on, at most `n`, that no L2 table maps. The caller has seen that the first
+    /// L1 entry has none.
     std::uint64_t without_table(guest_offset at, std::uint64_t n) const noexcept {
         const std::uint64_t reach = m_.tables.l1_reach();
         std::uint64_t size = reach - (at.value & (reach - 1));
@@ -198,7 +203,8 @@ class mappings {
         return {load_be<std::uint64_t>(s.data() + from)};
     }
 
-    /// The longest run from `at` on, within the slice, that is stored as its first cluster is.
+    /// Fills `e` with the longest run from `at` on, at most `n` bytes and within the slice, that is
+    /// stored like its first cluster.
     result<void> read_extent(const cache::slice& s, guest_offset at, std::uint64_t n,
                              device::extent& e) const noexcept {
         const cluster_geometry g = m_.tables.clusters;
@@ -223,8 +229,9 @@ class mappings {
         return {};
     }
 
-    /// Bytes from the cluster of the entry at `from` on, `wanted` or more where there are as many,
-    /// whose entries in the slice are like the first, each by `step` larger than the one before.
+    /// The run of clusters that begins with the entry at `from` and in which each entry is larger
+    /// than the previous one by `step`. In bytes. Stops at the end of the slice, or as soon as the
+    /// run has `wanted` bytes or more.
     std::uint64_t run_of(const cache::slice& s, std::size_t from, std::uint64_t wanted,
                          std::uint64_t step) const noexcept {
         const std::uint64_t cluster = m_.tables.cluster_size();
@@ -239,8 +246,9 @@ class mappings {
         return run;
     }
 
-    /// Whether data at `host` can be what a writer wrote. Data behind the end of use can be read,
-    /// but its refcount is 0, and a new cluster may be put over it: the image is damaged.
+    /// Whether `host` can hold data of the image. Error: l2_past_end. Data behind `used_end` can be
+    /// read, but its refcount is 0 and an allocation may overwrite it. So this reports the image as
+    /// damaged, and succeeds.
     result<void> check_place(host_offset host, guest_offset at) const noexcept {
         if (host >= m_.written_end()) { return {errc::l2_past_end, at.value}; }
         if (host >= m_.used_end) { m_.report({errc::refcount_too_low, host.value}); }
@@ -284,9 +292,9 @@ class mappings {
         return {};
     }
 
-    /// Clusters from `at` on that need new host clusters: 1 or more. Fails if an entry among them,
-    /// or the first one behind them, is damaged: before a cluster is taken, since that might lie
-    /// where such an entry points.
+    /// The number of clusters from `at` on that need new host clusters, 1 or more. Fails if one of
+    /// their entries, or the first entry behind them, is damaged. This test comes before a cluster
+    /// is taken, since the new cluster might lie where such an entry points.
     result<cluster_count> count_not_in_place(layout::l1_entry table, guest_offset at,
                                              std::uint64_t n) noexcept {
         const cluster_geometry g = m_.tables.clusters;
@@ -305,19 +313,20 @@ class mappings {
         return cluster_count{count};
     }
 
-    /// Whether the references of the entry of the cluster at `at` may be dropped.
+    /// Whether the references of `e`, the entry of the cluster at `at`, may be dropped.
     result<void> check_replaced(layout::l2_entry e, guest_offset at) const noexcept {
         device::extent unused;
         const result<void> ok = describe(e, at, 0, unused);
         if (!ok) { return ok; }
-        // It reads as zeroes wherever its cluster lies, but only one in the file can be dropped.
+        // Such an entry reads as zeroes wherever its cluster lies, but only a cluster that is in
+        // use can be dropped.
         if (e.kind() == layout::cluster_kind::zero_allocated && e.host() >= m_.used_end) {
             return {errc::l2_past_end, at.value};
         }
         return {};
     }
 
-    /// The entry is about to be overwritten: its references are gone.
+    /// Drops the references of an entry that is about to be overwritten.
     void drop(layout::l2_entry old) {
         const cluster_geometry g = m_.tables.clusters;
         switch (old.kind()) {
@@ -333,7 +342,7 @@ class mappings {
         }
     }
     void drop(host_range data) {
-        // What an entry takes for data and is a table in truth is not the guest's to free.
+        // If an entry names a table as data, the image is damaged. The table must not be freed.
         if (m_.metadata_places.meets(data)) {
             static_cast<void>(m_.damaged_at(m_.tables.clusters.offset_of(data.first)));
         } else {

@@ -15,16 +15,18 @@
 
 namespace gaur::qcow2 {
 
-/// The host clusters that hold an image's own tables, so that no guest data is ever written there,
-/// whatever a damaged entry or a wrong refcount says. Asked for every write, which costs some
-/// nanoseconds a cluster. Header, L1 table, refcount table and those of snapshots are runs; L2
-/// tables and refcount blocks are single clusters in a hash table, 13 to 26 bytes each.
+/// The host clusters that hold an image's own tables (QEMU: overlap check). Guest data is never
+/// written there, even if an entry is damaged or a refcount is wrong. Looked up for every write,
+/// which costs a few nanoseconds a cluster.
+///
+/// The header, the L1 table, the refcount table, the tables of snapshots and those of bitmaps are
+/// runs. L2 tables and refcount blocks are single clusters in a hash table, 13 to 26 bytes each.
 class metadata_map {
   public:
-    /// False without memory.
+    /// Notes a run of clusters. False without memory.
     bool add(host_range run) noexcept {
         if (run.empty()) { return true; }
-        // Where runs touch or overlap they become one.
+        // Runs that touch or overlap are merged.
         auto at = std::ranges::lower_bound(runs_, run.first, {}, &host_range::end);
         while (at != runs_.end() && at->first <= run.end()) {
             const host_cluster end = std::max(at->end(), run.end());
@@ -34,17 +36,19 @@ class metadata_map {
         }
         return insert(at, run);
     }
-    /// Where it is there already, several entries have it.
+    /// Notes a table of one cluster. If the cluster is noted already it becomes shared: several
+    /// entries name it. False without memory.
     bool add(host_cluster c) noexcept {
         const bool again = count_ != 0 && slots_[find(key_of(c))] != 0;
         return add_to_slots(key_of(c) | (again ? shared_bit : 0));
     }
     bool is_shared(host_cluster c) const noexcept { return has(c, shared_bit); }
 
-    /// A table that no request of ours gives up: were its cluster freed, its refcount was wrong.
+    /// Notes a table that no request of this image drops. If its cluster is about to be freed, its
+    /// refcount is wrong. False without memory.
     bool keep(host_cluster c) noexcept { return add_to_slots(key_of(c) | kept_bit); }
-    /// Many of them at once, in any order: one after another, each would push half of the others
-    /// aside.
+    /// The same for many at once, in any order. Inserting them one by one would move half of the
+    /// others each time. False without memory.
     bool keep(std::span<const host_range> many) noexcept {
         try {
             kept_runs_.insert(kept_runs_.end(), many.begin(), many.end());
@@ -67,7 +71,7 @@ class metadata_map {
         return meets(kept_runs_, {c, {1}}) || has(c, kept_bit);
     }
 
-    /// It has been freed: whatever table was there is gone. Not one that is kept.
+    /// The cluster has been freed, and with it any table there. It must not be a kept one.
     void remove(host_cluster c) noexcept {
         remove_from_slots(c);
         const auto at = std::ranges::upper_bound(runs_, c, {}, &host_range::end);
@@ -79,11 +83,11 @@ class metadata_map {
             return;
         }
         const auto gap = at->empty() ? runs_.erase(at) : at + 1;
-        // Without memory the rest is protected no longer: a guard less, and no harm.
+        // Without memory the rest of the run is no longer protected. That loses a check, not data.
         if (!behind.empty()) { static_cast<void>(insert(gap, behind)); }
     }
 
-    /// Whether a table lies in one of these clusters.
+    /// Whether any of these clusters holds a table.
     bool meets(host_range range) const noexcept {
         if (meets(runs_, range) || meets(kept_runs_, range)) { return true; }
         if (count_ == 0) { return false; }
@@ -93,7 +97,7 @@ class metadata_map {
         return false;
     }
 
-    /// Behind the last cluster that holds a table.
+    /// One past the last cluster that holds a table.
     host_cluster end() const noexcept {
         host_cluster last = std::max(runs_.empty() ? host_cluster{} : runs_.back().end(),
                                      kept_runs_.empty() ? host_cluster{} : kept_runs_.back().end());
@@ -101,7 +105,8 @@ class metadata_map {
         return last;
     }
 
-    /// For who looks at all single tables that are kept: places for them, and the table in one.
+    /// To iterate over the kept tables of one cluster: the number of slots, and the table in a slot
+    /// if the slot holds a kept one.
     std::size_t places() const noexcept { return slots_.size(); }
     std::optional<host_cluster> kept_in(std::size_t place) const noexcept {
         const std::uint64_t slot = slots_[place];
@@ -110,21 +115,21 @@ class metadata_map {
     }
 
   private:
-    /// In order, and apart from each other.
-    using compressed_overlaps = std::vector<host_range>;
+    /// Sorted; no two runs touch or overlap.
+    using run_vector = std::vector<host_range>;
 
-    static bool meets(const compressed_overlaps& runs, host_range range) noexcept {
+    static bool meets(const run_vector& runs, host_range range) noexcept {
         const auto at = std::ranges::upper_bound(runs, range.first, {}, &host_range::end);
         return at != runs.end() && at->overlaps(range);
     }
-    bool insert(compressed_overlaps::iterator at, host_range run) noexcept {
+    bool insert(run_vector::iterator at, host_range run) noexcept {
         try {
             runs_.insert(at, run);
             return true;
         } catch (const std::bad_alloc&) { return false; }
     }
 
-    // A slot is a key, perhaps with these bits; 0: it is empty.
+    // A slot is a key, optionally with these bits. 0: empty.
     static constexpr std::uint64_t kept_bit = std::uint64_t{1} << 63;
     static constexpr std::uint64_t shared_bit = std::uint64_t{1} << 62;
     static std::uint64_t key_of(host_cluster c) noexcept { return c.value + 1; }
@@ -136,7 +141,8 @@ class metadata_map {
     }
     std::size_t place_of(std::uint64_t key) const noexcept { return slot_of(key, slots_.size()); }
     std::size_t next(std::size_t at) const noexcept { return (at + 1) & (slots_.size() - 1); }
-    /// The slot that has the key, or else the empty one for it. There are empty ones.
+    /// The slot that holds the key, else the empty slot for it. The load factor of at most 5/8
+    /// guarantees an empty slot.
     std::size_t find(std::uint64_t key) const noexcept {
         std::size_t at = place_of(key);
         while (slots_[at] != 0 && key_of(slots_[at]) != key) { at = next(at); }
@@ -169,7 +175,7 @@ class metadata_map {
         if (slots_[hole] == 0) { return; }
         --count_;
         slots_[hole] = 0;
-        // Those behind it that were pushed past the hole move up.
+        // Entries that linear probing has moved past the hole move back into it.
         for (std::size_t at = next(hole); slots_[at] != 0; at = next(at)) {
             const std::size_t wanted = place_of(key_of(slots_[at]));
             const std::size_t mask = slots_.size() - 1;
@@ -180,8 +186,8 @@ class metadata_map {
         }
     }
 
-    compressed_overlaps runs_;
-    compressed_overlaps kept_runs_;
+    run_vector runs_;
+    run_vector kept_runs_;
     std::vector<std::uint64_t> slots_;
     std::size_t count_ = 0;
 };

@@ -26,13 +26,14 @@
 #include <span>
 #include <vector>
 
-// Where an image's tables lie, all of them, for an open for writing: so that it is known of each
-// write that it hits none.
+// Collects the places of all tables of an image that is opened for writing, so that each write can
+// be checked against them.
 namespace gaur::qcow2 {
 
-/// Notes the tables that the active state needs. Errors: ENOMEM, and tables_overlap where a
-/// refcount block is another table too, or an L2 table is any but an L2 table: to change the one
-/// would be to change the other, and a block that counts twice might be searched for ever.
+/// Notes the tables of the active state. Errors: ENOMEM; tables_overlap if the cluster of a
+/// refcount block holds another table too, or that of an L2 table holds anything but an L2 table. A
+/// write to one would change the other, and a refcount block that is named twice might make the
+/// search for free clusters endless.
 inline result<void> map_active_tables(metadata_map& places, const layout::header& h,
                                        const cache::resident_table& l1,
                                        const cache::resident_table& counts,
@@ -69,15 +70,16 @@ inline result<void> map_active_tables(metadata_map& places, const layout::header
     return all ? result<void>{} : result<void>{error::from_errno(ENOMEM)};
 }
 
-/// Bytes of a file.
+/// The bytes `[at, end)` of a file.
 struct file_range {
     std::uint64_t at = 0;
     std::uint64_t end = 0;
 };
 
-/// Where the snapshots' L1 tables lie in a file of `file_size` bytes: in its order, and each byte
-/// once, whoever shares it; neighbours are one. What can be no table is left out: no open image
-/// uses it, and the check tells. Errors: l1_too_large, snapshot_l1_too_large.
+/// The places of the snapshots' L1 tables in a file of `file_size` bytes, sorted. Each byte is in
+/// one range, even if several snapshots share it; adjacent ranges are merged. An entry that cannot
+/// be a table is left out: no open image uses it, and a check reports it. Errors: l1_too_large,
+/// snapshot_l1_too_large.
 inline result<std::vector<file_range>> snapshot_l1_tables(std::span<const layout::snapshot> all,
                                                           unsigned cluster_bits,
                                                           std::uint64_t file_size,
@@ -108,8 +110,8 @@ inline result<std::vector<file_range>> snapshot_l1_tables(std::span<const layout
 
 namespace detail {
 
-/// The L2 tables that entries of a snapshot's L1 table name. What an entry names that can be no
-/// table is nothing to protect.
+/// Notes the L2 tables that the entries of a snapshot's L1 table name. An entry that cannot name a
+/// table is skipped: there is nothing to protect. False without memory.
 inline bool note_l2_tables(metadata_map& places, std::span<const std::byte> entries,
                            cluster_geometry g, std::uint64_t file_size) noexcept {
     for (std::size_t i = 0; i < entries.size(); i += 8) {
@@ -125,8 +127,8 @@ inline bool note_l2_tables(metadata_map& places, std::span<const std::byte> entr
 
 } // namespace detail
 
-/// Notes the L1 and L2 tables of snapshots, which are needed again when one is gone back to. One
-/// read for each L1 table, up to 64 of them together. Errors: ENOMEM, the host's, those of
+/// Notes the L1 and L2 tables of snapshots, which a revert to a snapshot needs. One read for each
+/// L1 table of up to 4 MiB, up to 64 reads in flight together. Errors: ENOMEM, the host's, those of
 /// `snapshot_l1_tables`.
 template <class Shard>
 async::task<void> map_snapshot_tables(Shard& shard, image_tables<Shard>& m,
@@ -139,7 +141,7 @@ async::task<void> map_snapshot_tables(Shard& shard, image_tables<Shard>& m,
     std::vector<host_range> runs;
     if (!try_reserve(runs, all.size())) { co_return error::from_errno(ENOMEM); }
     for (const layout::snapshot& s : all) {
-        // Of one that claims too much, what is in the file.
+        // A table that reaches past the end of the file is noted up to there.
         const host_offset at = s.l1_table_offset;
         if (at.value >= file_size) { continue; }
         runs.push_back(g.touched(at, std::min(std::uint64_t{s.l1_size} * 8, file_size - at.value)));
@@ -148,7 +150,7 @@ async::task<void> map_snapshot_tables(Shard& shard, image_tables<Shard>& m,
     result<std::vector<file_range>> found =
         snapshot_l1_tables(all, g.bits, file_size, limits.within_format());
     if (!found) { co_return found.error(); }
-    // The many may leave their memory to the L2 tables.
+    // Free these before the L2 tables take memory.
     std::vector<layout::snapshot>().swap(all);
     std::vector<host_range>().swap(runs);
     std::size_t wanted = 0;
@@ -166,7 +168,8 @@ async::task<void> map_snapshot_tables(Shard& shard, image_tables<Shard>& m,
         for (std::size_t used = 0; n < found->size() && read.size() < at_once;) {
             file_range& t = (*found)[n];
             const std::uint64_t left = t.end - t.at;
-            // Whole where it can be: a larger one begins a round of its own.
+            // Read a table whole if possible: one that does not fit into the rest of the buffer
+            // begins the next round.
             if (used != 0 && left > wanted - used) { break; }
             const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left, wanted));
             read.push_back(room.bytes().subspan(used, size));
@@ -186,8 +189,8 @@ async::task<void> map_snapshot_tables(Shard& shard, image_tables<Shard>& m,
     co_return {};
 }
 
-/// Notes the tables that the bitmap directory names. Of a malformed one, those before the fault:
-/// its bitmaps are of no use. Errors: ENOMEM, the host's.
+/// Notes the tables that the bitmap directory names. Of a malformed directory only the tables
+/// before the fault are noted: its bitmaps cannot be used. Errors: ENOMEM, the host's.
 template <class Shard>
 async::task<void> map_bitmap_tables(Shard& shard, image_tables<Shard>& m, std::uint64_t file_size) {
     constexpr std::uint64_t step = std::uint64_t{256} << 10;

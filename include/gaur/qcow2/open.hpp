@@ -28,54 +28,56 @@
 
 namespace gaur::qcow2 {
 
-/// What to do about persistent dirty bitmaps, as backup tools keep them in an image, when it is
-/// opened for writing: gaur does not keep them up to date.
+/// What to do about persistent dirty bitmaps (which backup tools keep in an image) on an open for
+/// writing. gaur does not keep them up to date.
 enum class bitmaps : std::uint8_t {
-    refuse,     ///< an image that has some does not open: errc::bitmaps_present
-    invalidate, ///< they are given up: marked as not up to date before anything else is written
+    refuse,     ///< an image with bitmaps does not open: errc::bitmaps_present
+    invalidate, ///< bitmaps are marked as not up to date before anything else is written
 };
 
 struct open_options {
     bool write = false;
-    bool direct = false; ///< past the host's page cache (O_DIRECT)
-    /// false: commits are written in their order, but the host is not asked to make them durable.
-    /// A power cut may destroy the image, the end of the process does not. QEMU's mode `unsafe`.
+    bool direct = false; ///< bypass the host's page cache (O_DIRECT)
+    /// false: commits are written in order, but the host is not asked to make them durable. A power
+    /// cut may destroy the image; the end of the process does not. QEMU's mode `unsafe`.
     bool flush = true;
     qcow2::reference_policy references = {};  ///< which files that the image names are opened: none
-    qcow2::bitmaps bitmaps = qcow2::bitmaps::refuse; ///< only looked at with `write`
-    std::string backing_format = {}; ///< "qcow2" or "raw", where the image does not say
+    qcow2::bitmaps bitmaps = qcow2::bitmaps::refuse; ///< used only with `write`
+    std::string backing_format = {}; ///< "qcow2" or "raw", if the image does not say
     unsigned max_depth = 64;       ///< files in the chain
     layout::limits limits = {};    ///< of what each of them may claim
-    /// As if no file of the chain had any: for an image whose snapshot table is damaged. Nothing of
-    /// the table is looked at. Not to write.
+    /// Ignores the snapshot tables of all files of the chain, without reading them: for an image
+    /// whose snapshot table is damaged. With `write`: errc::snapshots_left_out.
     bool without_snapshots = false;
     std::size_t cache_bytes = std::size_t{32} << 20; ///< of L2 and refcount slices, each file
-    /// Of memory that requests take together, at most: each that is at work is reckoned with two
-    /// clusters and 96 KiB. Further ones are taken too, but wait for their turn and take none. What
-    /// a misaligned request goes through with `direct` is not in it: as large as the request.
+    /// Memory that the active requests take together, at most, bytes. Each active request counts as
+    /// two clusters and 96 KiB. Further requests are accepted, but wait, and take no memory. The
+    /// bounce buffer of a misaligned request with `direct` is not included: it is as large as the
+    /// request.
     std::uint64_t request_bytes = device::default_request_bytes;
-    /// How far ahead of use the file is grown, bytes; 0: not at all. Cut back on close.
+    /// How far beyond its use the file is preallocated, bytes; 0: not at all. Truncated on close.
     std::uint64_t grow_ahead = std::uint64_t{64} << 20;
-    /// How far ahead of use clusters are counted, bytes; 0: not at all. A flush then seldom has a
-    /// refcount to write. Given back on close; after a crash so much may have leaked.
+    /// How far ahead of allocation refcounts are raised, bytes; 0: not at all. A flush then seldom
+    /// has a refcount to write. Unused clusters are freed on close. A crash may leak that many.
     std::uint64_t count_ahead = std::uint64_t{4} << 20;
     damage_function on_damage = {}; ///< of the top image; see damage_function
     inflate_function inflate = nullptr; ///< for compressed clusters: &qcow2::zlib_inflate
-    /// Whom else the image and its backing files are shared with, QEMU among them; see io::locking.
+    /// How the image and its backing files are locked against other processes, QEMU included; see
+    /// io::locking.
     io::locking locking = io::locking::on;
-    /// For so long each file is tried again while another process holds it; the thread that opens
-    /// is blocked meanwhile, and with it its loop. 0: once.
+    /// How long the open retries each file that another process holds. Blocks the thread that
+    /// opens, and with it its event loop. 0: tries once.
     std::chrono::milliseconds lock_wait = io::usual_lock_wait;
-    /// Where it is not null and the open fails: the file of the chain that was the matter.
+    /// If not null and the open fails: receives the path of the file of the chain that failed.
     std::string* failed_path = nullptr;
-    /// Where it is not null: the format that is said of that file, for
+    /// If not null: receives the format that is named for that file, on
     /// errc::backing_format_unknown.
     std::string* failed_format = nullptr;
 };
 
 namespace detail {
 
-/// `size` bytes at `at`, whole.
+/// Reads `size` bytes at `at`. Errors: ENOMEM, the host's.
 template <class Shard>
 async::task<std::vector<std::byte>> read_bytes(Shard& shard, typename Shard::file& file,
                                                host_offset at, std::size_t size) {
@@ -90,14 +92,15 @@ async::task<std::vector<std::byte>> read_bytes(Shard& shard, typename Shard::fil
 
 } // namespace detail
 
-/// The header of an open file, its structure checked; `header_bytes` are the first cluster.
+/// The header of an open file, its structure checked, and the bytes of its first cluster.
 struct read_header {
     layout::header header;
     std::vector<std::byte> first_cluster;
     std::uint64_t file_size = 0;
 };
 
-/// `without_snapshots`: the fields that name their table are taken for 0.
+/// Reads and parses the header of `file`. `without_snapshots`: the fields that name the snapshot
+/// table are taken for 0. Errors: the host's, those of `layout::parse`.
 template <class Shard>
 async::task<read_header> load_header(Shard& shard, typename Shard::file& file,
                                      layout::limits limits = {}, bool without_snapshots = false) {
@@ -120,7 +123,7 @@ async::task<read_header> load_header(Shard& shard, typename Shard::file& file,
     }
     constexpr std::size_t at = layout::field::nb_snapshots;
     static_assert(layout::field::snapshots_offset == at + 4);
-    // A file that is too short for them is for `parse` to refuse.
+    // `parse` refuses a file that is too short for these fields.
     if (without_snapshots && out.first_cluster.size() >= at + 12) {
         std::fill_n(out.first_cluster.begin() + at, 12, std::byte{0});
     }
@@ -130,7 +133,7 @@ async::task<read_header> load_header(Shard& shard, typename Shard::file& file,
     co_return std::move(out);
 }
 
-/// One qcow2 file, without what it names.
+/// Opens one qcow2 file, without the files that it names.
 template <class Placement = default_placement, class Shard>
 async::task<std::unique_ptr<format<Shard, Placement>>> load_format(
     Shard& shard, typename Shard::backend_type& io, const std::string& path,
@@ -143,8 +146,8 @@ async::task<std::unique_ptr<format<Shard, Placement>>> load_format(
         io.open(path, {options.write, false, false, options.direct, *lock, options.lock_wait});
     if (!opened) { co_return opened.error(); }
 
-    // The tables are read through a file of their own, since the metadata that will hold the file
-    // needs to know the header first.
+    // The tables are read through a temporary shard file: `image_tables`, which owns the file
+    // later, needs the header first.
     std::optional<typename Shard::file> probe_file;
     probe_file.emplace(io, *std::move(opened), shard.buffers());
     async::task<read_header> heading = load_header(
@@ -159,8 +162,9 @@ async::task<std::unique_ptr<format<Shard, Placement>>> load_format(
         co_return error(errc::bitmaps_present, count);
     }
 
-    // A writer must not write over what belongs to snapshots. Nobody else needs them, but an image
-    // whose table cannot be understood is opened by who asks for it only; by QEMU not at all.
+    // A writer must not overwrite the tables of snapshots. A reader does not need the snapshot
+    // table, but an image whose snapshot table cannot be parsed opens only with
+    // `without_snapshots`. QEMU does not open it at all.
     async::task<snapshot_table> reading_snapshots =
         load_snapshots(shard, *probe_file, h, found->file_size, options.limits,
                        snapshot_text::drop);
@@ -207,7 +211,8 @@ async::task<std::unique_ptr<format<Shard, Placement>>> load_format(
     co_return std::move(f);
 }
 
-/// A file of the chain, under its top.
+/// Opens a backing file of the chain, for reading only. Errors: format_missing,
+/// backing_format_unknown, those of `load_format`, the host's.
 template <class Shard>
 async::task<std::unique_ptr<any_layer<Shard>>> load_backing_file(Shard& shard,
                                                              typename Shard::backend_type& io,
@@ -238,7 +243,8 @@ async::task<std::unique_ptr<any_layer<Shard>>> load_backing_file(Shard& shard,
     co_return std::make_unique<any_layer<Shard>>(std::move(raw));
 }
 
-/// The backing files below `top`, the nearest first.
+/// Opens the backing files below `top`, the nearest first. Errors: backing_loop, too_many_files,
+/// those of `reference_policy::admit` and of `load_backing_file`.
 template <class Shard, class Placement>
 async::task<std::vector<std::unique_ptr<any_layer<Shard>>>> load_backing_files(
     Shard& shard, typename Shard::backend_type& io, format<Shard, Placement>& top,
@@ -265,7 +271,7 @@ async::task<std::vector<std::unique_ptr<any_layer<Shard>>>> load_backing_files(
             load_backing_file(shard, io, admitted->opens, named.format, options);
         result<std::unique_ptr<any_layer<Shard>>> next = co_await loading;
         if (!next) {
-            // Perhaps it is this very chain that holds the file.
+            // Detects a backing loop: the file is locked by a layer of this chain.
             if (next.error() == errc::held_for_writing) {
                 const auto held = io.open(admitted->opens, {});
                 if (held && is_known(held->identity())) { co_return errc::backing_loop; }

@@ -12,16 +12,16 @@
 
 namespace gaur::qcow2 {
 
-/// Keeps the image file longer than what is used of it, by space that the host has allocated, so
-/// that no guest's write has to extend it: hosts serialise writes that extend a file, and pay for
-/// every block that they allocate. Grows in large steps beside the requests, one at a time. Where
-/// the host cannot (no fallocate, no space) it stops, and writes extend the file themselves.
+/// Preallocates the image file beyond its use, so that no guest write has to extend it: hosts
+/// serialise writes that extend a file, and pay for every block that they allocate. Grows the file
+/// in large steps, concurrently with requests, one step at a time. If the host cannot preallocate
+/// (no fallocate, no space) it stops, and writes extend the file themselves.
 template <class Shard>
 class preallocator : Shard::file::operation, exec::work {
     using operation = typename Shard::file::operation;
 
   public:
-    /// At most `step` bytes ahead, half of that or more at a time; 0: never.
+    /// Keeps at most `step` bytes ahead, and grows by at least half of that at a time; 0: never.
     preallocator(Shard& shard, typename Shard::file& file, std::uint64_t file_size,
                std::uint64_t step) noexcept
         : operation(&on_complete), exec::work(&on_run), shard_(shard), file_(file),
@@ -30,13 +30,13 @@ class preallocator : Shard::file::operation, exec::work {
     bool is_running() const noexcept { return running_; }
     bool has_grown() const noexcept { return grown_; }
 
-    /// Called when a step has ended.
+    /// Sets what to call when a step has ended.
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
         on_idle_ = call;
         on_idle_context_ = context;
     }
 
-    /// Clusters up to `used` have been taken.
+    /// Clusters up to `used` have been taken. Begins a step if less than half of one is left ahead.
     void reach(host_offset used) noexcept {
         if (step_ == 0 || running_ || used.value + step_ / 2 <= end_) { return; }
         running_ = true;
@@ -47,7 +47,7 @@ class preallocator : Shard::file::operation, exec::work {
         if (file_.submit(*this, what) == io::submit_status::done) { ended(); }
     }
 
-    /// `co_await` it: no step is in flight, and no further one begins.
+    /// `co_await` it: until no step is in flight. No further step begins.
     class stopped : public async::resumption {
       public:
         explicit stopped(preallocator& g) noexcept : preallocator_(g) { g.step_ = 0; }
@@ -78,7 +78,7 @@ class preallocator : Shard::file::operation, exec::work {
 
     Shard& shard_;
     typename Shard::file& file_;
-    std::uint64_t end_; // of the file, as far as it has been grown
+    std::uint64_t end_; // of the file, with the step in flight
     std::uint64_t step_;
     stopped* waiting_ = nullptr;
     void (*on_idle_)(void*) noexcept = nullptr;

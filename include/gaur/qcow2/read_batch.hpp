@@ -17,20 +17,21 @@
 
 namespace gaur::qcow2 {
 
-/// Tables of `size` bytes that are read or written together: 64, or what 4 MiB hold.
+/// How many tables of `size` bytes are read or written together: as many as 4 MiB hold, but from 4
+/// to 64.
 inline constexpr std::size_t tables_at_once(std::size_t size) noexcept {
     return std::clamp<std::size_t>((std::size_t{4} << 20) / size, 4, 64);
 }
 
-/// One read of several that are in flight together.
+/// One of several reads that are in flight together.
 struct piece_to_read {
     host_offset at;
     std::span<std::byte> to;
     result<void> status;
 };
 
-/// Reads all pieces, together; where that fails, one after another, to learn which it was. Each
-/// piece has its own status: the task itself does not fail.
+/// Reads all pieces together. If that fails, reads them one after another, to learn which failed.
+/// Each piece has its own status: the task itself does not fail.
 template <class Shard>
 async::task<void> read_batch(Shard& shard, typename Shard::file& file,
                               std::span<piece_to_read> pieces) {
@@ -47,9 +48,9 @@ async::task<void> read_batch(Shard& shard, typename Shard::file& file,
     co_return {};
 }
 
-/// Reads tables of `size` bytes, many together, and shows each to `look`: `look(n, bytes, status)`,
-/// the bytes valid until it returns. `place(n)` says where the n-th of `count` lies; those without
-/// a place are passed over. Errors: ENOMEM, out_of_time.
+/// Reads tables of `size` bytes, many together, and calls `look(n, bytes, status)` for each; the
+/// bytes are valid until it returns. `place(n)` gives the host offset of the n-th of `count`
+/// tables; a table without one is skipped. Errors: ENOMEM, out_of_time.
 template <class Shard, class Place, class Look>
 async::task<void> read_tables(Shard& shard, typename Shard::file& file, std::size_t count,
                               Place& place, std::size_t size, Look& look,

@@ -14,24 +14,24 @@
 
 namespace gaur::qcow2 {
 
-/// Which host clusters an image takes, unless its policies say otherwise.
+/// The placement of an image unless its policies name another.
 using default_placement = alloc::stream_windows<alloc::best_fit>;
 
 /// What has been taken for guest data since the image was opened.
 struct allocation_figures {
     std::uint64_t clusters = 0;
-    std::uint64_t runs = 0; ///< times a cluster did not follow the one before it, in guest and host
+    std::uint64_t runs = 0; ///< grants that do not follow an earlier one in both guest and host
 };
 
-/// The refcounts of one image: which host clusters are free, taking them, and growing the refcount
-/// table and its blocks (specification, "Refcount table" and "Refcount blocks"). Answers from
-/// memory, changes memory only; a commit makes it durable. `Placement` chooses the clusters.
+/// The refcounts of one image: finds and takes free host clusters, and grows the refcount table and
+/// its blocks (specification, "Refcount table" and "Refcount blocks"). Reads and changes memory
+/// only; a commit makes the changes durable. `Placement` chooses the clusters.
 template <class Shard, class Placement = default_placement>
 class refcounts {
     static_assert(alloc::check_placement<Placement>());
 
   public:
-    /// `ahead`: clusters that are counted before anybody asked for them.
+    /// `ahead`: how many clusters a placement may raise in advance.
     refcounts(image_tables<Shard>& m, cache::resident_table table, cluster_count ahead)
         : m_(m), width_(m.header.refcounts()), table_(std::move(table)), ahead_(ahead) {}
 
@@ -39,18 +39,21 @@ class refcounts {
     const allocation_figures& figures() const noexcept { return figures_; }
     cache::resident_table& table() noexcept { return table_; }
 
-    /// The table has moved since the last commit: the header must follow once it is durable.
+    /// Whether the table has moved since the last commit. The header must follow once the new table
+    /// is durable.
     bool has_moved() const noexcept { return old_table_.has_value(); }
     std::optional<host_range> take_old_table() noexcept { return std::exchange(old_table_, {}); }
-    /// The commit that took `old` failed before its header: on disk the table is still there. If
-    /// it has moved again meanwhile, no header ever pointed to where it was in between.
+    /// The commit that took `old` failed before it wrote the header, so on disk the table is still
+    /// at `old`. If the table has moved again meanwhile, no header ever pointed to its place in
+    /// between.
     void put_back_old_table(host_range old) {
         if (old_table_) { m_.dropped.push_back({old_table_->first, old_table_->count}); }
         old_table_ = old;
     }
 
-    /// From 1 to `count` neighbouring clusters, refcount 1, for the guest's from `at` on, or for a
-    /// table.
+    /// Takes from 1 to `count` contiguous clusters and sets their refcounts to 1: for the guest
+    /// clusters from `at` on, or for a table if there is no `at`. Errors: image_full (ENOSPC on a
+    /// block device), metadata_overlap, refcount_entry, ENOMEM.
     device::grant take(cluster_count count, std::optional<guest_cluster> at = {}) noexcept {
         alloc::request what{count, count, at, {}};
         if (at) { what.after = ends_.find(*at); }
@@ -73,7 +76,8 @@ class refcounts {
         }
     }
 
-    /// One reference to `c` less. Asks for its slice where that is not in memory.
+    /// Drops one reference to `c`. If its slice is not in memory, changes nothing and returns what
+    /// is missing.
     device::missing lower(host_cluster c) noexcept {
         const alloc::slice_answer found = slice_of(c);
         if (const auto* missing = std::get_if<alloc::missing_block>(&found)) {
@@ -82,19 +86,20 @@ class refcounts {
             }
         }
         const auto* slice = std::get_if<alloc::refcount_slice>(&found);
-        // No refcount, or a count of 0, for a cluster that was in use: the image was wrong before.
-        // It stays as wrong as it was.
+        // A cluster that was in use has no refcount, or refcount 0: the image was inconsistent
+        // before. Leave it as it is.
         if (slice == nullptr) { return {}; }
         const auto index = static_cast<std::size_t>((c - slice->first).value);
         const std::uint64_t count = width_.get(slice->data, index);
         if (count == 0) { return {}; }
         const host_offset at = m_.tables.clusters.offset_of(c);
         if (count == 1 && m_.metadata_places.is_kept(c)) {
-            // Not in use by us alone: a snapshot has the table, or it is another one in truth.
+            // The refcount is too low: a snapshot shares this table, or the cluster holds another
+            // table.
             static_cast<void>(m_.damaged_at(at));
             return {};
         }
-        // Another L1 entry may still have the table: rather a leak than a table that is free.
+        // Another L1 entry may still name the table. A leak is better than a freed table.
         if (count == 1 && m_.metadata_places.is_shared(c)) { return {}; }
         set(c, count - 1);
         if (count == 1) {
@@ -106,7 +111,7 @@ class refcounts {
         return {};
     }
 
-    // For the placement: a RefcountView.
+    // The RefcountView of the placement.
 
     cluster_count ahead() const noexcept { return ahead_; }
     host_cluster used_end() const noexcept {
@@ -123,7 +128,7 @@ class refcounts {
         if (const result<void> ok = layout::check(entry, m_.tables.clusters.bits, index * 8); !ok) {
             return ok.error();
         }
-        // It would read as zeroes there, and be written.
+        // Nothing was ever written there: the block would read as zeroes, and then be modified.
         if (entry.block() >= m_.written_end()) { return error(errc::refcount_entry, index * 8); }
         const std::uint64_t in_block = c.value % per_block;
         const std::uint64_t per_slice = per_slice_entries();
@@ -142,12 +147,13 @@ class refcounts {
         const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.zeroes_from();
         mark_taken(run);
         m_.used_end = std::max(m_.used_end, m_.tables.clusters.offset_of(run.end()));
-        // Early: while the host extends the file, it may let nobody read.
+        // Extending the file blocks reads on some hosts, so load the refcounts early.
         prefetch_counts(run.end() + cluster_count{4 * ahead_.value});
         return {run.first, run.count, pristine};
     }
 
-    /// Raises no more clusters in advance: calls `give_back(host_range)` for each run that was.
+    /// Raises no more refcounts in advance. Calls `give_back(host_range)` for each run that was
+    /// raised and not granted.
     template <class F>
     void end_windows(F give_back) noexcept {
         ahead_ = {};
@@ -162,13 +168,13 @@ class refcounts {
     }
 
   private:
-    /// What the placement has granted, as the engine has it.
+    /// A grant of the placement as the engine's grant. Error: metadata_overlap.
     device::grant granted(const alloc::grant& run, const alloc::request& what) noexcept {
         GAUR_ASSERT(run.count.value > 0 && run.count <= what.count);
         device::grant g;
         const host_offset at = m_.tables.clusters.offset_of(run.first);
         if (m_.metadata_places.meets({run.first, run.count})) {
-            // A refcount of 0 where a table lies: the image was damaged before.
+            // The refcount of a table was 0: the image was damaged before.
             g.status = m_.damaged_at(at);
             return g;
         }
@@ -190,8 +196,8 @@ class refcounts {
         }
     }
 
-    /// Those who come to `c` shall not have to wait for its refcount, and take clusters out of
-    /// turn.
+    /// Prefetches the refcount slice of `c`. An allocation that reaches `c` then need not wait for
+    /// it, so that later allocations do not overtake it.
     void prefetch_counts(host_cluster c) noexcept {
         if (ahead_.value == 0) { return; }
         const alloc::slice_answer found = slice_of(c);
@@ -205,7 +211,7 @@ class refcounts {
         return width_.entries_per_block(m_.slices.slice_size());
     }
 
-    /// The slice of `c` is in memory.
+    /// Precondition: the slice of `c` is in memory.
     void set(host_cluster c, std::uint64_t count) noexcept {
         const std::uint64_t per_block = width_.entries_per_block(m_.tables.cluster_size());
         const layout::refcount_table_entry entry{table_.get(c.value / per_block)};
@@ -219,15 +225,16 @@ class refcounts {
         m_.slices.mark_dirty(*s, (index << width_.order()) >> 3, 1 + (width_.bits() - 1) / 8);
     }
 
-    /// Makes refcount block `index`. It lies in the first cluster whose count it holds, so nothing
-    /// else needs to be found or changed for it.
+    /// Makes refcount block `index`, in the first cluster that it counts itself. So no other
+    /// refcount needs to be found or changed for it.
     result<void> add_block(std::uint64_t index) noexcept {
         if (index >= table_.entries()) { return grow_table(index); }
         const result<void> ours = claim(index, 1);
         return ours ? make_blocks(index, 1, 0) : ours;
     }
 
-    /// `count` clusters from where block `index` begins to count are to be tables of ours.
+    /// Notes the first `count` clusters that block `index` counts as tables of this image. Errors:
+    /// image_full (ENOSPC on a block device), metadata_overlap, ENOMEM.
     result<void> claim(std::uint64_t index, std::uint64_t count) noexcept {
         const std::uint64_t per_block = width_.entries_per_block(m_.tables.cluster_size());
         const host_range run{{index * per_block}, {count}};
@@ -238,11 +245,11 @@ class refcounts {
         return {};
     }
 
-    /// Makes a larger table, right behind the blocks that count it and itself:
+    /// Makes a larger table, directly behind the new blocks, which count themselves and the table:
     ///
     ///     block index | … | block index + n - 1 | table, t clusters |
     ///
-    /// n blocks count n + t clusters, and the table has room for them and half as many again.
+    /// n blocks count n + t clusters. The table has room for all blocks and half as many again.
     result<void> grow_table(std::uint64_t index) noexcept {
         const std::uint64_t cluster = m_.tables.cluster_size();
         const std::uint64_t per_block = width_.entries_per_block(cluster);
@@ -264,7 +271,8 @@ class refcounts {
                              {m_.header.refcount_table_clusters}};
         const host_cluster table_at{index * per_block + blocks};
         table_.move_to(m_.tables.clusters.offset_of(table_at), clusters * per_cluster);
-        // A table that moved and was never written again is still at its old place on disk.
+        // If the table has moved already since the last commit, disk has it at the first place.
+        // `old` is then a place that no header points to.
         if (!old_table_) {
             old_table_ = old;
         } else {
@@ -277,8 +285,8 @@ class refcounts {
         return make_blocks(index, blocks, clusters);
     }
 
-    /// `blocks` new blocks from `index` on, in the first clusters that they count, with refcount 1
-    /// for themselves and for `more` clusters behind them.
+    /// Makes `blocks` new blocks from `index` on, in the first clusters that they count, with
+    /// refcount 1 for themselves and for `more` clusters behind them. Error: ENOMEM.
     result<void> make_blocks(std::uint64_t index, std::uint64_t blocks,
                              std::uint64_t more) noexcept {
         const std::uint64_t cluster = m_.tables.cluster_size();
@@ -292,7 +300,7 @@ class refcounts {
                 if (m_.slices.create(at + o, cache::slice_kind::refcount) == nullptr) {
                     for (host_cluster c = first; m_.tables.clusters.offset_of(c) < end;
                          c = c + cluster_count{1}) {
-                        m_.metadata_places.remove(c); // another try begins anew
+                        m_.metadata_places.remove(c); // a retry claims them again
                     }
                     return error::from_errno(ENOMEM, at.value);
                 }
@@ -312,7 +320,7 @@ class refcounts {
     alloc::stream_ends ends_;
     cluster_count ahead_;
     allocation_figures figures_;
-    std::optional<host_range> old_table_; // as it is on disk, until the header has followed
+    std::optional<host_range> old_table_; // the one on disk, until the header has followed
 };
 
 } // namespace gaur::qcow2

@@ -20,17 +20,17 @@
 
 namespace gaur::qcow2 {
 
-/// A count for each of the first host clusters. Most images count nothing beyond 1, and hardly any
-/// does so everywhere. So the counts are kept in pieces of 4096 clusters, each as wide as the
-/// largest of its counts needs, 1 to 64 bits; a piece of zeroes takes no memory. 1 TiB with
-/// clusters of 64 KiB and no snapshot takes 2 MiB, and 16 MiB where every cluster has between 16
-/// and 255 references.
+/// A count for each of the first host clusters. Most images have no count above 1, and hardly any
+/// has such counts everywhere. So the counts are kept in pieces of 4096 clusters. Each piece is as
+/// wide as its largest count needs, 1 to 64 bits; a piece of zeroes takes no memory. 1 TiB with
+/// clusters of 64 KiB and no snapshot takes 2 MiB, or 16 MiB if every cluster has between 16 and
+/// 255 references.
 class count_array {
   public:
     static constexpr std::uint64_t per_piece = 4096;
 
     count_array() = default;
-    /// In at most `most` bytes. Errors: EFBIG where not even zeroes fit in, ENOMEM.
+    /// Takes at most `most` bytes. Errors: EFBIG if not even zeroes fit in that, ENOMEM.
     static result<count_array> make(std::uint64_t clusters, std::uint64_t most) {
         count_array made;
         made.room_ = most;
@@ -39,7 +39,7 @@ class count_array {
     }
 
     std::uint64_t clusters() const noexcept { return clusters_; }
-    /// Room for more, which are zero. Errors: those of `make`.
+    /// Makes room for `clusters` in all; the new counts are 0. Errors: those of `make`.
     result<void> grow(std::uint64_t clusters) {
         if (clusters <= clusters_) { return {}; }
         const std::uint64_t had = pieces();
@@ -55,7 +55,7 @@ class count_array {
         clusters_ = clusters;
         return {};
     }
-    /// The first in `[from, to)` that is zero; else `to`. `to` is at most `clusters()`.
+    /// The first cluster in `[from, to)` whose count is 0, else `to`. `to` is at most `clusters()`.
     std::uint64_t first_zero(std::uint64_t from, std::uint64_t to) const noexcept {
         return find(from, to, [](const piece& p, std::size_t begin, std::size_t end) {
             return p.counts == nullptr ? begin : p.width.first_zero(p.counts.get(), begin, end);
@@ -66,7 +66,7 @@ class count_array {
             return p.counts == nullptr ? end : p.width.first_nonzero(p.counts.get(), begin, end);
         });
     }
-    /// Behind the last that is not zero.
+    /// One past the last cluster whose count is not 0; 0 if there is none.
     std::uint64_t nonzero_end() const noexcept {
         for (std::uint64_t n = pieces(); n-- > 0;) {
             const piece& p = pieces_[static_cast<std::size_t>(n)];
@@ -78,20 +78,21 @@ class count_array {
         }
         return 0;
     }
-    /// 0 beyond the last.
+    /// 0 for a cluster from `clusters()` on.
     std::uint64_t get(host_cluster c) const noexcept {
         if (c.value >= clusters_) { return 0; }
         const piece& p = pieces_[static_cast<std::size_t>(c.value / per_piece)];
         return p.counts == nullptr ? 0 : p.width.get(p.counts.get(), c.value % per_piece);
     }
-    /// Lost where there is no memory for it: `is_short`. One that is no larger always fits.
+    /// If there is no memory the count is lost, and `is_short` is true from then on. A count that
+    /// is not larger than the old one always fits.
     void set(host_cluster c, std::uint64_t count) noexcept {
         piece& p = pieces_[static_cast<std::size_t>(c.value / per_piece)];
         const std::uint64_t most = p.counts == nullptr ? 0 : p.width.max();
         if (count > most && !widen(p, count)) { return; }
         if (p.counts != nullptr) { p.width.set(p.counts.get(), c.value % per_piece, count); }
     }
-    /// Some counts are not what they should be: there was no memory.
+    /// Whether counts have been lost for lack of memory.
     bool is_short() const noexcept { return short_; }
 
   private:
@@ -148,12 +149,12 @@ class count_array {
     bool short_ = false;
 };
 
-/// How often each host cluster of a file is referred to: as the refcount blocks say (stored), and
-/// as the tables do (counted). Sized by the file, never by what its header claims.
+/// The number of references to each host cluster of a file: as the refcount blocks say (stored),
+/// and as found in the tables (counted). Sized by the file, never by what its header claims.
 class reference_audit {
   public:
-    /// Of a file of `file_size` bytes whose refcount table has `table_entries`. EFBIG beyond
-    /// `max_memory`: here, or later by `memory`.
+    /// For a file of `file_size` bytes whose refcount table has `table_entries`. Takes at most
+    /// `max_memory` bytes. Errors: ENOMEM; EFBIG if more is needed, here or later from `memory`.
     static result<reference_audit> make(cluster_geometry clusters, layout::refcount_width width,
                                          std::uint64_t file_size, std::uint64_t table_entries,
                                          std::uint64_t max_memory) {
@@ -163,7 +164,7 @@ class reference_audit {
         made.file_size_ = file_size;
         made.in_file_ = clusters.covering(file_size).value;
         made.per_block_ = width.entries_per_block(clusters.cluster_size());
-        // What is not aligned may reach into the cluster behind the last one.
+        // An unaligned reference may reach into the cluster behind the last one.
         const std::uint64_t most = made.in_file_ + 1;
         const std::uint64_t blocks =
             std::min(table_entries, (most + made.per_block_ - 1) / made.per_block_);
@@ -178,10 +179,11 @@ class reference_audit {
     }
 
     std::uint64_t file_size() const noexcept { return file_size_; }
-    /// Clusters of the file; one more if something reaches into it.
+    /// Clusters of the file, with those behind it that a reference reaches into or `take` has
+    /// taken.
     std::uint64_t clusters() const noexcept { return in_file_; }
 
-    /// EFBIG where there was no memory for a count: nothing that is said here is right then.
+    /// EFBIG if there was no memory for a count. Then no answer of this object is valid.
     result<void> memory() const noexcept {
         if (counted_.is_short() || stored_.is_short()) { return error::from_errno(EFBIG); }
         return {};
@@ -189,9 +191,9 @@ class reference_audit {
 
     // Stored.
 
-    /// Refcount blocks that count clusters of the file.
+    /// Number of refcount blocks that count clusters of the file.
     std::size_t blocks() const noexcept { return unreadable_.size(); }
-    /// Takes over a block's content.
+    /// Stores the refcounts of a block.
     void set_block(std::size_t index, std::span<const std::byte> content) noexcept {
         const auto all = static_cast<std::size_t>(per_block_);
         for (std::size_t i = 0; (i = width_.first_nonzero(content.data(), i, all)) < all; ++i) {
@@ -199,7 +201,7 @@ class reference_audit {
         }
     }
     void set_stored(host_cluster c, std::uint64_t count) noexcept { stored_.set(c, count); }
-    /// A block as it is stored, or is to be after `lower`.
+    /// Fills `to` with block `index` as it is stored, or as it is to be stored after `lower`.
     void stored_block(std::size_t index, std::span<std::byte> to) const noexcept {
         write_block(stored_, index, to);
     }
@@ -208,7 +210,7 @@ class reference_audit {
         all_readable_ = false;
     }
 
-    /// Nothing where it could not be read.
+    /// Empty if the block of `c` could not be read.
     std::optional<std::uint64_t> stored(host_cluster c) const noexcept {
         const std::uint64_t block = c.value / per_block_;
         if (block < unreadable_.size() && unreadable_[static_cast<std::size_t>(block)]) {
@@ -218,7 +220,7 @@ class reference_audit {
     }
 
     bool all_readable() const noexcept { return all_readable_; }
-    /// Of the leaks those whose refcount is to become 1, with which a COPIED flag has to change.
+    /// The number of leaks whose refcount is to become 1. A COPIED flag has to change with each.
     std::uint64_t leaks_to_one() const noexcept {
         std::uint64_t found = 0;
         for (host_cluster c = next_used({0}); c.value < in_file_; c = next_used(c + one)) {
@@ -226,9 +228,9 @@ class reference_audit {
         }
         return found;
     }
-    /// Lowers what is too high in block `index`, for clusters behind the file's end as well, but
-    /// nothing to 1 unless `to_one`. Calls
-    /// `changed(byte)` with the place in the block of each refcount that it changes.
+    /// Lowers the refcounts that are too high in block `index`, also for clusters behind the file's
+    /// end. Lowers none to 1 unless `to_one`. Calls `changed(byte)` with the byte offset in the
+    /// block of each refcount that it changes.
     template <class F>
     void lower(std::size_t index, bool to_one, F changed) {
         const host_cluster first{index * per_block_};
@@ -243,14 +245,16 @@ class reference_audit {
     // Counted.
 
     std::uint64_t counted(host_cluster c) const noexcept { return counted_.get(c); }
-    /// Behind the last cluster with a reference.
+    /// One past the last cluster with a reference.
     host_cluster counted_end() const noexcept { return {counted_.nonzero_end()}; }
 
-    /// `times` references to each cluster that holds a byte of `[at, at + size)`.
+    /// Counts `times` references to each cluster that holds a byte of `[at, at + size)`. Reports a
+    /// range that reaches too far past the file's end, and a count that is too large for a
+    /// refcount.
     void add(host_offset at, std::uint64_t size, std::uint64_t times, check_report& report) {
         using kind = check_finding::kind;
         if (size == 0 || times == 0) { return; }
-        // The last cluster need not be there whole.
+        // The file may end within its last cluster.
         const std::uint64_t limit = file_size_ + clusters_.cluster_size() - 1;
         if (at.value > limit || size > limit - at.value) {
             report.note_beyond_repair(
@@ -276,10 +280,10 @@ class reference_audit {
 
     void set_counted(host_cluster c, std::uint64_t count) noexcept { counted_.set(c, count); }
     std::uint64_t per_block() const noexcept { return per_block_; }
-    /// Room for `more` clusters behind those that there are.
+    /// Makes room for `more` clusters behind the present ones. Errors: EFBIG, ENOMEM.
     result<void> grow(std::uint64_t more) { return counted_.grow(in_file_ + more); }
-    /// The first `count` neighbouring clusters that nothing refers to; one reference to each is
-    /// counted from now on. There is room for them: `grow`.
+    /// The first `count` contiguous clusters without a reference. Counts one reference to each from
+    /// now on. The caller has made room for them with `grow`.
     host_range take(cluster_count count) noexcept {
         const std::uint64_t all = counted_.clusters();
         std::uint64_t first = counted_.first_zero(count.value == 1 ? next_single_ : 0, all);
@@ -298,17 +302,19 @@ class reference_audit {
         in_file_ = std::max(in_file_, taken.end().value);
         return taken;
     }
-    /// The references to the clusters of a refcount block, as the block is to hold them.
+    /// Fills `to` with the counted references to the clusters of block `index`, as that block is to
+    /// hold them.
     void counted_block(std::uint64_t index, std::span<std::byte> to) const noexcept {
         write_block(counted_, index, to);
     }
-    /// Whether nothing refers to the clusters of a refcount block.
+    /// Whether no cluster that block `index` counts has a reference.
     bool is_unused_block(std::uint64_t index) const noexcept {
         const std::uint64_t end = std::min((index + 1) * per_block_, counted_.clusters());
         return counted_.first_nonzero(std::min(index * per_block_, end), end) == end;
     }
 
-    /// Stored against counted. Leaks are real only if every table could be read: `count_leaks`.
+    /// Compares stored with counted, and reports the differences. `count_leaks`: whether a refcount
+    /// that is too high is reported as a leak. It is one only if every table could be read.
     void compare(bool count_leaks, check_report& report) const {
         using kind = check_finding::kind;
         std::uint64_t end = 0;
@@ -336,7 +342,7 @@ class reference_audit {
   private:
     reference_audit() : width_(0) {}
 
-    /// Clusters that the file does not have and that are counted, in the blocks that were read.
+    /// Clusters behind the file's end whose refcount is not 0, in the blocks that were read.
     std::uint64_t stored_past_end() const noexcept {
         const std::uint64_t all = stored_.clusters();
         std::uint64_t found = 0;
@@ -347,10 +353,12 @@ class reference_audit {
         return found;
     }
 
-    /// The first from `c` on with a count of either kind, or that may be one that was not read.
+    /// The first cluster from `c` on with a count of either kind. If a block could not be read,
+    /// `c` itself: any stored count may be unknown.
     host_cluster next_used(host_cluster c) const noexcept {
         while (all_readable_ && c.value < in_file_) {
-            // Piece by piece: where one kind has nothing, its search shall not run to the end.
+            // Search piece by piece. Otherwise the search of a kind without counts runs to the end
+            // each time.
             const std::uint64_t end = std::min(
                 in_file_, align_down(c.value, count_array::per_piece) + count_array::per_piece);
             const auto first = [&](const count_array& of, std::uint64_t to) {
@@ -380,7 +388,7 @@ class reference_audit {
     std::uint64_t file_size_ = 0;
     std::uint64_t in_file_ = 0;
     std::uint64_t per_block_ = 0;
-    std::uint64_t next_single_ = 0; // where the search for one cluster goes on
+    std::uint64_t next_single_ = 0; // where the search for a single cluster continues
     count_array counted_;
     count_array stored_;
     std::vector<bool> unreadable_; // by block

@@ -19,27 +19,27 @@
 
 namespace gaur::qcow2 {
 
-/// What to do about the other files that an image names. A name in an image is data that whoever
-/// wrote the image chose: it is never followed unless the program says so, and no file's format is
-/// ever guessed from its content.
+/// What to do about the other files that an image names. A name in an image is untrusted: the
+/// writer of the image chose it. It is never followed unless the program allows that, and the
+/// format of a file is never probed.
 enum class references : std::uint8_t {
     refuse, ///< an image that has a backing file does not open
     follow, ///< open them, for reading only, relative to the folder of the image that names them
-    ignore, ///< open the image alone, to look at its metadata; what it lacks reads as zeroes
+    ignore, ///< open the image alone, to inspect its metadata; unallocated clusters read as zeroes
 };
 
 /// A file that an image names.
 struct reference {
     std::string image;  ///< path of the image that names it
-    std::string name;   ///< as it stands in the image
-    std::string path;   ///< where that leads: see full_name
-    std::string format; ///< "qcow2", "raw", …; empty where nobody says it: refused later
+    std::string name;   ///< as stored in the image
+    std::string path;   ///< the path that the name means: see full_name
+    std::string format; ///< "qcow2", "raw", …; empty if not specified: refused later
 };
 
 namespace detail {
 
-/// A file of the host, found but not opened: it stays the same one, whatever happens to the names
-/// that led to it.
+/// A file of the host that is held by an O_PATH descriptor but not opened for I/O. It stays the
+/// same file, even if its names change.
 class pinned_file {
   public:
     static result<pinned_file> find(const std::string& path, int flags = 0) {
@@ -65,9 +65,9 @@ class pinned_file {
         if (fd_ >= 0) { ::close(fd_); }
     }
 
-    /// Where it is, in the kernel's words: no link and no `..` is left in it.
+    /// Its path as the kernel gives it: without symbolic links and `..`.
     const std::string& true_path() const noexcept { return true_path_; }
-    /// A path that leads to this file and no other one, as long as it is pinned.
+    /// A path that opens this file and no other, as long as this object lives.
     std::string handle() const { return "/proc/self/fd/" + std::to_string(fd_); }
     bool is_regular() const noexcept {
         struct stat status {};
@@ -89,16 +89,16 @@ class pinned_file {
 
 /// A file that may be opened.
 struct admission {
-    std::string path;      ///< the names in it begin in the folder of this
-    std::string opens;     ///< what the backend is to open, while the admission lives
+    std::string path;      ///< relative names in the file begin in the folder of this path
+    std::string opens;     ///< the path that the backend opens; valid while the admission lives
     detail::pinned_file pinned = {};
 };
 
-/// Decides which other files an image may make us open. By default: none. Whatever the policy, they
-/// are opened for reading only, and names that hold a NUL are refused.
+/// Decides which other files an image may cause to be opened. Default: none. Under every policy
+/// they are opened for reading only, and a name that holds a NUL is refused.
 ///
-///     qcow2::open(io, executor, "vm.qcow2", {.references =
-///     qcow2::reference_policy::within("/images")})
+///     qcow2::open(io, executor, "vm.qcow2",
+///                 {.references = qcow2::reference_policy::within("/images")})
 class reference_policy {
   public:
     reference_policy(references policy = references::refuse) noexcept
@@ -106,24 +106,26 @@ class reference_policy {
                 : policy == references::follow ? kind::follow
                                                : kind::ignore) {}
 
-    /// Regular files of the host anywhere below the folder: neither `..` nor symbolic links lead
-    /// out of it. What is checked is the file that is then opened, not its name, so that nobody can
-    /// exchange it in between. A hard link in the folder is in the folder. Needs /proc: without it
-    /// nothing is admitted.
+    /// Allows regular files of the host anywhere below the folder: neither `..` nor symbolic links
+    /// lead out of it. The check applies to the file that is then opened, not to its name, so the
+    /// file cannot be exchanged in between. A hard link in the folder is in the folder. Needs
+    /// /proc: without it nothing is admitted.
     static reference_policy within(std::string folder) {
         reference_policy made(kind::within);
         made.paths_.push_back(std::move(folder));
         return made;
     }
-    /// These files, and they are opened under the names given here: an image can only choose among
-    /// them. Names are compared as text, absolute, without `.` and `..`; no link is looked at.
+    /// Allows these files, and opens them under the names given here: an image can only choose
+    /// among them. Names are compared as text, as absolute paths without `.` and `..`; symbolic
+    /// links are not resolved.
     static reference_policy listed(std::vector<std::string> paths) {
         reference_policy made(kind::listed);
         made.paths_ = std::move(paths);
         return made;
     }
-    /// Those for which the program says true. It is asked once for each file, the nearest first,
-    /// in the thread that opens, and may neither throw nor use the image that is being opened.
+    /// Allows the files for which `allows` returns true. It is called once for each file, the
+    /// nearest first, in the thread that opens. It must not throw, and must not use the image that
+    /// is being opened.
     static reference_policy asking(std::function<bool(const reference&)> allows) {
         reference_policy made(kind::ask);
         made.allows_ = std::move(allows);
@@ -132,8 +134,8 @@ class reference_policy {
 
     bool ignores() const noexcept { return kind_ == kind::ignore; }
 
-    /// Errors: errc::reference_refused, errc::protocol_not_supported, and the host's where it has
-    /// to look.
+    /// Errors: errc::reference_refused, errc::protocol_not_supported; the host's if the policy is
+    /// `within`.
     result<admission> admit(const reference& named) const {
         if (named.path.find('\0') != std::string::npos) { return errc::reference_refused; }
         const bool opens_some = kind_ != kind::refuse && kind_ != kind::ignore;
@@ -172,7 +174,7 @@ class reference_policy {
     }
 
     static std::filesystem::path plain(const std::string& path) {
-        std::error_code no_folder; // then relative paths stay so, on both sides
+        std::error_code no_folder; // then relative paths stay relative, on both sides
         const std::filesystem::path absolute = std::filesystem::absolute(path, no_folder);
         return (no_folder ? std::filesystem::path(path) : absolute).lexically_normal();
     }

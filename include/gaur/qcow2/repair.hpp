@@ -24,8 +24,8 @@
 namespace gaur::qcow2 {
 
 enum class repair_scope : std::uint8_t {
-    leaks, ///< gives back clusters that nothing refers to; what is corrupt stays so
-    all,   ///< corruptions as well, as far as it is certain how the image was meant
+    leaks, ///< frees clusters that nothing refers to; corruptions stay
+    all,   ///< corruptions as well, if it is certain what the entries meant
 };
 
 struct repair_options {
@@ -34,10 +34,10 @@ struct repair_options {
 };
 
 enum class repair_outcome : std::uint8_t {
-    sound,         ///< nothing was wrong; at most marks have been cleared, and space cut off
-    mended,        ///< nothing is wrong any more
-    corrupt_still, ///< of `leaks`: leaks are mended, corruptions left for `all`
-    refused,       ///< untouched: `found` has what is beyond repair, or needs `all`
+    sound,         ///< nothing was wrong; at most marks are cleared and the file is truncated
+    mended,        ///< everything that was wrong is repaired
+    corrupt_still, ///< with `leaks` only: leaks are repaired, corruptions are left for `all`
+    refused,       ///< image unchanged: a finding is beyond repair, or needs `all`
 };
 
 struct repair_report {
@@ -46,7 +46,8 @@ struct repair_report {
     std::uint64_t leaks_fixed = 0;       ///< clusters
     std::uint64_t corruptions_fixed = 0; ///< as `qemu-img check -r` counts them
 
-    /// Why it was refused: the first finding that no repair mends. Null where `all` would do.
+    /// Why it was refused: the first finding that is beyond repair. Null if there is none: `all`
+    /// repairs the image.
     const check_finding* obstacle() const noexcept {
         const auto at = std::ranges::find(found.findings, true, &check_finding::beyond_repair);
         return at != found.findings.end() ? &*at : nullptr;
@@ -64,7 +65,7 @@ class tables_to_write {
     bool has_value() const noexcept { return room_.has_value(); }
     bool is_full() const noexcept { return used_ == tables_at_once(size_); }
     std::span<std::byte> next() noexcept { return room_.bytes().subspan(used_++ * size_, size_); }
-    /// None is in flight any more.
+    /// Reuses the memory. No write from it may be in flight.
     void clear() noexcept { used_ = 0; }
 
   private:
@@ -73,7 +74,7 @@ class tables_to_write {
     std::size_t used_ = 0;
 };
 
-/// A repair while it runs, behind a check that has found something.
+/// A repair in progress. Runs after the check, on what that has found.
 template <class Shard>
 class repairer {
     using file_type = typename Shard::file;
@@ -122,7 +123,7 @@ class repairer {
         return {};
     }
 
-    /// Whether each refcount may be lowered for itself: no flag has to change with it.
+    /// Whether each refcount may be lowered independently: no flag has to change with it.
     bool may_lower_in_place() const noexcept {
         const std::uint64_t unknown = header_.autoclear_features & ~layout::autoclear::known;
         return report_.found.corruptions == 0 && report_.found.check_errors == 0 &&
@@ -136,7 +137,8 @@ class repairer {
         co_return r;
     }
 
-    /// The image is sound: it need not be marked otherwise. One sector, durable afterwards.
+    /// The image is sound: clears the dirty and the corrupt bit. Writes one sector, if that has
+    /// changed, and makes it durable.
     static async::task<void> clear_marks(Shard& shard, repairer& self) {
         constexpr std::uint64_t marks = layout::incompatible::dirty | layout::incompatible::corrupt;
         const std::uint64_t features = self.header_.incompatible_features;
@@ -153,8 +155,8 @@ class repairer {
         co_return r;
     }
 
-    /// Leaks alone. A refcount that is lowered is right at once, whichever others are, so the
-    /// sectors may reach the disk in any order.
+    /// Repairs leaks only. Each lowered refcount is right by itself, so the sectors may reach the
+    /// disk in any order.
     static async::task<void> lower(Shard& shard, repairer& self, bool in_part) {
         constexpr std::size_t sector = header_sector::size;
         reference_audit& counts = self.tables_.counts();
@@ -189,8 +191,8 @@ class repairer {
         co_return r;
     }
 
-    /// Nothing is wrong any more: the file ends behind the last cluster that anything refers to. A
-    /// host that cannot cut (a block device) keeps the rest.
+    /// Nothing is wrong any more: truncates the file behind the last cluster with a reference. A
+    /// host that cannot truncate (a block device) keeps the rest.
     static async::task<void> cut(Shard& shard, repairer& self) {
         const cluster_geometry g = self.header_.tables().clusters;
         const std::uint64_t end = g.offset_of(self.tables_.counts().counted_end()).value;
@@ -206,7 +208,7 @@ class repairer {
         co_return r;
     }
 
-    /// Everything anew beside the old, and then the header.
+    /// Writes new tables beside the old ones, and then switches the header to them.
     static async::task<void> rebuild(Shard& shard, repairer& self) {
         repair_plan plan(self.tables_);
         plan.begin();
@@ -239,7 +241,7 @@ class repairer {
         if (!r) { co_return r; }
         const check_report& found = self.report_.found;
         self.report_.leaks_fixed = found.leaks;
-        // Flags that came right with the refcounts were no fault of their own.
+        // Do not count flags that only the wrong refcounts made wrong.
         self.report_.corruptions_fixed = found.corruptions - self.tables_.wrong_flags() -
                                          self.tables_.wrong_entries() + flags;
         co_return {};
@@ -329,7 +331,8 @@ class repairer {
 
 } // namespace detail
 
-/// Checks an image whose file is open for writing and that nobody else uses, and mends it.
+/// Checks and repairs an image whose file is open for writing. Nothing else may use the image
+/// meanwhile. Errors: see `repair`.
 template <class Shard>
 async::task<repair_report> repair_file(Shard& shard, typename Shard::file& file,
                                        repair_options options = {}) {
@@ -350,31 +353,32 @@ async::task<repair_report> repair_file(Shard& shard, typename Shard::file& file,
     co_return std::move(report);
 }
 
-/// Checks the image at `path`, and mends what is wrong, as `qemu-img check -r` does:
+/// Checks the image at `path`, and repairs what is wrong, as `qemu-img check -r` does:
 ///
-///   leaks  lowers refcounts that are too high, and mends the COPIED flags where nothing but them
-///          is corrupt
-///   all    also raises those that are too low, makes refcount table and blocks anew, mends all
-///          COPIED flags, drops preallocated clusters that are not aligned
+///   leaks  lowers refcounts that are too high, and repairs the COPIED flags if nothing else is
+///          corrupt
+///   all    also raises refcounts that are too low, writes a new refcount table and new blocks,
+///          repairs all COPIED flags, drops preallocated clusters that are not aligned
 ///
-/// and, where nothing is wrong afterwards, clears the dirty and the corrupt bit, and cuts off what
-/// lies in the file behind the last cluster in use. What the guest reads, in snapshots too, stays
-/// as it is to the byte, and persistent bitmaps stay valid.
+/// If nothing is wrong afterwards, it also clears the dirty and the corrupt bit, and truncates the
+/// file behind the last cluster in use. What the guest reads does not change, not in snapshots
+/// either, and persistent bitmaps stay valid.
 ///
-/// An image with something that no repair can make good (a table or data past the file's end or
-/// unaligned, reserved bits, tables that lie over each other, what cannot be read) is left
-/// untouched as a whole: of clusters that seem to leak, some may be those that the broken entry
-/// meant. The report names the reason. Backing files are not looked at.
+/// An image with damage that no repair can undo (a table or data that is unaligned or past the
+/// file's end, reserved bits, tables that overlap, an unreadable table) is left unchanged as a
+/// whole: some clusters that seem to leak may be the ones that the broken entry meant. The report
+/// names the reason. Backing files are not checked.
 ///
-/// A power cut at any time leaves the image as it was or mended, never in between: new tables are
+/// A power cut at any time leaves the image as it was or repaired, never in between: new tables are
 /// written to free clusters or behind the file's end and made durable, and then the header, one
-/// sector, is switched to them. Only refcounts with which nothing else must change are lowered in
-/// place. An error in the midst is no worse than a cut, and the next repair begins anew.
+/// sector, is switched to them. A refcount is lowered in place only if nothing else must change
+/// with it. An error during the repair has no worse effect than a power cut, and the next repair
+/// starts over.
 ///
-/// Memory is that of the check; beside it the tables that are made anew but for refcount blocks and
-/// L2 tables, 32 bytes for each L2 table that moves, and 4 MiB. Where tables are made anew, every
-/// L2 table is read once more.
-/// Errors: those of `check`, the host's, and image_full where the new tables find no place.
+/// Memory: that of the check, 4 MiB, the new L1 table and the new refcount table, and 32 bytes for
+/// each L2 table that moves. If new tables are written, every L2 table is read once more.
+///
+/// Errors: those of `check`, the host's, and image_full if there is no place for the new tables.
 template <io::IoBackend B, exec::Executor Ex>
 async::task<repair_report> repair(B& io, Ex executor, std::string path,
                                   repair_options options = {}) {

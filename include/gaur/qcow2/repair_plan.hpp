@@ -20,32 +20,32 @@
 
 namespace gaur::qcow2 {
 
-/// An L2 table that a repair writes anew, at another place.
+/// An L2 table that a repair writes to a new place.
 struct moved_table {
     host_offset from;
     host_offset to;
     std::uint64_t active = 0;     ///< L1 entries that name it
-    std::uint64_t references = 0; ///< to the old one, before it moved
+    std::uint64_t references = 0; ///< to the old table, before it moved
 };
 
-/// What is to take the place of an image's refcounts and active L1 table, and of those of its L2
-/// tables that have a wrong entry. All of it goes to clusters that nothing refers to, so that the
-/// image is as it was until its header, one sector, names the new ones, and mended from then on. No
-/// order of single changes could do that: a refcount and the COPIED flags that go with it lie in
-/// different sectors, and with either of them changed alone the image has one fault more.
+/// The tables that replace an image's refcounts, its active L1 table, and each L2 table that has a
+/// wrong entry. All of them go to clusters that nothing refers to. So the image stays as it was
+/// until its header, one sector, names the new tables, and is repaired from then on. No order of
+/// changes in place could do that: a refcount and the COPIED flags that depend on it lie in
+/// different sectors, and a change of only one of them is one more fault.
 ///
-/// Pure. Takes what a check has counted and changes it to what the counts will be. The order of
-/// calls: `begin`, for each L2 table `wrong_entries` and `move`, `place`, and then what is to be
-/// written.
+/// Does no I/O. Takes the counts of a check, and changes them to what they will be after the
+/// repair. The order of calls: `begin`; for each L2 table `wrong_entries` and `move`; `place`; then
+/// the functions that return what to write.
 class repair_plan {
   public:
     explicit repair_plan(check_walk& found)
         : found_(found), counts_(found.counts()), clusters_(found.header().tables().clusters),
           moves_(found.l2_tables().size()) {}
 
-    /// The old refcount structures and L1 table are referred to no longer, and so are L2 tables
-    /// with which data shares a cluster: the data keeps that. From here on the counts of data are
-    /// what they will be.
+    /// Drops the references to the old refcount table, refcount blocks and L1 table. Moves L2
+    /// tables that share a cluster with data: the data keeps the cluster. From here on the counts
+    /// of data are final.
     void begin() {
         const layout::header& h = found_.header();
         forget({h.refcount_table_offset}, clusters_.bytes({h.refcount_table_clusters}), 1);
@@ -59,7 +59,7 @@ class repair_plan {
         }
     }
 
-    /// How many entries of an L2 table are not what they are to be.
+    /// How many entries of an L2 table the repair has to change.
     std::uint64_t wrong_entries(std::span<const std::byte> entries) const noexcept {
         std::uint64_t wrong = 0;
         for (std::size_t i = 0; i < entries.size(); i += 8) {
@@ -74,7 +74,7 @@ class repair_plan {
             if (entry.raw != 0) { store_be<std::uint64_t>(&entries[i], found_.mended(entry).raw); }
         }
     }
-    /// The n-th of the L2 tables is to be written anew. May be said more often than once.
+    /// The n-th of the L2 tables is to be written to a new place. May be called more than once.
     void move(std::size_t n) {
         if (moves_[n]) { return; }
         moves_[n] = true;
@@ -83,8 +83,8 @@ class repair_plan {
         forget(t.at, clusters_.cluster_size(), t.active);
     }
 
-    /// Gives everything that is new its place. Errors: image_full where an offset would be too
-    /// large for a table entry, or the refcount table for the format; EFBIG, ENOMEM.
+    /// Assigns a place to each new table. Errors: image_full if an offset would be too large for a
+    /// table entry, or the refcount table too large for the format; EFBIG, ENOMEM.
     result<void> place() {
         const layout::header& h = found_.header();
         const std::uint64_t l1_clusters = clusters_.covering(std::uint64_t{h.l1_size} * 8).value;
@@ -92,7 +92,7 @@ class repair_plan {
         std::uint64_t all = before;
         std::uint64_t blocks = 0;
         std::uint64_t table = 0;
-        // The blocks count themselves too.
+        // The blocks count themselves too, so repeat until they cover everything.
         for (std::uint64_t last = 0; all != last;) {
             last = all;
             blocks = (all + counts_.per_block() - 1) / counts_.per_block();
@@ -118,13 +118,13 @@ class repair_plan {
         return counts_.memory();
     }
 
-    // What is to be written, to places that nothing refers to yet.
+    // What to write, to places that nothing refers to yet.
 
-    /// In the order of `from`.
+    /// Sorted by `from`.
     std::span<const moved_table> moved_tables() const noexcept { return moved_; }
     host_offset l1_at() const noexcept { return l1_at_; }
-    /// The active L1 table anew. Adds to `wrong` the COPIED flags that did not agree with the
-    /// references.
+    /// The new active L1 table. Adds to `wrong` the number of COPIED flags that did not agree with
+    /// the references.
     std::vector<std::byte> new_l1(std::span<const std::byte> old, std::uint64_t& wrong) const {
         std::vector<std::byte> entries(old.begin(), old.end());
         entries.resize(std::size_t{found_.header().l1_size} * 8);
@@ -150,10 +150,11 @@ class repair_plan {
         }
         return entries;
     }
-    /// Where each refcount block goes; 0: none is needed. The content is `counts().counted_block`.
+    /// The place of each refcount block; 0: none is needed. Its content is
+    /// `reference_audit::counted_block`.
     std::span<const host_offset> blocks() const noexcept { return blocks_; }
 
-    /// `h` with the new tables in it.
+    /// Makes `h` name the new tables.
     void switch_header(layout::header& h) const noexcept {
         if (h.l1_size != 0) { h.l1_table_offset = l1_at_.value; }
         h.refcount_table_offset = table_at_.value;
@@ -169,8 +170,8 @@ class repair_plan {
         return at != moved_.end() && at->from == from ? &*at : nullptr;
     }
 
-    /// `times` references fewer to what lies there. A cluster that nothing else refers to is free
-    /// only once the header has changed: until `place` is through its count stays at 1.
+    /// Drops `times` references to each cluster of the range. A cluster without a further reference
+    /// is free only once the header has changed: until the end of `place` its count stays 1.
     void forget(host_offset at, std::uint64_t bytes, std::uint64_t times) {
         const host_range range = clusters_.touched(at, bytes);
         if (bytes == 0) { return; }
@@ -182,7 +183,8 @@ class repair_plan {
         }
     }
 
-    /// A block for each part of the file in which something is counted, the blocks included.
+    /// Places a block for each part of the file that has a reference. A block that is placed may
+    /// make another one necessary, so repeat until none is.
     void place_blocks(std::uint64_t count) {
         blocks_.assign(static_cast<std::size_t>(count), {});
         for (bool again = true; again;) {
@@ -199,7 +201,7 @@ class repair_plan {
     reference_audit& counts_;
     cluster_geometry clusters_;
     std::vector<bool> moves_;        // by L2 table
-    std::vector<moved_table> moved_; // once they have their places, in the order of `from`
+    std::vector<moved_table> moved_; // sorted by `from` once `place` has run
     std::vector<host_cluster> held_; // free once the header has changed
     host_offset l1_at_;
     host_offset table_at_;

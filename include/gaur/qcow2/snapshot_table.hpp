@@ -22,23 +22,27 @@ namespace gaur::qcow2 {
 /// The internal snapshots of an image.
 struct snapshot_table {
     std::vector<layout::snapshot> entries;
-    std::uint64_t bytes = 0; ///< that the table takes in the file
+    std::uint64_t bytes = 0; ///< size of the table in the file
 };
 
-/// Whether ids and names are kept, which may be as large as the table.
+/// Whether to keep ids and names. They may be as large as the table.
 enum class snapshot_text : std::uint8_t { keep, drop };
 
-/// Reads the table that `head` names out of a file of `file_size` bytes; what that lacks of its
-/// last cluster is zeroes. The size of a table is known only when its last entry has been read, so
-/// it is read in steps, each four times as large: a small table costs one small read, whatever the
-/// limits are. What has been parsed is not kept, so that memory is bounded by the entries.
-/// Errors: snapshot_malformed, snapshot_table_too_large, table_past_end, the host's.
+/// Reads the snapshot table that `head` names from a file of `file_size` bytes. If the file ends
+/// within its last cluster, the rest of that cluster reads as zeroes.
+///
+/// The size of a table is known only when its last entry has been read. So it is read in steps,
+/// each four times as large as the one before, up to 256 KiB: a small table costs one small read,
+/// whatever the limits are. Bytes that have been parsed are freed, so the entries bound the memory.
+///
+/// Errors: snapshot_malformed, snapshot_table_too_large, table_past_end, ENOMEM, the host's.
 template <class Shard>
 async::task<snapshot_table> load_snapshots(Shard& shard, typename Shard::file& file,
                                            const layout::header& head, std::uint64_t file_size,
                                            layout::limits limits = {},
                                            snapshot_text text = snapshot_text::keep) {
-    // Holds the largest entry, and is a multiple of 8, as entries are: none ends in mid padding.
+    // Holds the largest entry. A multiple of 8, as the size of each entry is, so that no step ends
+    // within the padding of an entry.
     constexpr std::uint64_t largest_step = std::uint64_t{256} << 10;
     limits = limits.within_format();
     snapshot_table table;
@@ -72,7 +76,7 @@ async::task<snapshot_table> load_snapshots(Shard& shard, typename Shard::file& f
             result<layout::parsed_snapshot> next = layout::parse_snapshot(
                 left, host_offset{at + table.bytes}, limits.snapshot_extra_bytes);
             if (!next) {
-                // Perhaps it is only cut off here.
+                // The entry may only be cut off here: read on.
                 if (read_to < most && left.size() < layout::largest_snapshot_bytes) { break; }
                 const bool too_large = read_to == limits.snapshot_table_bytes;
                 co_return too_large ? error(errc::snapshot_table_too_large, head.nb_snapshots)

@@ -13,9 +13,9 @@
 
 namespace gaur::raw {
 
-/// A disk consists of sectors of 512 bytes: the size of the disk that a file of `file_size` bytes
-/// holds. What is missing of the last sector reads as zeroes, and the file gets it when it is
-/// written, not before.
+/// The size, in bytes, of the disk that a file of `file_size` bytes holds: whole sectors of 512
+/// bytes. If the last sector is not whole in the file, the rest of it reads as zeroes. The file is
+/// extended only when that part is written.
 constexpr std::uint64_t disk_size(std::uint64_t file_size) noexcept {
     return align_up(file_size, 512);
 }
@@ -24,7 +24,8 @@ constexpr std::uint64_t disk_size(std::uint64_t file_size) noexcept {
 template <class Shard>
 class format {
   public:
-    /// `size` bytes of the file are the disk; what the file does not reach of them reads as zeroes.
+    /// The disk is the first `size` bytes of the file. Bytes past the end of the file read as
+    /// zeroes.
     format(Shard& shard, typename Shard::backend_type& io, typename Shard::backend_type::file file,
            std::uint64_t size, bool writable)
         : shard_(shard), file_(io, std::move(file), shard.buffers()), size_(size),
@@ -45,7 +46,7 @@ class format {
         l.what.size = n;
         return l;
     }
-    // Nothing is ever wanted, and nothing is compressed.
+    // `locate` never answers `missing` or a compressed extent.
     async::task<void> resolve(const device::missing&) { return refuse(shard_); }
     async::task<void> inflate(const device::extent&, std::span<std::byte>) {
         return refuse(shard_);
@@ -55,7 +56,7 @@ class format {
     track::quarantine::generation enter() noexcept { return 0; }
     void leave(track::quarantine::generation) noexcept {}
     void note_write() noexcept { data_written_ = flushes_; }
-    /// From now on a flush leaves what was written to the host's cache.
+    /// From now on a flush does not flush the host's cache.
     void leave_flushes_out() noexcept { flushes_ = false; }
     std::optional<host_offset> find_mapped(guest_offset at, std::uint64_t, bool) noexcept {
         return host_offset{at.value};
@@ -65,7 +66,7 @@ class format {
     }
     async::task<void> close() { return flush(shard_, *this); }
     bool is_busy() const noexcept { return commit_.is_running(); }
-    void forget_callbacks() noexcept {} // it has none
+    void forget_callbacks() noexcept {} // there are none
     void on_idle(void (*call)(void*) noexcept, void* context) noexcept {
         on_idle_ = call;
         on_idle_context_ = context;
@@ -93,7 +94,7 @@ class format {
         const io::request what = io::request::flush();
         async::await_io flushing(shard, self.file_, what);
         r = co_await flushing;
-        // The host may have dropped what it could not write.
+        // The host may have dropped the data that it could not write.
         if (!r) { self.commit_.fail(r.error()); }
         co_return r;
     }

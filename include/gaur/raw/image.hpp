@@ -16,8 +16,8 @@
 
 namespace gaur::raw {
 
-/// What a user may choose about a raw disk; see device::default_policies. No write to one ever
-/// allocates, so the ordering has nothing to decide.
+/// The policies of a raw disk; see device::default_policies. No write to a raw disk allocates, so
+/// the ordering is never asked.
 struct default_policies : device::default_policies {
     using ordering = track::serialize;
 };
@@ -36,35 +36,36 @@ using engine_of = device::engine<B, Ex, format_of<B, Ex, P>, format_of<B, Ex, P>
 template <io::IoBackend B, exec::Executor Ex, device::Policies P = default_policies>
 using image = device::image<detail::engine_of<B, Ex, P>>;
 
-/// Bytes of a block device that are zeroed when it becomes a raw disk: it no longer begins with the
-/// header of the format that it had.
+/// Bytes at the start of a block device that are zeroed when it becomes a raw disk. So the header
+/// of its former format is gone.
 inline constexpr std::size_t header_bytes = 4096;
 
 struct open_options {
     bool write = false;
-    bool direct = false;      ///< past the host's page cache (O_DIRECT)
-    /// Make the file, or empty an existing one: `size` bytes that read as zeroes. A block device
-    /// keeps what it holds behind its first 4096 bytes, and its own size when it is opened again.
+    bool direct = false;      ///< bypass the host's page cache (O_DIRECT)
+    /// Create the file, or empty an existing one: `size` bytes that read as zeroes. A block device
+    /// keeps its content behind its first 4096 bytes. When it is opened again it has its own size.
     bool create = false;
     std::uint64_t size = 0;   ///< bytes, with `create`; rounded up to whole sectors of 512
-    /// Whom else the file is shared with, QEMU among them. A writer is alone, as a QEMU guest is
-    /// with its raw disk; qemu-img and qemu-io let each other write to raw files.
+    /// Which other processes, QEMU included, may open the file at the same time. A writer has the
+    /// file to itself, as a QEMU guest has its raw disk. qemu-img and qemu-io allow each other to
+    /// write to raw files.
     io::locking locking = io::locking::on;
-    /// false: a flush asks the host for nothing, so a power cut may lose everything. QEMU's cache
-    /// mode `unsafe`.
+    /// If false, a flush does not flush the host's cache, so a power cut may lose everything:
+    /// QEMU's cache mode `unsafe`.
     bool flush = true;
-    /// With `create`: files that must not be emptied, those that the caller reads. The open ends
-    /// with errc::target_is_read where `path` leads to one of them.
+    /// With `create`: files that must not be emptied, because the caller reads them. The open ends
+    /// with errc::target_is_read if `path` leads to one of them.
     std::vector<io::file_identity> kept = {};
-    /// For so long it is tried again while another process holds the file; the thread that opens is
-    /// blocked meanwhile, and with it its loop. 0: once.
+    /// How long open() tries again while another process holds the lock of the file. It blocks the
+    /// calling thread, and so its loop, for that time. 0: it tries once.
     std::chrono::milliseconds lock_wait = io::usual_lock_wait;
 };
 
-/// Opens the file at `path` as a disk, its size rounded up to whole sectors of 512 bytes: see
-/// disk_size. Errors: the host's, those of io::check_lock, and with
-/// `create` errc::target_is_read, or ENOSPC if a block device is smaller than `size`: then the file
-/// is as it was.
+/// Opens the file at `path` as a disk. The size of the disk is that of the file, rounded up to
+/// whole sectors of 512 bytes: see disk_size. Errors: the host's, and those of io::check_lock. With
+/// `create` also errc::target_is_read, and ENOSPC if a block device is smaller than `size`; in
+/// these cases the file is unchanged.
 template <class P = default_policies, io::IoBackend B, exec::Executor Ex>
 async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_options options = {},
                                   typename P::hooks* hooks = nullptr) {
@@ -98,7 +99,7 @@ async::task<image<B, Ex, P>> open(B& io, Ex executor, std::string path, open_opt
     co_return image<B, Ex, P>(std::move(whole));
 }
 
-/// Chosen if `P` is no bundle of policies, to say in words what it lacks.
+/// Selected if `P` is not a bundle of policies: its static_assert names what `P` lacks.
 template <class P, io::IoBackend B, exec::Executor Ex>
     requires(!device::Policies<P>)
 void open(B&, Ex, std::string, open_options = {}, void* = nullptr) {

@@ -20,8 +20,8 @@ struct figures {
     std::uint64_t joined = 0;        ///< writes that joined an allocation
     std::uint64_t shortened = 0;     ///< requests cut short where an allocation begins
     std::uint64_t waited = 0;        ///< times a request queued behind an allocation
-    std::uint64_t woken = 0;         ///< times it was woken
-    std::uint32_t longest_queue = 0; ///< behind one allocation
+    std::uint64_t woken = 0;         ///< times a queued request was woken
+    std::uint32_t longest_queue = 0; ///< of requests behind one allocation
     std::uint32_t most_in_flight = 0;
 };
 
@@ -37,13 +37,13 @@ struct conflict {
 ///
 ///   disjoint  no two tracked allocations overlap
 ///   half_open ranges that only touch do not overlap
-///   complete  a node is tracked with all that it will ever say
-///   fair      waiters of one allocation wake in the order in which they came
-///   pure      no I/O, no memory of its own: all nodes belong to the requests
-///   flat      waking only posts; nothing of a waiter runs inside retire()
+///   complete  the range of a node is set before it is tracked, and does not change
+///   fair      waiters of one allocation wake in the order of their arrival
+///   pure      no I/O and no memory of its own: all nodes belong to the requests
+///   flat      waking only posts: no code of a waiting request runs inside retire()
 ///
-/// `Node` is track::allocation, or track::joinable_allocation if the ordering joins. Not thread
-/// safe: it belongs to the image's executor.
+/// `Node` is track::allocation, or track::joinable_allocation if the ordering joins. Not
+/// thread-safe: only the executor of the image may use it.
 template <class Node = joinable_allocation, template <class> class Index = ordered_index>
 class in_flight {
   public:
@@ -54,7 +54,8 @@ class in_flight {
     in_flight& operator=(const in_flight&) = delete;
     ~in_flight() { GAUR_ASSERT(admitted_.empty()); }
 
-    /// Nothing can come between this answer and track() if nothing suspends in between.
+    /// The answer holds until the next suspension: a caller that does not suspend may track() its
+    /// range on it.
     conflict<Node> find_conflict(guest_range range) noexcept {
         Node* other = index_.lowest_overlap(admitted_, range);
         if (other == nullptr) { return {range.count, nullptr}; }
@@ -77,7 +78,7 @@ class in_flight {
         figures_.most_in_flight = std::max(figures_.most_in_flight, size_);
     }
 
-    /// `w` is woken when `a` retires, after those that came before it.
+    /// `w` is woken when `a` retires, after the waiters that queued before it.
     void wait_for(Node& a, waiter& w) noexcept {
         GAUR_ASSERT(a.is_tracked());
         a.waiters_.push_back(w);
@@ -85,7 +86,7 @@ class in_flight {
         figures_.longest_queue = std::max(figures_.longest_queue, ++a.queue_length_);
     }
 
-    /// `j` joins `a`, whose mode is not `none`.
+    /// `j` joins `a`. Precondition: the join mode of `a` is not `none`.
     void join(Node& a, joiner& j) noexcept
         requires(Node::is_joinable)
     {
@@ -93,7 +94,8 @@ class in_flight {
         ++figures_.joined;
     }
 
-    /// `a` is linked, or was given up: waiters look everything up again; joiners are told which.
+    /// `a` was linked, or was given up. Joiners are told which. Waiters wake, and must look
+    /// everything up again.
     void retire(Node& a, bool linked = false) noexcept {
         GAUR_ASSERT(a.is_tracked());
         index_.erase(a);
@@ -124,8 +126,8 @@ class in_flight {
     track::figures figures_;
 };
 
-/// Tracks an allocation for as long as this object lives: however a request ends, its allocation
-/// retires.
+/// Tracks an allocation during the lifetime of this object: the allocation retires however its
+/// request ends.
 template <class Tracker>
 class tracked {
   public:

@@ -13,7 +13,7 @@
 
 namespace gaur::track {
 
-/// Allocations in the order of admission: what an index may walk.
+/// Allocations in the order of admission. An index may iterate over them.
 template <class Node>
 using admission_list = boost::intrusive::list<
     Node,
@@ -25,8 +25,8 @@ using admission_list = boost::intrusive::list<
 ///
 ///   lowest    lowest_overlap gives the overlapping allocation whose first cluster is the lowest,
 ///             null if there is none
-///   disjoint  it may rely on it that no two allocations in it overlap
-///   name      for tables of figures
+///   disjoint  no two allocations in it overlap; it may rely on that
+///   name      for reports
 ///   intrusive it owns no memory: a node brings the hook `by_place` of a boost::intrusive::set
 template <template <class> class Index>
 concept AllocationIndex =
@@ -39,7 +39,7 @@ concept AllocationIndex =
         { index.lowest_overlap(admitted, range) } noexcept -> std::same_as<allocation*>;
     };
 
-/// Says in words which part of AllocationIndex a template lacks.
+/// Compile-time errors that name the part of AllocationIndex that a template lacks.
 template <template <class> class Index>
 consteval bool check_index() {
     static_assert(std::default_initializable<Index<allocation>>,
@@ -62,7 +62,7 @@ consteval bool check_index() {
     return AllocationIndex<Index>;
 }
 
-/// The index of the 2009 patch: none. A conflict is found by walking the list, O(n).
+/// No index, as in the 2009 patch: a conflict is found by walking the list, O(n).
 template <class Node>
 class list_index {
   public:
@@ -82,8 +82,9 @@ class list_index {
 };
 static_assert(check_index<list_index>());
 
-/// Allocations in the order of their first clusters. They never overlap each other, so a conflict
-/// is the one that begins before the range, or the next: O(log n).
+/// Allocations in the order of their first clusters. They never overlap each other. So the lowest
+/// overlap can only be the last allocation that begins at or before the first cluster of the range,
+/// or the one after it: O(log n).
 template <class Node>
 class ordered_index {
   public:

@@ -18,20 +18,20 @@ class joinable_allocation;
 
 /// How a second write may use the clusters of an allocation in flight.
 enum class join_mode : std::uint8_t {
-    none,   ///< not at all: it has to wait
-    direct, ///< the new clusters read as the old content does: it writes its own bytes into them
-    merge,  ///< the owner writes whole clusters and has not begun: it hands its bytes to the owner
+    none,   ///< not at all: the second write must wait
+    direct, ///< new clusters read as the old content: the second write goes into them
+    merge,  ///< the owner's copy-on-write, which has not begun, carries the bytes
 };
 
-/// A write that joins an allocation: it uses the owner's host clusters, and is told when the
-/// allocation retires whether they are linked. Lives in the request that joins.
+/// A write that joins an allocation. It uses the host clusters of the owner. When the allocation
+/// retires, the joiner is told whether they are linked. It is a member of the joining request.
 class joiner : public boost::intrusive::list_base_hook<> {
   public:
     using callback = void (*)(joiner&) noexcept;
     enum class outcome : std::uint8_t { pending, linked, given_up };
 
-    /// `data` goes to guest offset `at`, within the allocation's clusters. `on_retired` must only
-    /// post: it runs inside `in_flight::retire`.
+    /// `data` goes to guest offset `at`, inside the clusters of the allocation. `on_retired` must
+    /// only post: it runs inside `in_flight::retire`.
     joiner(callback on_retired, guest_offset at, std::span<const std::byte> data) noexcept
         : on_retired_(on_retired), at_(at), data_(data) {}
     joiner(const joiner&) = delete;
@@ -48,7 +48,7 @@ class joiner : public boost::intrusive::list_base_hook<> {
     callback on_retired_;
     guest_offset at_;
     std::span<const std::byte> data_;
-    joinable_allocation* with_ = nullptr; // while a direct write of its own is in flight
+    joinable_allocation* with_ = nullptr; // null unless its direct write is in flight
     outcome outcome_ = outcome::pending;
 };
 
@@ -72,24 +72,25 @@ class joinable_allocation : public allocation {
         joiners_.push_back(j);
     }
 
-    /// Writes that joined it. O(n): for tools.
+    /// Number of writes that joined it. O(n): for tools.
     std::size_t joined() const noexcept { return joiners_.size(); }
-    /// In the order in which they joined.
+    /// Calls `use(joiner&)` in the order in which the writes joined.
     template <class F>
     void for_each_joiner(F use) {
         for (joiner& j : joiners_) { use(j); }
     }
 
-    /// Direct writes of joiners that are in flight.
+    /// Number of direct writes of joiners in flight.
     std::uint32_t direct_writes() const noexcept { return direct_writes_; }
 
-    /// `call` runs once, when the last direct write has ended. It must only post.
+    /// `call` runs once, when the last direct write in flight has ended. It must only post.
     void on_direct_writes_ended(void (*call)(void*) noexcept, void* context) noexcept {
         on_direct_writes_ended_ = call;
         on_direct_writes_ended_context_ = context;
     }
 
-    /// A joiner's direct write has ended, well or not. May come after the allocation has retired.
+    /// The direct write of a joiner has ended, with success or an error. May be called after the
+    /// allocation has retired; it has no effect then.
     static void direct_write_ended(joiner& j) noexcept {
         joinable_allocation* self = std::exchange(j.with_, nullptr);
         if (self == nullptr) { return; }
@@ -99,7 +100,8 @@ class joinable_allocation : public allocation {
         }
     }
 
-    /// For the tracker, on retirement: tells each joiner the outcome.
+    /// Called by the tracker on retirement: tells each joiner the outcome. An allocation that was
+    /// given up must not have direct writes in flight.
     void release_joiners(bool linked) noexcept {
         GAUR_ASSERT(linked || direct_writes_ == 0);
         while (!joiners_.empty()) {

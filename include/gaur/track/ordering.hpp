@@ -11,28 +11,29 @@
 
 namespace gaur::track {
 
-/// What an allocating write does about the range that it has asked the tracker for.
+/// What an allocating write does, after it has asked the tracker for conflicts with its range.
 enum class action : std::uint8_t {
     proceed, ///< nothing overlaps: take clusters for the whole range
-    shorten, ///< take clusters as far as nothing overlaps
+    shorten, ///< take clusters for the part before the other allocation
     wait,    ///< until the other allocation has retired; then look everything up again
     join,    ///< use the other allocation's clusters, as its join_mode says
 };
 
 /// Decides what an allocating write does if it meets an allocation in flight.
 ///
-///   name        for figures and command lines
+///   name        for reports and command lines
 ///   allocation  the node that requests carry: track::allocation, or track::joinable_allocation,
 ///               which has the state that joining needs
 ///   decide      a pure function of the conflict: `proceed` only if there is none, `shorten` only
-///               if some clusters are clear, `join` only if the other's mode is not `none`
+///               if some clusters are clear, `join` only if the other allocation's join mode is not
+///               `none`
 ///   write       optional: `static async::task<void> write(Engine&, guest_offset, span<const
-///               byte>)`, which the engine takes instead of its own write for every request that
-///               does not go in place at once. It keeps the tracker's contract (*disjoint*), links
-///               only after the data is written, and gives back what it took if it fails
+///               byte>)`. The engine uses it instead of its own write for every request that does
+///               not go in place at once. It must keep the tracker's contract (*disjoint*), link
+///               only after the data is written, and give back its clusters if it fails
 ///
-/// The engine asserts what `decide` may answer. A write that has already retried after the owner it
-/// joined failed is made to wait instead of joining again.
+/// The engine asserts that the answer of `decide` is allowed. A joiner whose owner failed writes
+/// again. In that retry the engine waits if `decide` answers `join`.
 template <class O>
 concept Ordering =
     std::derived_from<typename O::allocation, allocation> &&
@@ -41,7 +42,7 @@ concept Ordering =
         { O::decide(c) } noexcept -> std::same_as<action>;
     };
 
-/// Says in words which part of Ordering a type lacks.
+/// Compile-time errors that name the part of Ordering that a type lacks.
 template <class O>
 consteval bool check_ordering() {
     static_assert(requires { { O::name } -> std::convertible_to<std::string_view>; },
@@ -58,7 +59,7 @@ consteval bool check_ordering() {
     return Ordering<O>;
 }
 
-/// The rule of the 2009 patch, its faults repaired: stop short of the other allocation, or wait for
+/// The rule of the 2009 patch, with its bugs fixed: stop before the other allocation, or wait for
 /// it.
 struct serialize {
     static constexpr std::string_view name = "serialize";
@@ -70,9 +71,9 @@ struct serialize {
 };
 static_assert(check_ordering<serialize>());
 
-/// A second write to clusters whose allocation is in flight uses them at once, and takes the
-/// clusters behind them that it needs as well. It waits only while the owner is writing over its
-/// bytes.
+/// A second write to the clusters of an allocation in flight uses them at once. It also takes the
+/// clusters behind them that it needs. It waits only if the join mode of the allocation is `none`,
+/// for example while the owner writes over those bytes.
 struct join {
     static constexpr std::string_view name = "join";
     using allocation = joinable_allocation;

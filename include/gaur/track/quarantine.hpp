@@ -11,13 +11,14 @@
 
 namespace gaur::track {
 
-/// Host clusters that no table refers to any longer, kept from being used again until nobody can
-/// still read or write them: a request that looked its mapping up before they were dropped may have
-/// I/O in flight on them (QEMU's faults R1 and R2).
+/// Deferred free of host clusters that no table refers to any more. They must not be reused while a
+/// request may still read or write them: a request that looked up its mapping before the clusters
+/// were dropped may have I/O in flight on them (QEMU's faults R1 and R2).
 ///
-/// Requests are counted in generations. What is put in closes the current generation and waits
-/// until it and all earlier ones are empty: a count, no list of requests to scan. Each request must
-/// enter before it looks a mapping up and leave when its last I/O has ended.
+/// Requests are counted in generations. Dropping clusters closes the current generation. The
+/// clusters may be reused when that generation and all earlier ones are empty. This needs a count
+/// only, no list of requests to scan. Each request must enter before it looks up a mapping, and
+/// leave when its last I/O has ended.
 class quarantine {
   public:
     using generation = std::uint64_t;
@@ -38,15 +39,15 @@ class quarantine {
         --in_current_;
     }
 
-    /// Closes the current generation. What was dropped until now may be used again once
-    /// `is_past(the answer)`.
+    /// Closes the current generation and returns its number `g`. What was dropped until now may be
+    /// reused once `is_past(g)`.
     generation close() {
         if (in_current_ > 0 || !in_closed_.empty()) { in_closed_.push_back(in_current_); }
         in_all_closed_ += std::exchange(in_current_, 0);
         return current_++;
     }
 
-    /// True when no request of generation `g` or before is in flight.
+    /// True if no request of generation `g` or before is in flight.
     bool is_past(generation g) const noexcept { return g < oldest(); }
 
     std::size_t requests() const noexcept { return in_current_ + in_all_closed_; }
@@ -59,14 +60,14 @@ class quarantine {
         while (!in_closed_.empty() && in_closed_.front() == 0) { in_closed_.pop_front(); }
     }
 
-    /// Of those that are not past.
+    /// The oldest generation that is not past.
     generation oldest() const noexcept { return current_ - in_closed_.size(); }
 
-    // Requests in flight. Nearly all enter and leave the current generation.
+    // Counts of requests in flight. Nearly all requests enter and leave the current generation.
     generation current_ = 0;
     std::size_t in_current_ = 0;
     std::size_t in_all_closed_ = 0;
-    std::deque<std::size_t> in_closed_; ///< the oldest generation first, which is not empty
+    std::deque<std::size_t> in_closed_; ///< oldest generation first; that count is not 0
 };
 
 } // namespace gaur::track

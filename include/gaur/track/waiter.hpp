@@ -5,8 +5,8 @@
 
 namespace gaur::track {
 
-/// A request that waits until an allocation it overlaps has retired. Lives in that request, and
-/// leaves the queue when it is destroyed.
+/// A request that waits until an overlapping allocation has retired. It is a member of that
+/// request, and leaves the queue when it is destroyed.
 class waiter : public boost::intrusive::list_base_hook<
                    boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
   public:
@@ -24,7 +24,7 @@ class waiter : public boost::intrusive::list_base_hook<
     callback on_wake_;
 };
 
-/// Waiters in the order in which they came.
+/// Waiters in the order of their arrival.
 using waiter_queue = boost::intrusive::list<waiter, boost::intrusive::constant_time_size<false>>;
 
 } // namespace gaur::track

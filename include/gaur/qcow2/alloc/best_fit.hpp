@@ -12,20 +12,20 @@
 
 namespace gaur::qcow2::alloc {
 
-/// Judges a hole by the stream that will fill it, and not by the request, since the requests of a
+/// Chooses a hole by the stream that will fill it, not by the request, since the requests of a
 /// stream are small:
 ///
-///   1. what continues an allocation goes behind it, if that is free;
-///   2. if it is not, the stream has filled its hole: it gets the roomiest of the next holes behind
-///      that one. It passes the smaller ones, and leaves them to rule 3;
-///   3. anything else gets the smallest hole that it fits into, else the roomiest, among the first
-///      ones of the file;
-///   4. the file grows only if its end is one of these first ones: hardly a hole is left.
+///   1. a request that continues an allocation goes directly behind it, if that cluster is free;
+///   2. if it is not free, the stream has filled its hole: it gets the largest of the next holes
+///      behind that one. It skips the smaller ones, and leaves them to rule 3;
+///   3. any other request gets the smallest hole that it fits into, else the largest, among the
+///      first holes of the file;
+///   4. the file grows only if its end is one of these first holes: hardly any hole is left.
 ///
 /// For example, a host file of 500 clusters with holes at 10 to 11, 20 to 24, 40, 50 to 52 and many
 /// single clusters behind these:
 ///
-///     a stream that has just filled 10 and 11 goes on in 20 to 24, then in 50 to 52
+///     a stream that has just filled 10 and 11 continues in 20 to 24, then in 50 to 52
 ///     a single cluster goes to 40
 class best_fit {
   public:
@@ -53,18 +53,19 @@ class best_fit {
 
     void freed(host_cluster c) noexcept { cursor_ = std::min(cursor_, c); }
 
-    /// It raises nothing in advance.
+    /// Nothing to release: it raises nothing in advance.
     template <class F>
     void release(F) noexcept {}
 
   private:
-    /// Compared in one decision.
+    /// How many holes, and how many slices, one decision looks at.
     static constexpr unsigned most_holes = 16;
     static constexpr unsigned most_slices = 2;
-    /// A hole with so many clusters more than the request may have ends the search.
+    /// A hole with this many clusters more than the request may get ends the search.
     static constexpr std::uint64_t plenty = 64;
 
-    /// Clusters from a hole in `[at, end)`, as far as refcounts are in memory. Empty if none is.
+    /// Clusters from a hole in `[at, end)`. Searches only refcounts in memory. Empty if it finds no
+    /// hole.
     template <RefcountView R>
     static host_range choose(R& counts, layout::refcount_width width, host_cluster at,
                              host_cluster end, const request& what) noexcept {
@@ -110,7 +111,7 @@ class best_fit {
         return g;
     }
 
-    host_cluster cursor_; // below it everything is taken
+    host_cluster cursor_; // every cluster below it is taken
 };
 static_assert(check_placement<best_fit>());
 

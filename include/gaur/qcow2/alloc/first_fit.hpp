@@ -11,7 +11,7 @@
 
 namespace gaur::qcow2::alloc {
 
-/// The lowest free clusters of the host file. The smallest model of Placement, and the one to copy.
+/// Takes the lowest free clusters of the host file. The smallest model of Placement: copy this one.
 class first_fit {
   public:
     static constexpr std::string_view name = "first_fit";
@@ -38,12 +38,12 @@ class first_fit {
 
     void freed(host_cluster c) noexcept { cursor_ = std::min(cursor_, c); }
 
-    /// It raises nothing in advance.
+    /// Nothing to release: it raises nothing in advance.
     template <class F>
     void release(F) noexcept {}
 
   private:
-    host_cluster cursor_; // below it everything is taken
+    host_cluster cursor_; // every cluster below it is taken
 };
 static_assert(check_placement<first_fit>());
 

@@ -12,13 +12,13 @@
 
 namespace gaur::qcow2::alloc {
 
-/// Refcounts of a host file in plain memory, with a fixed number of clusters: a RefcountView to try
-/// a placement on, without an image. All are free at first.
+/// The refcounts of a host file with a fixed number of clusters, in plain memory: a RefcountView to
+/// try a placement on without an image. All clusters are free at first.
 class memory_refcounts {
   public:
     static constexpr std::size_t slice_bytes = 4096;
 
-    /// `clusters`: of the host file; rounded up to whole slices. `ahead`: see RefcountView.
+    /// `clusters`: size of the host file, rounded up to whole slices. `ahead`: see RefcountView.
     explicit memory_refcounts(cluster_count clusters, cluster_count ahead = {},
                               layout::refcount_width width = layout::refcount_width(4))
         : width_(width), ahead_(ahead),
@@ -52,9 +52,9 @@ class memory_refcounts {
         return {bytes_.size() / slice_bytes * per_slice()};
     }
     bool is_free(host_cluster c) const noexcept { return width_.get(bytes_.data(), c.value) == 0; }
-    /// Its refcount is 0 again. The placement has to be told: freed(c).
+    /// Sets the refcount of `c` to 0. The caller has to tell the placement: freed(c).
     void free(host_cluster c) noexcept { width_.set(bytes_.data(), c.value, 0); }
-    /// Nothing is raised in advance from now on, as while an image closes.
+    /// Nothing may be raised in advance from now on, as on the close of an image.
     void stop_ahead() noexcept { ahead_ = {}; }
 
   private:

@@ -14,16 +14,17 @@
 
 namespace gaur::qcow2::alloc {
 
-/// Neighbouring host clusters whose refcount is 1 now. They leak, without harm, if no table comes
-/// to refer to them.
+/// Contiguous host clusters whose refcounts are 1 now. If no table refers to them later they leak,
+/// which is harmless.
 struct grant {
     host_cluster first;
     cluster_count count;
     bool pristine = false; ///< never written: they read as zeroes
 };
 
-/// The search came to refcounts that are not in memory. `exists`: load the slice at `slice`, then
-/// ask again. Otherwise there is no refcount block `index` yet: make it, then ask again.
+/// The search has reached refcounts that are not in memory. `exists`: load the slice at `slice`,
+/// then repeat the call. Otherwise there is no refcount block `index` yet: make it, then repeat the
+/// call.
 struct missing_block {
     std::uint64_t index = 0;
     bool exists = false;
@@ -34,17 +35,17 @@ struct image_full {};
 
 using answer = std::variant<grant, missing_block, image_full, error>;
 
-/// What a write, or a new table, asks for.
+/// A request for clusters, for a write or for a new table.
 struct request {
     cluster_count count;             ///< wanted; at least 1
     cluster_count most;              ///< granted at most; at least `count`
-    std::optional<guest_cluster> at; ///< for the guest's clusters from here on; none: for a table
-    /// Where the host clusters of the guest's clusters before `at` end, if `at` continues a recent
+    std::optional<guest_cluster> at; ///< for the guest clusters from here on; none: for a table
+    /// The end of the host clusters for the guest clusters before `at`, if `at` continues a recent
     /// allocation. A grant that begins here makes no new fragment.
     std::optional<host_cluster> after;
 };
 
-/// Refcounts of `count` neighbouring clusters from `first` on.
+/// Refcounts of `count` contiguous clusters from `first` on.
 struct refcount_slice {
     const std::byte* data = nullptr;
     host_cluster first;
@@ -57,11 +58,11 @@ using slice_answer = std::variant<refcount_slice, missing_block, image_full, err
 ///
 ///   slice_of   the slice that holds the refcount of `c`; image_full past the last cluster that an
 ///              image can have
-///   take_free  raises the refcounts of `run` from 0 to 1; they are in memory
-///   used_end   behind the last cluster that was ever in use: what is taken from here on makes the
-///              host file longer
-///   ahead      clusters that a placement may raise in advance for later requests; 0: none. The
-///              open option count_ahead
+///   take_free  raises the refcounts of `run` from 0 to 1; they must be in memory
+///   used_end   one past the last cluster that was ever in use: clusters taken from here on extend
+///              the host file
+///   ahead      clusters that a placement may raise in advance for later requests; 0: none. Set by
+///              the open option count_ahead
 template <class R>
 concept RefcountView = requires(R& counts, host_cluster c, host_range run) {
     { counts.width() } noexcept -> std::same_as<layout::refcount_width>;
@@ -73,7 +74,7 @@ concept RefcountView = requires(R& counts, host_cluster c, host_range run) {
 
 namespace detail {
 
-/// For the concept below: exactly what RefcountView asks for.
+/// For the concept below: exactly what RefcountView requires.
 struct any_view {
     layout::refcount_width width() noexcept;
     slice_answer slice_of(host_cluster) noexcept;
@@ -89,27 +90,27 @@ struct any_receiver {
 
 } // namespace detail
 
-/// Chooses host clusters. It belongs to one open image and is called from that image's executor.
-/// All calls answer at once.
+/// Chooses host clusters. It belongs to one open image and is called on that image's executor. No
+/// call waits.
 ///
 ///   bounded     a grant has from 1 to `most` clusters
 ///   raised      granted clusters had refcount 0 and were raised by take_free(), each once
 ///   once        a cluster is granted again only after it was freed
-///   asks        refcounts that are not in memory are answered with the view's missing_block,
-///               unless there is something to grant without them
-///   passes_on   an error of the view is answered as it is, unless the same holds
-///   repeatable  any answer but a grant changes no refcount and loses nothing: the same request is
-///               asked again once the block is there
+///   asks        if refcounts are not in memory, take() returns the view's missing_block, unless it
+///               can grant something without them
+///   passes_on   take() returns an error of the view unchanged, unless it can grant something
+///   repeatable  any answer but a grant changes no refcount and loses no cluster: the caller
+///               repeats the request once the block is in memory
 ///   complete    image_full only if the view has no free cluster left, and no cluster that was
 ///               raised in advance is left either
-///   reused      what freed() has named can be granted again
-///   given_back  release() hands over every cluster that was raised and not granted, each once, the
-///               run that is last in the host file first
-///   pure        no I/O, no wait, no heap memory once it is warm; equal calls over equal refcounts
-///               give equal answers
+///   reused      a cluster that freed() has named can be granted again
+///   given_back  release() hands over every cluster that was raised and not granted, each once, in
+///               runs from the end of the host file downward
+///   pure        no I/O, no wait, no heap memory after warm-up; equal calls on equal refcounts give
+///               equal answers
 ///
-/// gaur/conformance/placement.hpp has one test for each line. first_fit.hpp is the exemplar to
-/// copy; examples/custom_placement.cpp shows one of a program's own.
+/// gaur/conformance/placement.hpp has one test for each line. first_fit.hpp is the example to copy;
+/// examples/custom_placement.cpp shows a placement outside the library.
 template <class P>
 concept Placement =
     std::default_initializable<P> &&
@@ -121,8 +122,8 @@ concept Placement =
         { placement.release(give_back) } noexcept; // calls give_back(const grant&)
     };
 
-/// Says in words which part of Placement a type lacks. Put `static_assert(check_placement<P>())`
-/// under a placement of your own: the first failing line below is the thing to add.
+/// Reports in words which part of Placement a type lacks. Put `static_assert(check_placement<P>())`
+/// under a placement of your own: the first assertion that fails names what to add.
 template <class P>
 consteval bool check_placement() {
     static_assert(std::default_initializable<P>,
@@ -148,7 +149,7 @@ consteval bool check_placement() {
     return Placement<P>;
 }
 
-/// The answer of a placement if the view gave no slice.
+/// The answer of a placement if the view returned no slice.
 inline answer no_slice(const slice_answer& found) noexcept {
     if (const auto* missing = std::get_if<missing_block>(&found)) { return *missing; }
     if (const auto* why = std::get_if<error>(&found)) { return *why; }

@@ -10,20 +10,21 @@
 
 namespace gaur::qcow2::alloc {
 
-/// Where recent allocations ended, in the guest and in the host file: tells whether an allocation
-/// continues another one. If there are more streams than places, one that has not continued of late
-/// is forgotten first.
+/// The ends of recent allocations, in the guest and in the host file, to find out whether an
+/// allocation continues another one. If there are more streams than places, a stream that has not
+/// continued recently is replaced first (clock algorithm).
 class stream_ends {
   public:
     static constexpr std::size_t most = 16;
 
-    /// Where the host clusters of an allocation end that ended before guest cluster `at`.
+    /// The end of the host clusters of the allocation that ended before guest cluster `at`, if
+    /// there is one.
     std::optional<host_cluster> find(guest_cluster at) const noexcept {
         const std::size_t i = index_of(at);
         return i == most ? std::nullopt : std::optional(ends_[i].host);
     }
 
-    /// The guest's clusters from `at` to `end` have got host clusters that end at `host`.
+    /// The guest clusters from `at` to `end` have been given host clusters that end at `host`.
     void note(guest_cluster at, guest_cluster end, host_cluster host) noexcept {
         const std::size_t i = index_of(at);
         if (i != most) {

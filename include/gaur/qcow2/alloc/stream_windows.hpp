@@ -16,13 +16,13 @@
 namespace gaur::qcow2::alloc {
 
 /// Grants from windows: runs of host clusters, chosen by `Inner`, whose refcounts were raised when
-/// the first of them was granted. So most commits find no refcount to write, and need no barrier
-/// before the mappings. Each of several sequential streams gets a window of its own, however they
-/// alternate:
+/// the first cluster of the run was granted. So most commits have no refcount to write, and need no
+/// barrier before the mappings. Each of several sequential streams gets its own window, even if
+/// their requests alternate (the numbers give the order of the requests):
 ///
 ///     stream A takes 0 1     4 5 …      all from the first window, as long as no other write comes
-///     stream B takes     2 3     6 7    B comes between A's 3 and 4: A, going on where it was,
-///                                       gets a window of its own, and B stays
+///     stream B takes     2 3     6 7    B comes between A's 1 and 4: A continues its stream at 4,
+///                                       so A gets its own window, and B keeps the first
 ///
 /// Writes that continue no stream share the first window.
 template <class Inner>
@@ -56,7 +56,7 @@ class stream_windows {
                 } else if (w.left.end() == run->first && w.pristine == run->pristine) {
                     w.left.count = w.left.count + run->count;
                 } else {
-                    // What is left of the old run goes first.
+                    // First grant the rest of the old run.
                     const grant rest = cut(w, w.left.count, what.at);
                     set(w, *run);
                     return rest;
@@ -65,7 +65,7 @@ class stream_windows {
             }
             const auto* block = std::get_if<missing_block>(&found);
             if (block != nullptr && !block->exists) { return found; }
-            // Fewer than asked for, rather than a wait or an error.
+            // Grant fewer than requested, rather than wait or fail.
             if (!w.left.empty()) { return cut(w, w.left.count, what.at); }
             if (block != nullptr) { return found; }
             window* const other = last();
@@ -99,7 +99,7 @@ class stream_windows {
         w.pristine = run.pristine;
     }
 
-    /// Grants the first clusters of what the window has left.
+    /// Grants the first `count` clusters that the window has left.
     grant cut(window& w, cluster_count count, std::optional<guest_cluster> at) noexcept {
         const grant g{w.left.first, count, w.pristine};
         w.left = {w.left.first + count, w.left.count - count};
@@ -107,8 +107,8 @@ class stream_windows {
         return g;
     }
 
-    /// The window for the guest's clusters from `at` on; no `at`: for a table. Changes no stream,
-    /// so that the request may be repeated.
+    /// The window for the guest clusters from `at` on; no `at`: for a table. Changes no stream, so
+    /// that the request may be repeated.
     window& window_for(std::optional<guest_cluster> at) noexcept {
         window& found = find(at);
         found.last_used = ++now_;
@@ -125,7 +125,7 @@ class stream_windows {
             [](const window& a, const window& b) { return a.last_used < b.last_used; });
     }
 
-    /// The guest's clusters from `at` to `end` have been granted from `w`.
+    /// The guest clusters from `at` to `end` have been granted from `w`.
     void remember(window& w, guest_cluster at, guest_cluster end) noexcept {
         const auto before = std::ranges::find(interrupted_, std::optional(at));
         if (before != interrupted_.end()) {
@@ -137,7 +137,7 @@ class stream_windows {
         w.next = end;
     }
 
-    /// Of the windows with something left, the last one in the host file; null if there is none.
+    /// The window with clusters left that is last in the host file; null if no window has any left.
     window* last() noexcept {
         window* found = nullptr;
         for (window& w : all_) {
@@ -149,7 +149,7 @@ class stream_windows {
 
     Inner inner_;
     std::array<window, most_windows> all_;
-    std::array<std::optional<guest_cluster>, 8> interrupted_; // ends of streams, in turn
+    std::array<std::optional<guest_cluster>, 8> interrupted_; // ends of streams, a ring
     std::size_t oldest_ = 0;
     std::uint64_t now_ = 0;
 };

@@ -25,7 +25,7 @@ struct bitmaps_extension {
     std::uint64_t directory_bytes = 0;
     host_offset directory;
 
-    /// `data` has 24 bytes, which `parse` of the header sees to.
+    /// `data` has 24 bytes; `parse` of the header checks that.
     static bitmaps_extension of(std::span<const std::byte> data) noexcept {
         return {load_be<std::uint32_t>(data.data()),
                 load_be<std::uint64_t>(data.data() + 8),
@@ -38,14 +38,14 @@ struct bitmap {
     static constexpr std::size_t fixed_bytes = 24;
     static constexpr std::uint32_t in_use = 1;    ///< flag: was not saved, so it is stale
     static constexpr std::uint32_t automatic = 2; ///< flag: to be loaded and kept up to date
-    static constexpr std::uint32_t extra_ok = 4;  ///< flag: unknown extra data does no harm
+    static constexpr std::uint32_t extra_ok = 4;  ///< flag: unknown extra data is compatible
     static constexpr std::uint8_t dirty_tracking = 1;
 
     host_offset table;
     std::uint32_t table_size = 0; ///< entries
     std::uint32_t flags = 0;
     std::uint8_t type = dirty_tracking;
-    std::uint8_t granularity_bits = 16; ///< guest bytes of one bit
+    std::uint8_t granularity_bits = 16; ///< one bit stands for 2^granularity_bits guest bytes
     std::vector<std::byte> extra;
     std::string name; ///< any bytes but NUL
 
@@ -54,8 +54,8 @@ struct bitmap {
     }
 };
 
-/// The entries of a directory; nothing where they do not fill it, or are more or fewer than
-/// `count`.
+/// The entries of a directory. Empty if they do not fill the directory exactly, or are more or
+/// fewer than `count`.
 inline std::optional<std::vector<bitmap>> parse_bitmaps(std::span<const std::byte> directory,
                                                         std::uint32_t count) {
     std::vector<bitmap> all;
@@ -82,7 +82,7 @@ inline std::optional<std::vector<bitmap>> parse_bitmaps(std::span<const std::byt
     return all;
 }
 
-/// Whether a bitmap may have a table of so many entries there: in the limits that QEMU sets.
+/// Whether a bitmap may have a table of `entries` at `at`, by QEMU's limits.
 constexpr bool is_sound_table(host_offset at, std::uint32_t entries,
                               unsigned cluster_bits) noexcept {
     constexpr std::uint64_t max_table_entries = 0x800'0000;
@@ -92,7 +92,7 @@ constexpr bool is_sound_table(host_offset at, std::uint32_t entries,
            std::uint64_t{entries} << cluster_bits <= max_bytes;
 }
 
-/// Whether a bitmap's table may be read.
+/// Whether a directory entry is valid, so that the bitmap's table may be read.
 inline bool is_sound(const bitmap& b, unsigned cluster_bits) noexcept {
     constexpr std::uint32_t reserved_flags = ~std::uint32_t{7};
     return is_sound_table(b.table, b.table_size, cluster_bits) &&
@@ -101,7 +101,8 @@ inline bool is_sound(const bitmap& b, unsigned cluster_bits) noexcept {
            b.name.size() <= 1023 && (b.extra.empty() || (b.flags & bitmap::extra_ok) != 0);
 }
 
-/// One entry of a bitmap's table: a cluster of bits, or without one all of them 0 or all 1.
+/// One entry of a bitmap's table: the place of a cluster of bits, or none if all its bits are 0 or
+/// all are 1 (specification, "Bitmap table").
 struct bitmap_table_entry {
     std::uint64_t raw = 0;
 

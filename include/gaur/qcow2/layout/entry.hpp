@@ -15,10 +15,10 @@ namespace detail {
 inline constexpr std::uint64_t copied_bit = std::uint64_t{1} << 63;
 inline constexpr std::uint64_t compressed_bit = std::uint64_t{1} << 62;
 inline constexpr std::uint64_t zero_bit = 1;
-/// Bits 9 to 55: where L1 entries and standard L2 entries hold a host offset.
+/// Bits 9 to 55: the host offset of an L1 entry or a standard L2 entry.
 inline constexpr std::uint64_t offset_bits = 0x00ff'ffff'ffff'fe00;
 
-/// An entry that names a cluster, and says nothing else but COPIED.
+/// Whether an entry names an aligned cluster, and has no other bit set but COPIED.
 constexpr bool is_plain(std::uint64_t raw, unsigned cluster_bits) noexcept {
     const std::uint64_t place = offset_bits & (~std::uint64_t{0} << cluster_bits);
     return (raw & ~(place | copied_bit)) == 0 && (raw & place) != 0;
@@ -26,7 +26,7 @@ constexpr bool is_plain(std::uint64_t raw, unsigned cluster_bits) noexcept {
 
 } // namespace detail
 
-/// One entry of an L1 table: where an L2 table lies (specification, "L1 table entry").
+/// One entry of an L1 table: the place of an L2 table (specification, "L1 table entry").
 struct l1_entry {
     std::uint64_t raw = 0;
 
@@ -42,23 +42,23 @@ struct l1_entry {
     constexpr bool reserved_ok() const noexcept {
         return (raw & ~(detail::offset_bits | detail::copied_bit)) == 0;
     }
-    /// A table with nothing wrong about its entry, in one look.
+    /// Whether the entry names a table and is valid, in one test.
     constexpr bool is_plain(unsigned cluster_bits) const noexcept {
         return detail::is_plain(raw, cluster_bits);
     }
     friend constexpr bool operator==(l1_entry, l1_entry) = default;
 };
 
-/// How a guest cluster reads. The two zero kinds differ in whether a host cluster is kept for it.
+/// How a guest cluster reads. The two zero kinds differ in whether a host cluster is allocated.
 enum class cluster_kind : std::uint8_t {
-    unallocated,    ///< the backing file's bytes, or zeroes without one
+    unallocated,    ///< the backing file's bytes; zeroes if there is no backing file
     zero_plain,     ///< zeroes
-    zero_allocated, ///< zeroes, whatever the host cluster that it keeps holds
+    zero_allocated, ///< zeroes; the allocated host cluster may hold anything
     normal,         ///< the host cluster's bytes
     compressed      ///< what the compressed bytes inflate to
 };
 
-/// Host bytes that hold one compressed cluster. Of the last sector some may belong to a neighbour.
+/// Host bytes that hold one compressed cluster. Bytes of the last sector may belong to another one.
 struct compressed_run {
     host_offset at;
     std::uint64_t size = 0; ///< bytes to read
@@ -75,12 +75,13 @@ struct l2_entry {
         GAUR_ASSERT((at.value & ~detail::offset_bits) == 0 && at.value != 0);
         return {at.value | (copied ? detail::copied_bit : 0)};
     }
-    /// Without arguments `zero_plain`, with a host cluster `zero_allocated`. Version 3 only.
+    /// `zero_plain` without arguments, `zero_allocated` with a host cluster. Version 3 only.
     static constexpr l2_entry zero(host_offset at = {}, bool copied = false) noexcept {
         GAUR_ASSERT((at.value & ~detail::offset_bits) == 0 && (at.value != 0 || !copied));
         return {at.value | (copied ? detail::copied_bit : 0) | detail::zero_bit};
     }
-    /// `at` to the byte; `size` bytes, stored as how many further sectors they reach into.
+    /// `at` is stored to the byte; `size` bytes as the number of further sectors that they reach
+    /// into.
     static constexpr l2_entry compressed(host_offset at, std::uint64_t size,
                                          unsigned cluster_bits) noexcept {
         const unsigned split = compressed_split(cluster_bits);
@@ -98,23 +99,23 @@ struct l2_entry {
         }
         return at_host ? cluster_kind::normal : cluster_kind::unallocated;
     }
-    /// A normal cluster with nothing wrong about it, in one look: what nearly every entry is.
+    /// Whether the entry is a valid normal cluster, in one test: nearly every entry is.
     constexpr bool is_plain(unsigned cluster_bits) const noexcept {
         return detail::is_plain(raw, cluster_bits);
     }
-    /// Of a standard entry; 0 where there is no host cluster.
+    /// For a standard entry. 0: no host cluster.
     constexpr host_offset host() const noexcept { return {raw & detail::offset_bits}; }
     constexpr bool copied() const noexcept { return (raw & detail::copied_bit) != 0; }
-    /// Of a compressed entry. For 64 KiB clusters the descriptor is 54 bits of offset and 8 of
-    /// sectors: offset 0x50300 with 1 further sector is 1024 - 256 = 768 bytes.
+    /// For a compressed entry. With 64 KiB clusters the descriptor has 54 bits of offset and 8 bits
+    /// of sectors: offset 0x50300 with 1 further sector is 1024 - 256 = 768 bytes.
     constexpr compressed_run compressed(unsigned cluster_bits) const noexcept {
         const unsigned split = compressed_split(cluster_bits);
         const std::uint64_t descriptor = raw & (detail::compressed_bit - 1);
         const std::uint64_t at = descriptor & ((std::uint64_t{1} << split) - 1);
         return {{at}, (((descriptor >> split) + 1) << 9) - (at & 511)};
     }
-    /// Bits that must be zero are. Of a compressed entry that is COPIED alone; the high bits of its
-    /// offset are `check`'s.
+    /// Whether the reserved bits are 0. In a compressed entry only COPIED is reserved; `check`
+    /// tests the high bits of its offset.
     constexpr bool reserved_ok(std::uint32_t version) const noexcept {
         if (kind() == cluster_kind::compressed) { return !copied(); }
         const std::uint64_t flags = detail::copied_bit | (version >= 3 ? detail::zero_bit : 0);
@@ -123,13 +124,14 @@ struct l2_entry {
     friend constexpr bool operator==(l2_entry, l2_entry) = default;
 
   private:
-    /// First bit of the sector count: as many bits as a cluster's sectors need, below bit 62.
+    /// First bit of the sector count. It has as many bits as a cluster's sectors need, below bit
+    /// 62.
     static constexpr unsigned compressed_split(unsigned cluster_bits) noexcept {
         return 62 - (cluster_bits - 8);
     }
 };
 
-/// Whether an L1 entry may be followed; `at` is the guest offset for the error.
+/// Whether an L1 entry may be followed. Error: l1_entry with `at`, the guest offset.
 constexpr result<void> check(l1_entry entry, unsigned cluster_bits, guest_offset at) noexcept {
     const std::uint64_t table = entry.table().value;
     if (!entry.reserved_ok() || !is_aligned(table, std::uint64_t{1} << cluster_bits) ||
@@ -139,13 +141,13 @@ constexpr result<void> check(l1_entry entry, unsigned cluster_bits, guest_offset
     return {};
 }
 
-/// Whether an L2 entry may be followed; `at` is the guest offset for the error. An image with an
-/// external data file has other rules (there host offset 0 is a place).
+/// Whether an L2 entry may be followed. Errors, with `at`, the guest offset: l2_entry,
+/// zero_flag_in_v2. Not for an image with an external data file: there host offset 0 is valid.
 constexpr result<void> check(l2_entry entry, std::uint32_t version, unsigned cluster_bits,
                              guest_offset at) noexcept {
     const std::uint64_t cluster_size = std::uint64_t{1} << cluster_bits;
     if (entry.kind() == cluster_kind::compressed) {
-        // The first cluster is the header's, so nothing compressed can begin there.
+        // The first cluster holds the header, so no compressed cluster can begin there.
         const std::uint64_t run = entry.compressed(cluster_bits).at.value;
         const bool ok = entry.reserved_ok(version) && run < host_limit && run >= cluster_size;
         return ok ? result<void>{} : result<void>{errc::l2_entry, at.value};

@@ -13,7 +13,7 @@
 
 namespace gaur::qcow2::layout {
 
-/// What a header extension begins with (specification, "Header extension").
+/// The magic that a header extension begins with (specification, "Header extension").
 namespace extension_magic {
 inline constexpr std::uint32_t end = 0;
 inline constexpr std::uint32_t backing_format = 0xe279'2aca;
@@ -25,12 +25,13 @@ inline constexpr std::uint32_t known[] = {backing_format, feature_names, crypto,
                                           data_file};
 } // namespace extension_magic
 
-/// A header extension as it lies in the image: what gaur does not know is kept as it was.
+/// A header extension as stored in the image. Extensions that gaur does not know are kept
+/// unchanged.
 struct extension {
     std::uint32_t magic = 0;
     std::vector<std::byte> data;
 
-    /// In the header: magic and length, then the data up to the next multiple of 8.
+    /// Size in the header: magic and length, then the data padded to a multiple of 8.
     std::size_t stored_bytes() const noexcept {
         return 8 + static_cast<std::size_t>(align_up(data.size(), 8));
     }

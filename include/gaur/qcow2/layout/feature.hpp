@@ -34,15 +34,17 @@ inline constexpr std::uint64_t raw_external_data = 2;
 inline constexpr std::uint64_t known = 3;
 } // namespace autoclear
 
-/// Which of the header's three feature fields a bit is of; the values are the feature table's.
+/// The feature field of the header that a bit belongs to. The values are those of the feature name
+/// table.
 enum class feature_kind : std::uint8_t { incompatible = 0, compatible = 1, autoclear = 2 };
 
 namespace detail {
 
-/// One row of the feature name table: kind, bit, and a name of 46 bytes that zeroes fill.
+/// One row of the feature name table: kind, bit, and a name that is padded with zeroes to 46 bytes.
 inline constexpr std::size_t feature_row_bytes = 48;
 
-/// Text out of an image, safe for a terminal: all but printable ASCII becomes \xNN.
+/// Text from an image, made safe for a terminal: all but printable ASCII, and each backslash,
+/// becomes \xNN.
 inline std::string printable(std::span<const std::byte> text) {
     constexpr char digits[] = "0123456789abcdef";
     std::string safe;
@@ -59,7 +61,7 @@ inline std::string printable(std::span<const std::byte> text) {
 
 } // namespace detail
 
-/// The name that a feature name table gives a bit, else "incompatible bit 7" or its like. Always
+/// The name that a feature name table gives to a bit, else a name like "incompatible bit 7". Always
 /// printable (specification, "Feature name table").
 inline std::string feature_name(std::span<const std::byte> table, feature_kind kind, unsigned bit) {
     for (; table.size() >= detail::feature_row_bytes;
@@ -75,8 +77,8 @@ inline std::string feature_name(std::span<const std::byte> table, feature_kind k
     return std::string(kinds[static_cast<unsigned>(kind)]) + " bit " + std::to_string(bit);
 }
 
-/// The feature name table that gaur gives its images, for programs that do not know the bits. The
-/// rows are those of QEMU, so that they read the same wherever an image comes from.
+/// The feature name table that gaur writes into its images, for programs that do not know the bits.
+/// The names are QEMU's, so that a bit has the same name in images of either.
 inline extension known_feature_names() {
     struct row {
         feature_kind kind;

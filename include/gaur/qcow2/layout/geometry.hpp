@@ -9,8 +9,8 @@
 
 namespace gaur::qcow2::layout {
 
-// What bounds the memory that an image can make its reader take. All are QEMU's limits, so that
-// either reads what the other wrote.
+// Bounds on the memory that an image can make its reader take. All are QEMU's limits, so that each
+// reads the images of the other.
 inline constexpr std::uint32_t min_cluster_bits = 9;
 inline constexpr std::uint32_t max_cluster_bits = 21;
 inline constexpr std::uint64_t max_l1_bytes = std::uint64_t{32} << 20;
@@ -19,13 +19,13 @@ inline constexpr std::uint64_t max_refcount_table_bytes = std::uint64_t{8} << 20
 inline constexpr std::uint64_t max_refcount_table_entries = max_refcount_table_bytes / 8;
 inline constexpr std::uint64_t max_snapshots = 65536;
 inline constexpr std::uint64_t max_snapshot_table_bytes = std::uint64_t{64} << 20;
-/// Entries of a snapshot table have no fixed size, but none is smaller.
+/// The least size of a snapshot table entry. Entries have no fixed size.
 inline constexpr std::uint64_t min_snapshot_bytes = 40;
 inline constexpr std::uint64_t max_snapshot_extra_bytes = 1024;
 inline constexpr std::uint64_t max_backing_file_bytes = 1023;
-/// First host offset that no table entry can name: descriptors hold bits up to 55.
+/// The first host offset that no table entry can name: descriptors hold bits up to 55.
 inline constexpr std::uint64_t host_limit = std::uint64_t{1} << 56;
-/// The largest offset that the host's file interface can name.
+/// The largest offset of the host's file interface (off_t).
 inline constexpr std::uint64_t max_file_offset =
     static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
 

@@ -27,10 +27,10 @@ namespace gaur::qcow2::layout {
 inline constexpr std::uint32_t header_magic = 0x5146'49fb;
 inline constexpr std::uint32_t header_bytes_v2 = 72;
 inline constexpr std::uint32_t min_header_bytes_v3 = 104;
-/// Up to the end of the fields that gaur knows.
+/// Size up to the end of the fields that gaur knows.
 inline constexpr std::uint32_t header_bytes_v3 = 112;
 
-/// Where each field lies in the header, for changing one in place.
+/// Byte offset of each field in the header, to change a field in place.
 namespace field {
 inline constexpr std::size_t version = 4;
 inline constexpr std::size_t backing_file_offset = 8;
@@ -66,11 +66,12 @@ inline constexpr std::uint8_t zlib = 0;
 inline constexpr std::uint8_t zstd = 1;
 } // namespace compression
 
-/// All that an image's first cluster says, under the specification's names ("Header"), with what
-/// gaur does not know kept to the byte. `parse` makes one, `write` lays one out.
+/// The content of an image's first cluster, with the specification's names ("Header"). Fields and
+/// extensions that gaur does not know are kept to the byte. `parse` reads one, `write` lays one
+/// out.
 struct header {
     std::uint32_t version = 3;
-    std::uint64_t backing_file_offset = 0; ///< as parsed; `write` finds its own place
+    std::uint64_t backing_file_offset = 0; ///< as parsed; `write` chooses its own place
     std::uint32_t cluster_bits = 16;
     std::uint64_t size = 0; ///< of the virtual disk, bytes
     std::uint32_t crypt_method = encryption::none;
@@ -103,12 +104,12 @@ struct header {
         return incompatible_features & ~incompatible::known;
     }
 
-    /// What an extension holds; empty where there is none.
+    /// The data of an extension; empty if there is none.
     std::span<const std::byte> extension_data(std::uint32_t which) const noexcept {
         const extension* e = find_extension(extensions, which);
         return e != nullptr ? std::span<const std::byte>(e->data) : std::span<const std::byte>();
     }
-    /// Puts an extension in place of the one with its magic, or after all others.
+    /// Replaces the extension of the same magic, or appends `e` after all others.
     void set_extension(extension e) {
         const auto at = std::ranges::find(extensions, e.magic, &extension::magic);
         if (at != extensions.end()) {
@@ -120,17 +121,18 @@ struct header {
     void remove_extension(std::uint32_t which) {
         std::erase_if(extensions, [=](const extension& e) { return e.magic == which; });
     }
-    /// "qcow2", "raw", …; empty where the image does not say. QEMU of 2009 padded it with NULs.
+    /// "qcow2", "raw", …; empty if the image does not say. QEMU of 2009 padded it with NULs.
     std::string_view backing_format() const noexcept {
         return text_of(extension_data(extension_magic::backing_format));
     }
-    /// The name of the file that holds the guest's data, if that is not this one; else empty.
+    /// The name of the external data file that holds the guest's data, as the image stores it;
+    /// empty if it stores none.
     std::string_view data_file() const noexcept {
         return text_of(extension_data(extension_magic::data_file));
     }
 
-    /// Where its autoclear bit vouches for it (specification, "Bitmaps extension"); else there are
-    /// none.
+    /// The bitmaps extension, if its autoclear bit is set, so that it is valid (specification,
+    /// "Bitmaps extension"). Otherwise `count` is 0.
     bitmaps_extension bitmaps() const noexcept {
         const auto data = extension_data(extension_magic::bitmaps);
         const bool valid = (autoclear_features & autoclear::bitmaps) != 0;
@@ -145,8 +147,8 @@ struct header {
 
 namespace detail {
 
-/// Whether the tables that the header names share no cluster. Reading does no harm where they do;
-/// a write to one would change the other.
+/// Whether the tables that the header names share no cluster. If two do, reading is safe, but a
+/// write to one would change the other. Error: tables_overlap.
 inline result<void> check_tables_apart(const header& h) noexcept {
     const cluster_geometry g = h.tables().clusters;
     struct table {
@@ -174,8 +176,10 @@ inline result<void> check_tables_apart(const header& h) noexcept {
 
 } // namespace detail
 
-/// Why gaur cannot use an image that parses, by name: first what the image needs and gaur lacks,
-/// then, `for_writing`, the states in which it may only be read.
+/// Why gaur cannot use an image that parses. Errors: unknown_features, extended_l2,
+/// external_data_file, compression_type, encrypted for features that gaur lacks; then, if
+/// `for_writing`, corrupt_image, dirty_image, size_unaligned, tables_overlap for an image that may
+/// only be read.
 inline result<void> check_supported(const header& h, bool for_writing) noexcept {
     const auto needs = [&](std::uint64_t bit) { return (h.incompatible_features & bit) != 0; };
     if (const std::uint64_t unknown = h.unknown_incompatible(); unknown != 0) {
@@ -198,8 +202,8 @@ inline result<void> check_supported(const header& h, bool for_writing) noexcept 
     return detail::check_tables_apart(h);
 }
 
-/// The incompatible features that an image needs and gaur does not know, as the image's own feature
-/// name table calls them; printable.
+/// The names of the incompatible features that gaur does not know, by the image's own feature name
+/// table. Printable.
 inline std::vector<std::string> unknown_feature_names(const header& h) {
     const auto table = h.extension_data(extension_magic::feature_names);
     std::vector<std::string> names;
@@ -211,9 +215,9 @@ inline std::vector<std::string> unknown_feature_names(const header& h) {
     return names;
 }
 
-/// Lays a header out as the image's first cluster, zeroes behind it: fields, extensions in their
-/// order, end marker, backing file name. Every unknown byte comes back where `parse` will find it.
-/// Errors: backing_size, header_full with the bytes that it would take.
+/// Lays a header out as the image's first cluster: fields, extensions in their order, end marker,
+/// backing file name, then zeroes. `parse` finds every unknown byte again. Errors: backing_size,
+/// header_full with the bytes that it would take.
 inline result<std::vector<std::byte>> write(const header& h) {
     GAUR_ASSERT(h.unknown_fields.size() % 8 == 0);
     if (h.backing_file.size() > max_backing_file_bytes) {
@@ -268,7 +272,7 @@ inline result<std::vector<std::byte>> write(const header& h) {
         bytes(at + 8, e.data);
         at += e.stored_bytes();
     }
-    // The end marker's 8 bytes are zero as they are.
+    // The 8 bytes of the end marker are zero already.
     bytes(name_at, std::as_bytes(std::span(h.backing_file)));
     return cluster;
 }

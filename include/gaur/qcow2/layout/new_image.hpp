@@ -25,24 +25,24 @@ struct create_options {
     std::uint32_t version = 3;
     std::uint32_t cluster_bits = 16; ///< 9 to 21
     std::uint32_t refcount_bits = 16;
-    std::string backing_file{};   // braces, so that g++ lets a program leave it out
-    std::string backing_format{}; ///< goes with a backing file: formats are never guessed
+    std::string backing_file{};   // braces, so that g++ lets a program omit it
+    std::string backing_format{}; ///< required with a backing file: formats are never probed
     bool lazy_refcounts = false;
 };
 
-/// Bytes, and where in the image file they go.
+/// Bytes, and their offset in the image file.
 struct piece {
     host_offset at;
     std::vector<std::byte> bytes;
 };
 
-/// All that an empty image holds: header, refcount table, refcount blocks and L1 table, in this
-/// order and one behind the other. Write `tables`, flush, then write `first_cluster`: until then
-/// the file is no qcow2 image, and from then on it is a whole one.
+/// The content of an empty image: header, refcount table, refcount blocks and L1 table, in this
+/// order and without gaps. Write `tables`, flush, then write `first_cluster`: before that the file
+/// is no qcow2 image, and from then on it is a complete one.
 struct new_image {
     header head;
     host_range refcount_blocks;
-    cluster_count clusters; ///< in use, which is the file's length
+    cluster_count clusters; ///< in use; also the file's length
     std::vector<piece> tables;
     std::vector<std::byte> first_cluster;
 
@@ -71,7 +71,7 @@ inline result<void> check_options(const create_options& o) noexcept {
     return {};
 }
 
-/// The header of an image whose tables have no place yet.
+/// The header without the places of the tables.
 inline header describe(const create_options& o) {
     header h;
     h.version = o.version;
@@ -85,7 +85,7 @@ inline header describe(const create_options& o) {
         const auto name = std::as_bytes(std::span(o.backing_format));
         h.extensions.push_back({extension_magic::backing_format, {name.begin(), name.end()}});
     }
-    // QEMU leaves the names out where they would take a large part of the first cluster.
+    // Like QEMU, leave the names out if they would take a large part of the first cluster.
     if (o.version == 3 && h.tables().cluster_size() > 4096) {
         h.extensions.push_back(known_feature_names());
     }
@@ -98,13 +98,13 @@ struct table_sizes {
     std::uint64_t refcount_blocks = 1;
     std::uint64_t l1 = 0;
 
-    /// With the header.
+    /// The sum, with the header's cluster.
     std::uint64_t all() const noexcept { return 1 + refcount_table + refcount_blocks + l1; }
 };
 
-/// The refcount blocks count themselves too, so they are added until they cover everything. With
-/// 512-byte clusters and 64-bit refcounts a block counts 64 clusters: an L1 of 200 clusters needs
-/// 4 blocks for 206 clusters in all, with the header and a table of 1.
+/// The refcount blocks count themselves too, so blocks are added until they cover everything. With
+/// 512-byte clusters and 64-bit refcounts a block counts 64 clusters: an L1 table of 200 clusters
+/// needs 4 blocks, for 206 clusters in all with the header and a refcount table of 1.
 inline table_sizes size_tables(const header& h) noexcept {
     const cluster_geometry g = h.tables().clusters;
     const std::uint64_t per_block = h.refcounts().entries_per_block(g.cluster_size());
@@ -151,7 +151,7 @@ inline result<new_image> plan(const create_options& options) {
         const auto entry = refcount_table_entry::make(g.offset_of(blocks + cluster_count{i}));
         store_be<std::uint64_t>(entries + i * 8, entry.raw);
     }
-    // Blocks lie one behind the other, so a cluster's index counts through all of them.
+    // The blocks are contiguous, so the index of a cluster runs through all of them.
     std::byte* const counts = add(blocks, sizes.refcount_blocks);
     for (std::uint64_t i = 0; i < sizes.all(); ++i) {
         h.refcounts().set(counts, i, 1);

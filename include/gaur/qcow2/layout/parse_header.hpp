@@ -22,8 +22,8 @@
 
 namespace gaur::qcow2::layout {
 
-/// How much of the file `parse` wants to see: its first cluster. `start` is the file's first 24
-/// bytes or more.
+/// How many bytes of the file `parse` needs: its first cluster. `start` is the file's first 24
+/// bytes or more. Errors: truncated_header, not_qcow2, unsupported_version, cluster_bits.
 inline result<std::uint64_t> bytes_needed(std::span<const std::byte> start,
                                           const limits& most = {}) noexcept {
     if (start.size() < 4) { return {errc::truncated_header, start.size()}; }
@@ -41,8 +41,8 @@ inline result<std::uint64_t> bytes_needed(std::span<const std::byte> start,
 
 namespace detail {
 
-/// The fields of fixed places. Of version 2, 72 bytes are read; of version 3, header_length, and
-/// that is checked on the way.
+/// Reads the fields at fixed offsets: 72 bytes of version 2, header_length bytes of version 3.
+/// Checks header_length. Errors: truncated_header, header_length.
 inline result<header> read_fields(std::span<const std::byte> cluster, std::uint64_t cluster_size,
                                   std::uint64_t file_size) {
     const auto u32 = [&](std::size_t at) { return load_be<std::uint32_t>(cluster.data() + at); };
@@ -85,7 +85,7 @@ inline result<header> read_fields(std::span<const std::byte> cluster, std::uint6
     return h;
 }
 
-/// What does not depend on features that gaur may not know.
+/// The checks that do not depend on features that gaur may not know.
 inline result<void> check_features(const header& h) noexcept {
     if (h.backing_file_offset > h.tables().cluster_size()) {
         return {errc::backing_offset, h.backing_file_offset};
@@ -100,12 +100,13 @@ inline result<void> check_features(const header& h) noexcept {
     return {};
 }
 
-/// A table that ends within what a file can be, at a cluster's start and not on the header.
+/// Whether a table begins at a cluster boundary, does not lie on the header, and ends within the
+/// largest file.
 inline bool placed(std::uint64_t at, std::uint64_t bytes, std::uint64_t cluster_size) noexcept {
     return is_aligned(at, cluster_size) && at <= max_file_offset - bytes && (at != 0 || bytes == 0);
 }
 
-/// The three tables that the header points to, and the size that the L1 table must map.
+/// Checks the three tables that the header points to, and that the L1 table maps the whole size.
 inline result<void> check_tables(const header& h, const limits& most) noexcept {
     const geometry g = h.tables();
     if (h.refcount_table_clusters == 0) { return errc::refcount_table_missing; }
@@ -126,14 +127,15 @@ inline result<void> check_tables(const header& h, const limits& most) noexcept {
     if (!placed(h.l1_table_offset, std::uint64_t{h.l1_size} * 8, g.cluster_size())) {
         return {errc::l1_offset, h.l1_table_offset};
     }
-    // The largest L1 maps 2^61 bytes at most, so no sum of guest offsets overflows from here on.
+    // The largest L1 table maps at most 2^61 bytes, so no sum of guest offsets overflows from here
+    // on.
     if (g.size_to_l1(h.size) > max_l1_entries) { return {errc::size_too_large, h.size}; }
     if (h.l1_size < g.size_to_l1(h.size)) { return {errc::l1_too_small, h.l1_size}; }
     return {};
 }
 
-/// The known extensions' own rules. A bitmaps extension that its autoclear bit does not vouch for
-/// is stale: its content means nothing and is not looked at.
+/// Checks the rules of each known extension. A bitmaps extension without its autoclear bit is
+/// stale: its content is not checked.
 inline result<void> check_extensions(const header& h, const limits& most) noexcept {
     namespace m = extension_magic;
     const std::uint64_t cluster_size = h.tables().cluster_size();
@@ -167,8 +169,9 @@ inline result<void> check_extensions(const header& h, const limits& most) noexce
     return {};
 }
 
-/// The backing file's name: behind header and extensions, whole in the first cluster. Its field may
-/// be longer: it ends at a NUL.
+/// The backing file's name. It lies behind the header's fields, whole in the first cluster. The
+/// field may be longer than the name: the name ends at a NUL. Errors: backing_overlap,
+/// backing_size.
 inline result<std::string> read_backing_file(const header& h, std::span<const std::byte> cluster) {
     const std::uint64_t at = h.backing_file_offset;
     if (at == 0) { return std::string(); }
@@ -181,8 +184,9 @@ inline result<std::string> read_backing_file(const header& h, std::span<const st
     return std::string(text_of(cluster.subspan(at, size)));
 }
 
-/// The rule for all tables, of the header and of others: what the file lacks of its last cluster
-/// reads as zeroes, as in QEMU. A table that reaches into a cluster behind that is damage.
+/// The rule for all tables, those of the header and others: if the file ends within its last
+/// cluster, the rest of that cluster reads as zeroes, as in QEMU. A table that reaches beyond that
+/// cluster is damaged. Error: table_past_end.
 inline result<void> check_within_file(const header& h, std::uint64_t file_size) noexcept {
     const std::uint64_t end = align_up(file_size, h.tables().cluster_size());
     const auto ends_in_file = [=](std::uint64_t at, std::uint64_t bytes) {
@@ -201,7 +205,7 @@ inline result<void> check_within_file(const header& h, std::uint64_t file_size) 
     return {};
 }
 
-/// All checks behind the features, in QEMU's order, then those that QEMU does not make.
+/// All checks after the features: in QEMU's order, then the checks that QEMU does not make.
 inline result<void> read_rest(header& h, std::span<const std::byte> cluster,
                               std::uint64_t file_size, const limits& most) {
     if (h.extended_l2() && h.cluster_bits < 14) { return {errc::subcluster_size, h.cluster_bits}; }
@@ -226,9 +230,10 @@ inline result<void> read_rest(header& h, std::span<const std::byte> cluster,
 
 } // namespace detail
 
-/// Reads a header, and refuses one whose structure is wrong. Images that are sound but need what
-/// gaur lacks do parse, so that they can be described: ask `check_supported` before using them.
-/// `start` is the file's first cluster (`bytes_needed`), or the whole file where that is shorter.
+/// Reads a header, and refuses one whose structure is wrong. A sound image that needs a feature
+/// that gaur lacks does parse, so that it can be described: call `check_supported` before using it.
+/// `start` is the file's first cluster (`bytes_needed`), or the whole file if that is shorter; else
+/// the error is bad_argument.
 inline result<header> parse(std::span<const std::byte> start, std::uint64_t file_size,
                             const limits& most = {}) {
     const auto needed = bytes_needed(start, most);
@@ -239,8 +244,8 @@ inline result<header> parse(std::span<const std::byte> start, std::uint64_t file
     if (!read) { return read; }
     if (const auto ok = detail::check_features(*read); !ok) { return ok.error(); }
     if (const auto ok = detail::read_rest(*read, cluster, file_size, most.within_format()); !ok) {
-        // Under an incompatible feature that nobody here knows, the fields behind may well mean
-        // something else: the feature is the reason to name.
+        // Under an unknown incompatible feature the fields may have another meaning: report the
+        // feature.
         const std::uint64_t unknown = read->unknown_incompatible();
         return unknown != 0 ? error(errc::unknown_features, unknown) : ok.error();
     }

@@ -14,10 +14,10 @@
 
 namespace gaur::qcow2::layout {
 
-/// How wide the refcounts of an image are, and so how its refcount blocks are read and written
-/// (specification, "Refcount block entry"). Blocks are given as their first byte; indices count
-/// refcounts from there, and a slice of a block serves as well as a whole one as long as it begins
-/// and ends at a multiple of 8 bytes.
+/// The width of an image's refcounts, and so how its refcount blocks are read and written
+/// (specification, "Refcount block entry"). A block is passed as a pointer to its first byte, and
+/// indices count refcounts from there. A slice of a block may be passed instead if it begins and
+/// ends at a multiple of 8 bytes.
 class refcount_width {
   public:
     static constexpr unsigned max_order = 6;
@@ -35,7 +35,7 @@ class refcount_width {
     }
 
     std::uint64_t get(const std::byte* block, std::size_t index) const noexcept {
-        // Nearly every image has 16 bits, and the allocator asks for each cluster.
+        // Nearly every image has 16 bits, and the allocator calls this for each cluster.
         if (order_ == 4) { return load_be<std::uint16_t>(block + index * 2); }
         switch (order_) {
         case 3: return std::to_integer<std::uint64_t>(block[index]);
@@ -70,8 +70,8 @@ class refcount_width {
     /// Index of the first zero refcount in `[from, to)`, else `to`.
     std::size_t first_zero(const std::byte* block, std::size_t from,
                            std::size_t to) const noexcept {
-        // Lanes of a word that are zero, by subtraction: a borrow spoils only lanes above the
-        // lowest zero one, and the lowest is all that is asked for.
+        // Finds lanes of a word that are zero by subtraction. A borrow spoils only lanes above the
+        // lowest zero lane, and only the lowest is needed.
         const std::uint64_t low = ~std::uint64_t{0} / max();
         const std::uint64_t high = low << (bits() - 1);
         return first_lane(block, from, to, ~std::uint64_t{0},
@@ -84,13 +84,13 @@ class refcount_width {
         return first_lane(block, from, to, 0, [](std::uint64_t word) { return word; });
     }
 
-    /// How many refcounts from `from` on are zero without a gap, within `[from, to)`.
+    /// How many consecutive refcounts from `from` on are zero, within `[from, to)`.
     std::size_t run_of_zeroes(const std::byte* block, std::size_t from,
                               std::size_t to) const noexcept {
         return first_nonzero(block, from, to) - from;
     }
 
-    /// Index behind the last refcount in `[0, to)` that is not zero; 0 where all are zero.
+    /// One past the index of the last refcount in `[0, to)` that is not zero; 0 if all are zero.
     std::size_t nonzero_end(const std::byte* block, std::size_t to) const noexcept {
         const std::size_t lanes = 64U >> order_;
         while (to > 0) {
@@ -110,15 +110,15 @@ class refcount_width {
     constexpr std::size_t byte_of(std::size_t index) const noexcept {
         return index >> (3 - order_);
     }
-    /// Narrow refcounts fill a byte from its least significant bit on.
+    /// Refcounts narrower than a byte fill it from its least significant bit on.
     constexpr unsigned shift_of(std::size_t index) const noexcept {
         return (static_cast<unsigned>(index) << order_) & 7U;
     }
 
-    /// The first refcount for which `hits` of its word has a bit in its lane, 8 bytes at a time.
-    /// Loaded little endian, lanes of every width stand in the order of their indices; a wide one's
-    /// own bytes are then reversed, which being zero or not does not see. `skip` fills what lies
-    /// before `from` in the first word, so that it is no hit.
+    /// The first refcount in whose lane `hits(word)` has a bit set, 8 bytes at a time. Loaded
+    /// little endian, lanes of every width are in the order of their indices. The bytes within a
+    /// lane wider than a byte are then reversed, but that does not change whether the lane is zero.
+    /// `skip` fills the lanes before `from` in the first word, so that they are no hit.
     template <class Hits>
     std::size_t first_lane(const std::byte* block, std::size_t from, std::size_t to,
                            std::uint64_t skip, Hits hits) const noexcept {
@@ -147,7 +147,7 @@ class refcount_width {
     unsigned order_;
 };
 
-/// One entry of the refcount table: where a refcount block lies (specification, "Refcount table
+/// One entry of the refcount table: the place of a refcount block (specification, "Refcount table
 /// entry"). Offset 0: no block, and every refcount that it would hold is 0.
 struct refcount_table_entry {
     std::uint64_t raw = 0;
@@ -166,10 +166,11 @@ struct refcount_table_entry {
     static constexpr std::uint64_t reserved = 511;
 };
 
-/// Whether a refcount table entry may be followed; `at` is its offset in the table, for the error.
+/// Whether a refcount table entry may be followed. Error: refcount_entry with `at`, the entry's
+/// offset in the table.
 constexpr result<void> check(refcount_table_entry entry, unsigned cluster_bits,
                              std::uint64_t at) noexcept {
-    // No L2 entry could name a cluster from 2^56 on, so nor may metadata lie there.
+    // No L2 entry can name a cluster from 2^56 on, so metadata may not lie there either.
     const std::uint64_t block = entry.block().value;
     if (!entry.reserved_ok() || !is_aligned(block, std::uint64_t{1} << cluster_bits) ||
         block >= host_limit) {

@@ -20,7 +20,7 @@
 namespace gaur::qcow2::layout {
 
 /// One entry of the snapshot table (specification, "Snapshots"). Its size varies: 40 bytes, extra
-/// data, id, name, and zeroes up to the next multiple of 8.
+/// data, id, name, and padding with zeroes to a multiple of 8.
 struct snapshot {
     static constexpr std::uint64_t no_icount = ~std::uint64_t{0};
 
@@ -30,10 +30,10 @@ struct snapshot {
     std::uint32_t date_nsec = 0;
     std::uint64_t vm_clock_nsec = 0;
     std::uint64_t vm_state_size = 0;        ///< bytes
-    std::optional<std::uint64_t> disk_size; ///< bytes; old images leave it out
+    std::optional<std::uint64_t> disk_size; ///< bytes; old images do not store it
     std::uint64_t icount = no_icount;
     std::vector<std::byte> unknown_extra; ///< extra data behind icount
-    std::string id;                       ///< any bytes but NUL, as is the name
+    std::string id;                       ///< any bytes but NUL; so is the name
     std::string name;
 
     std::size_t extra_bytes() const noexcept {
@@ -45,18 +45,18 @@ struct snapshot {
     }
     friend bool operator==(const snapshot&, const snapshot&) = default;
 
-    /// vm_state_size, disk_size and icount.
+    /// Bytes of vm_state_size, disk_size and icount.
     static constexpr std::size_t known_extra_bytes = 24;
 };
 
-/// A snapshot, and how far it reached in the table.
+/// A snapshot, and the bytes that it takes in the table.
 struct parsed_snapshot {
     snapshot entry;
     std::size_t stored_bytes = 0;
 };
 
-/// Reads the entry that `table` begins with. Error: snapshot_malformed with `at`, the entry's place
-/// in the file. What its L1 table is like, `check` says.
+/// Reads the entry that `table` begins with. Error: snapshot_malformed with `at`, the entry's
+/// offset in the file. Its L1 table is not checked: see `check`.
 inline result<parsed_snapshot> parse_snapshot(std::span<const std::byte> table, host_offset at,
                                               std::uint64_t max_extra = max_snapshot_extra_bytes) {
     const gaur::error malformed(errc::snapshot_malformed, at.value);
@@ -92,18 +92,18 @@ inline result<parsed_snapshot> parse_snapshot(std::span<const std::byte> table, 
     return parsed_snapshot{std::move(s), stored};
 }
 
-/// No entry is larger.
+/// The largest size of an entry.
 inline constexpr std::uint64_t largest_snapshot_bytes =
     align_up(min_snapshot_bytes + max_snapshot_extra_bytes + 2 * 65535, 8);
 
-/// How much of the file to read for a table of `count` entries: as much as the largest ones take,
-/// and no more than any table may have.
+/// How many bytes to read for a table of `count` entries: the size of `count` largest entries, but
+/// at most the limit of a table.
 constexpr std::uint64_t max_table_bytes(std::uint64_t count) noexcept {
     return std::min(count * largest_snapshot_bytes, max_snapshot_table_bytes);
 }
 
-/// Reads a table of `count` entries (at most `max_snapshots`, which `parse` of the header holds)
-/// that lies at `at`; `bytes` may run past its end. Errors: snapshot_malformed,
+/// Reads a table of `count` entries that lies at `at`; `bytes` may extend past its end. `count` is
+/// at most `max_snapshots`, which `parse` of the header checks. Errors: snapshot_malformed,
 /// snapshot_table_too_large.
 inline result<std::vector<snapshot>> parse_snapshots(std::span<const std::byte> bytes,
                                                      std::uint32_t count, host_offset at) {
@@ -122,8 +122,8 @@ inline result<std::vector<snapshot>> parse_snapshots(std::span<const std::byte> 
     return all;
 }
 
-/// Appends an entry to `table`, whose size is a multiple of 8. Extra data is written up to the last
-/// field that is known: version 3 asks for disk_size.
+/// Appends an entry to `table`, whose size is a multiple of 8. If `disk_size` is known, which
+/// version 3 requires, all extra data is written; else vm_state_size only.
 inline void append_snapshot(std::vector<std::byte>& table, const snapshot& s) {
     GAUR_ASSERT(table.size() % 8 == 0 && s.extra_bytes() <= max_snapshot_extra_bytes);
     GAUR_ASSERT(s.id.size() <= 65535 && s.name.size() <= 65535);
@@ -137,7 +137,7 @@ inline void append_snapshot(std::vector<std::byte>& table, const snapshot& s) {
     store_be<std::uint32_t>(to + 16, s.date_sec);
     store_be<std::uint32_t>(to + 20, s.date_nsec);
     store_be<std::uint64_t>(to + 24, s.vm_clock_nsec);
-    // Who knows no extra data reads the state's size here, where a large one does not fit.
+    // A reader that knows no extra data takes vm_state_size from here. A large one does not fit.
     store_be<std::uint32_t>(
         to + 32, s.vm_state_size >> 32 == 0 ? static_cast<std::uint32_t>(s.vm_state_size) : 0);
     store_be<std::uint32_t>(to + 36, static_cast<std::uint32_t>(s.extra_bytes()));

@@ -7,8 +7,9 @@
 
 namespace gaur::qcow2::layout {
 
-/// The text in a field of an image: names of files, formats, snapshots and bitmaps. It ends at the
-/// first NUL, as it does in QEMU, or with the field; its bytes may be any other.
+/// The text in a field of an image: a name of a file, format, snapshot or bitmap. It ends at the
+/// first NUL, as in QEMU, or with the field, and may hold any other bytes. Valid as long as
+/// `field`.
 inline std::string_view text_of(std::span<const std::byte> field) noexcept {
     const std::string_view all(reinterpret_cast<const char*>(field.data()), field.size());
     return all.substr(0, all.find('\0'));
