@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Speeds on a real disk, as ratios within one run: qcow2 images against a raw file over the same
-// backend, and against `qemu-img bench` on the same image. Seconds on a busy machine say little;
-// pairs measured in turn say more. See `help` below for what is printed.
+// backend, and against `qemu-img bench` on the same image. On a busy machine the seconds mean
+// little. Pairs measured in turn mean more. See `help` below for what is printed.
 #include "support/expect.hpp"
 #include "support/load.hpp"
 #include "support/qemu_bench.hpp"
@@ -64,12 +64,12 @@ struct options {
     std::string dir = ".";
     std::uint64_t size = 1024 * mebi;
     std::uint64_t count = 20000;
-    std::uint64_t rounds = 11; ///< many short pairs: what disturbs one is seldom all of them
+    std::uint64_t rounds = 11; ///< many short pairs: a disturbance seldom hits all
     std::string backend;
     bool allocating = false;
 };
 
-/// Two sides of one row, a pair a round.
+/// The two sides of one row, one pair per round.
 struct row {
     std::string what;
     std::uint64_t count = 0;
@@ -131,7 +131,7 @@ class comparison {
   private:
     using executor = typename exec::run_loop<B>::executor;
 
-    /// For the operations, and with a flush after them.
+    /// The times of the operations alone, and with a flush after them.
     struct times {
         spent bare;
         spent flushed;
@@ -186,7 +186,7 @@ class comparison {
                      how, path);
     }
 
-    /// Writes both disks full, once, in large pieces one behind the other: host files of few
+    /// Writes both disks full, once, sequentially in large pieces. The host files then have few
     /// extents, which cost the file system nothing later.
     void prepare() {
         raw_ = files_.add(".raw");
@@ -202,7 +202,7 @@ class comparison {
             const pattern how{.what = what, .count = how_.count};
             row r{what == device::verb::read ? "random read" : "random overwrite", how.count};
             for (std::uint64_t i = 0; i < how_.rounds; ++i) {
-                // Each side goes first in turn.
+                // Alternate which side goes first.
                 const spent early = i % 2 == 1 ? on_qcow2(qcow2_, how).bare : spent{};
                 const spent theirs = on_raw(raw_, how).bare;
                 r.add(theirs, i % 2 == 1 ? early : on_qcow2(qcow2_, how).bare);
@@ -268,7 +268,7 @@ class comparison {
     std::string qcow2_;
 };
 
-/// A number with K, M or G behind it, perhaps.
+/// A number with an optional K, M or G after it.
 std::uint64_t parse_number(const char* text) {
     char* end = nullptr;
     const std::uint64_t value = std::strtoull(text, &end, 10);
@@ -281,7 +281,7 @@ std::uint64_t parse_number(const char* text) {
     throw std::runtime_error(std::string("no number: ") + text);
 }
 
-/// Nothing where help was asked for.
+/// Nothing if help was asked for.
 std::optional<options> parse(int argc, char** argv) {
     static constexpr std::array<option, 8> known{{{"dir", required_argument, nullptr, 'd'},
                                                   {"size", required_argument, nullptr, 's'},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A backend of your own, whole: files in memory that serve their requests when they are polled.
-// Copy it, put your device in the place of `serve`, and run tests/support/backend_conformance.hpp
-// on it, as tests/io/sync.cpp does.
+// A complete custom backend: files in memory that serve their requests when they are polled. To
+// write your own, copy it, replace `serve` with your device, and run
+// tests/support/backend_conformance.hpp on it, as tests/io/sync.cpp does.
 #include <gaur/io/backend.hpp>
 #include <gaur/io/file_lock.hpp>
 #include <gaur/io/operation_queue.hpp>
@@ -33,12 +33,12 @@ class ram_disk {
     ram_disk() = default;
     ram_disk(const ram_disk&) = delete;
     ram_disk& operator=(const ram_disk&) = delete;
-    ~ram_disk() { gaur::io::drain(*this); } // what an image has left in flight (*drained*)
+    ~ram_disk() { gaur::io::drain(*this); } // ends what an image has left in flight (*drained*)
 
     /// The handle of an open file. It holds what a request needs, and is cheap to move.
     class file {
       public:
-        gaur::io::limits limits() const noexcept { return {}; } // no alignment asked for
+        gaur::io::limits limits() const noexcept { return {}; } // no alignment is required
         gaur::result<std::uint64_t> size() const noexcept { return content_->bytes.size(); }
         gaur::io::file_identity identity() const noexcept { return {0, content_->number}; }
 
@@ -51,7 +51,8 @@ class ram_disk {
         bool writable_;
     };
 
-    /// The caller's memory, with room for what this backend needs for each request: no allocation.
+    /// The caller's memory. It holds what this backend needs for a request, so submit() allocates
+    /// nothing.
     class operation : public gaur::io::operation {
       public:
         using gaur::io::operation::operation;
@@ -67,14 +68,14 @@ class ram_disk {
             if (!mode.create) { return gaur::error::from_errno(ENOENT); }
             found = std::make_shared<content>(content{{}, files_.size(), {}});
         }
-        // Before anything changes (*locked*).
+        // Take the lock before anything changes (*locked*).
         auto lock = gaur::io::held_lock::take({found, &found->locks}, mode.lock);
         if (!lock) { return lock.error(); }
         if (mode.truncate) { found->bytes.clear(); }
         return file(found, *std::move(lock), mode.write);
     }
 
-    /// Takes every request (*never_full*): the queue hangs on the operations themselves.
+    /// Takes every request (*never_full*): the queue links the operations themselves.
     gaur::io::submit_status submit(file& on, operation& op,
                                    const gaur::io::request& what) noexcept {
         using gaur::io::opcode;
@@ -83,7 +84,7 @@ class ram_disk {
         if (refused == 0 && changes && !on.writable_) { refused = EBADF; }
         if (refused != 0) {
             op.set_outcome(refused);
-            return gaur::io::submit_status::done; // ended already: no callback
+            return gaur::io::submit_status::done; // already ended: no callback
         }
         op.begin(what);
         op.target_ = on.content_.get();
@@ -93,11 +94,11 @@ class ram_disk {
     }
 
     unsigned poll() noexcept {
-        const unsigned now = in_flight_; // what callbacks submit waits for the next call
+        const unsigned now = in_flight_; // requests that callbacks submit wait for the next call
         for (unsigned i = 0; i < now; ++i) {
             operation& op = queue_.pop();
             --in_flight_;
-            op.complete(serve(*op.target_, op.asked())); // op may be gone now
+            op.complete(serve(*op.target_, op.asked())); // op may be destroyed by now
         }
         return now;
     }
@@ -106,7 +107,7 @@ class ram_disk {
     unsigned in_flight() const noexcept { return in_flight_; }
 
   private:
-    /// One request, to its end: 0 or an errno.
+    /// Serves one request to its end. Returns 0 or an errno.
     static int serve(content& target, gaur::io::request& what) noexcept {
         using gaur::io::opcode;
         std::vector<std::byte>& bytes = target.bytes;
@@ -117,7 +118,7 @@ class ram_disk {
             case opcode::truncate: bytes.resize(what.offset); return 0;
             case opcode::extend: bytes.resize(std::max(bytes.size(), end)); return 0;
             case opcode::zero:
-            case opcode::discard: return EOPNOTSUPP; // the caller writes zeroes
+            case opcode::discard: return EOPNOTSUPP; // the caller then writes zeroes
             case opcode::write: bytes.resize(std::max(bytes.size(), end)); break;
             case opcode::read: break;
             }
@@ -140,7 +141,7 @@ class ram_disk {
             std::ranges::copy(to, from.begin());
         } else {
             std::ranges::copy(from.first(there), to.begin());
-            std::ranges::fill(to.subspan(there), std::byte{0}); // past the end
+            std::ranges::fill(to.subspan(there), std::byte{0}); // past the end of the file
         }
     }
 

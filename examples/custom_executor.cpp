@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// An executor of your own, whole: a program with a loop of its own (a game, a simulation) that has
-// other things to do in each round, and lets gaur's work run in between. Copy it, put your loop in
-// the place of `ticker`, and run tests/support/executor_conformance.hpp on it, as
+// A complete custom executor, for a program with a loop of its own (a game, a simulation) that has
+// other work in each round and runs gaur's work in between. To write your own, copy it, replace
+// `ticker` with your loop, and run tests/support/executor_conformance.hpp on it, as
 // tests/exec/inline.cpp does.
 #include <gaur/gaur.hpp>
 
@@ -13,20 +13,21 @@
 
 class ticker {
   public:
-    /// What gaur holds: a handle. Copies are equal, and equal ones run their work one at a time.
+    /// The handle that gaur holds. Copies compare equal. Work posted through equal handles runs one
+    /// item at a time.
     class executor {
       public:
         void post(gaur::exec::work& w) const noexcept { loop_->ready_.push_back(w); }
         friend bool operator==(const executor&, const executor&) = default;
 
-        /// Who has I/O in flight: the loop knows no backend, and so drives it in its destructor
-        /// (*drained*).
+        /// Objects that have I/O in flight. The loop knows no backend, so its destructor drives
+        /// them to their end (*drained*).
         void attach(gaur::exec::teardown& t) const noexcept { loop_->attached_.push_back(t); }
         void detach(gaur::exec::teardown& t) const noexcept {
             loop_->attached_.erase(loop_->attached_.iterator_to(t));
         }
 
-        /// For gaur::sync_wait only: a program that never blocks needs no block_on.
+        /// Used by gaur::sync_wait only. A program that never blocks needs no block_on.
         template <class Io, class Done>
         void block_on(Io& io, Done done) const {
             while (!done()) { loop_->tick(io); }
@@ -52,7 +53,7 @@ class ticker {
     /// One round of the program.
     template <class Io>
     void tick(Io& io) {
-        ++rounds_; // the program's own work would stand here
+        ++rounds_; // the program's own work goes here
         io.poll(); // ends I/O that is ready; never blocks
         run_ready();
     }
@@ -62,10 +63,10 @@ class ticker {
   private:
     void run_ready() {
         gaur::exec::work_queue now;
-        now.swap(ready_); // what this work posts waits for the next round
+        now.swap(ready_); // work posted by this work waits for the next round
         while (!now.empty()) {
             gaur::exec::work& next = now.front();
-            now.pop_front(); // first: it may be posted again, or be destroyed, while it runs
+            now.pop_front(); // pop first: run() may post it again or destroy it
             next.run();
         }
     }
@@ -77,7 +78,7 @@ class ticker {
 
 static_assert(gaur::exec::check_executor<ticker::executor>()); // says which piece is missing
 
-/// The value, or the end of the program with a sentence that says why not.
+/// Returns the value, or prints the error and ends the program.
 template <class T>
 T expect(gaur::result<T> outcome) {
     if (outcome) { return std::move(outcome).value(); }
@@ -86,7 +87,7 @@ T expect(gaur::result<T> outcome) {
 }
 
 int main() {
-    gaur::io::memory::backend io({.latency = 5}); // a round that finds nothing takes a nanosecond
+    gaur::io::memory::backend io({.latency = 5}); // a poll that ends nothing takes 1 ns
     ticker loop;
     const auto wait = [&](auto task) {
         return expect(gaur::sync_wait(io, loop.get_executor(), std::move(task)));

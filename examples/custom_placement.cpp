@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A placement of your own, whole: a buddy allocator that keeps no list of its own, since the
-// refcounts say what is free. Copy it, run gaur/conformance/placement.hpp on it, as
+// A complete custom placement: a buddy allocator. It keeps no free list, since the refcounts say
+// what is free. To write your own, copy it, run gaur/conformance/placement.hpp on it, as
 // tests/examples/custom_placement.cpp does, and time it with gaur/benchmark/placement.hpp.
 #include <gaur/qcow2/alloc/best_fit.hpp>
 #include <gaur/qcow2/alloc/first_fit.hpp>
@@ -15,13 +15,13 @@
 #include <string_view>
 #include <variant>
 
-/// A request gets an aligned block of 2^n clusters. One whose buddy is taken goes first, so that
-/// two free buddies stay one larger block.
+/// A request gets an aligned block of 2^n clusters. A block whose buddy is in use is preferred, so
+/// that two free buddies stay one larger block.
 class buddy {
   public:
     static constexpr std::string_view name = "buddy";
 
-    /// Answers at once: clusters; or what of the refcounts has to be loaded first; or full.
+    /// Answers at once: clusters, or the part of the refcounts that must be loaded first, or full.
     template <gaur::qcow2::alloc::RefcountView R>
     gaur::qcow2::alloc::answer take(R& counts,
                                     const gaur::qcow2::alloc::request& what) noexcept {
@@ -29,7 +29,8 @@ class buddy {
             const auto found = counts.slice_of(cursor_);
             const auto* slice = std::get_if<gaur::qcow2::alloc::refcount_slice>(&found);
             if (slice == nullptr) { return gaur::qcow2::alloc::no_slice(found); }
-            // The smallest block that the request fits into, else the largest that there is.
+            // The smallest block that the request fits into; if none is free, the largest free
+            // block.
             const auto wanted = std::min<std::uint64_t>(what.count.value, slice->count);
             for (std::size_t size = std::bit_floor(slice->count); size > 0; size /= 2) {
                 if (size >= 2 * wanted) { continue; }
@@ -42,15 +43,15 @@ class buddy {
         }
     }
 
-    /// `c` is free again: the search must not begin behind it.
+    /// `c` is free again: the search must not begin after it.
     void freed(gaur::host_cluster c) noexcept { cursor_ = std::min(cursor_, c); }
 
-    /// Would give back what was raised in advance: nothing ever is.
+    /// Would give back refcounts that were raised in advance. This placement raises none.
     template <class F>
     void release(F) noexcept {}
 
   private:
-    /// A free block of `size` clusters in the slice; slice.count if there is none.
+    /// The index of a free block of `size` clusters in the slice; slice.count if there is none.
     static std::size_t free_block(gaur::qcow2::layout::refcount_width width,
                                   const gaur::qcow2::alloc::refcount_slice& slice,
                                   std::size_t size) noexcept {
@@ -58,7 +59,7 @@ class buddy {
             return at + size <= slice.count &&
                    width.run_of_zeroes(slice.data, at, at + size) == size;
         };
-        std::size_t whole = slice.count; // the first one whose buddy is free as well
+        std::size_t whole = slice.count; // the first free block whose buddy is free as well
         for (std::size_t at = 0; at < slice.count; at += size) {
             at = width.first_zero(slice.data, at, slice.count) / size * size;
             if (!is_free(at)) { continue; }
@@ -68,13 +69,13 @@ class buddy {
         return whole;
     }
 
-    gaur::host_cluster cursor_; // in the first slice that has something free
+    gaur::host_cluster cursor_; // all slices before this one's are full
 };
 
 static_assert(gaur::qcow2::alloc::check_placement<buddy>()); // says which piece is missing
 
-/// Host clusters in one run, on average, of a stream with 16 clusters a request, in a file of which
-/// half was freed in pieces.
+/// The average number of clusters in one run of the host file, for a stream of requests of 16
+/// clusters each, in a file of which half was freed in pieces.
 template <class Placement>
 double clusters_a_run() {
     gaur::qcow2::alloc::memory_refcounts file({1 << 15});

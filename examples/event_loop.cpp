@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A program that lives in Boost.Asio's loop, and an image over io_uring that lives there with it:
-// a timer writes a record each millisecond, and never waits for the disk. One thread, and no poll()
-// in vain: Asio watches the ring's descriptor.
+// An image over io_uring in a program that runs Boost.Asio's loop. A timer writes a record each
+// millisecond and never waits for the disk. There is one thread, and it does not busy-poll: Asio
+// watches the ring's descriptor.
 #include <gaur/exec/asio.hpp>
 #include <gaur/gaur.hpp>
 #include <gaur/io/threads.hpp>
@@ -19,11 +19,11 @@
 
 namespace {
 
-constexpr std::size_t record_bytes = 5000; // two at a time share a cluster's end
+constexpr std::size_t record_bytes = 5000; // some records cross a cluster border
 constexpr std::size_t records = 100;
 constexpr const char* path = "event_loop.qcow2";
 
-/// Writes one record a tick, until there are enough of them.
+/// Writes one record per tick, `records` in all.
 template <class Image, class Driver>
 class recorder {
   public:
@@ -32,10 +32,10 @@ class recorder {
 
     void tick() {
         const std::size_t i = written_.size();
-        if (i == records) { return; } // the loop ends when the last write has
+        if (i == records) { return; } // the loop ends once the last write has ended
         record& r = written_.emplace_back(*this, i);
         r.write.start(&on_written, this);
-        driver_.drive(); // this handler is the program's own: hand its request on
+        driver_.drive(); // the request was submitted outside the driver's work: hand it on
         timer_.expires_after(std::chrono::milliseconds(1));
         timer_.async_wait([this](const boost::system::error_code& cancelled) {
             if (!cancelled) { tick(); }
@@ -64,7 +64,7 @@ class recorder {
     boost::asio::steady_timer timer_;
     Image& disk_;
     Driver& driver_;
-    std::deque<record> written_; // stay in place while they are in flight
+    std::deque<record> written_; // a deque: records stay in place while they are in flight
 };
 
 template <class Backend>
@@ -82,7 +82,7 @@ gaur::result<void> run(Backend& io) {
     recorder writes(context, *disk, driver);
     writes.tick();
     context.restart();
-    context.run(); // the program: its timers, its sockets, and the image's requests
+    context.run(); // runs the program: its timers, its sockets and the image's requests
     if (!writes.status) { return writes.status; }
     std::printf("%zu records written over %s inside Boost.Asio, up to %zu in flight\n",
                 writes.ended, Backend::name.data(), writes.most_in_flight);
@@ -96,7 +96,7 @@ int main() {
     if (auto ring = gaur::io::uring::backend::make(); ring) {
         outcome = run(**ring);
     } else if (auto threads = gaur::io::threads::backend::make(); threads) {
-        // Many containers forbid io_uring; this backend has a descriptor to watch as well.
+        // Many containers forbid io_uring. This backend has a descriptor to watch as well.
         outcome = run(**threads);
     }
     if (!outcome) { std::fprintf(stderr, "event_loop: %s\n", outcome.error().message().c_str()); }

@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSL-1.0
-# The main job, on real input: makes a raw disk image out of this machine's own files, and over each
-# backend converts it to qcow2, compares the two, and writes into the image with many requests that
-# meet in shared clusters; then looks whether every byte is what it should be. Installs what is
-# missing, builds what it needs, and prints a table. QEMU is not needed.
+# The main job, on real input. Makes a raw disk image out of this machine's own files. Over each
+# backend, converts it to qcow2, compares the two, and writes into the image with many requests that
+# overlap in shared clusters; then checks that every byte is what it should be. Installs missing
+# packages, builds what it needs, and prints a table. QEMU is not needed.
 #   examples/main-job.sh
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
-export LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin # mke2fs
+export LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin # for mke2fs
 build=build/main-job
 images=$build/images
 mkdir -p "$images"
@@ -19,7 +19,7 @@ fail() {
     echo "main-job.sh: $*" >&2
     exit 1
 }
-# What fails is shown; what does not has no story.
+# Runs a command. If it fails, prints the end of its output and ends the script.
 quietly() {
     "$@" >"$log" 2>&1 || {
         tail -n 30 "$log"
@@ -35,8 +35,8 @@ build() {
     quietly cmake --build "$build" --target gaur-img -j "$(nproc)"
 }
 
-# A file system with the largest of these folders that is not too large, 1 GiB or more. A folder
-# with files that only root may read is passed over.
+# Makes a file system of 1 GiB or more with the largest of these folders that is not too large. A
+# folder with files that only root may read is skipped.
 make_raw_image() {
     local folder used files
     while read -r used folder; do
@@ -56,20 +56,20 @@ make_raw_image() {
     fail "mke2fs could make a file system of none of the folders"
 }
 
-# The writes of every run: 4 KiB each, 16 of them in a cluster, 64 in flight, behind the file
-# system, where nothing is allocated yet.
+# The writes of every run: 4 KiB each, 16 of them in a cluster, 64 in flight, past the end of the
+# file system, where nothing is allocated yet.
 write_behind() { # <backend> <format> <image>
     "$gaur_img" bench -w -c "$writes" -d 64 -s 4k -o "${raw_mib}M" --pattern 90 -t writeback \
         --backend "$1" -f "$2" "$3"
 }
 writes=32768
 
-# What the image has to hold in the end, made without an image format in between.
+# Makes the expected final content of the image, without an image format in between.
 make_twin() {
     cp --sparse=always "$images/disk.raw" "$images/twin.raw"
     truncate -s $((raw_mib + 256))M "$images/twin.raw"
     quietly write_behind sync raw "$images/twin.raw"
-    cat "$images/disk.raw" >/dev/null # so that no run reads from a colder disk
+    cat "$images/disk.raw" >/dev/null # warm: so that no run reads from a colder disk
 }
 
 seconds_of() { # <command>...
@@ -81,7 +81,7 @@ seconds_of() { # <command>...
 job() { # <backend>
     local backend=$1 image=$images/disk.qcow2 convert_seconds mib waited joined said
     mib=$(du -m "$images/disk.raw" | cut -f1)
-    sync # no run waits for what another wrote
+    sync # no run waits for the writes of another
     convert_seconds=$(seconds_of "$gaur_img" convert --backend "$backend" -f raw -O qcow2 \
         -o size=$((raw_mib + 256))M "$images/disk.raw" "$image") || {
         if grep -q 'Could not start the backend' "$log"; then

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Makes a qcow2 image, keeps 64 writes in flight that meet in the same new clusters, and reads
-// everything back: quickstart [image]. An image that is there already is used again.
+// Creates a qcow2 image, keeps 64 writes in flight that overlap in the same new clusters, and reads
+// everything back: quickstart [image]. An image that exists already is used again.
 #include <gaur/gaur.hpp>
 #include <gaur/io/threads.hpp> // asynchronous, and works wherever there are threads
 
@@ -15,16 +15,16 @@ namespace {
 using backend = gaur::io::threads::backend;
 using loop = gaur::exec::run_loop<backend>;
 using image = gaur::qcow2::image<backend, loop::executor>;
-constexpr std::size_t piece = 16384; // a quarter of a cluster: each is shared by four writes
+constexpr std::size_t piece = 16384; // a quarter of a cluster: four writes share each cluster
 constexpr std::size_t pieces = 64;
 
 gaur::async::task<void> write_piece(image& disk, std::size_t at, std::span<std::byte> data) {
-    auto write = disk.write({at}, data.subspan(at, piece)); // nothing happens yet
+    auto write = disk.write({at}, data.subspan(at, piece)); // starts nothing yet
     gaur::result<void> status = co_await write;
     co_return status;
 }
 
-/// All pieces at once, a flush, then all of it back.
+/// Writes all pieces at once, flushes, then reads everything back.
 gaur::async::task<bool> write_and_compare(image& disk, std::span<std::byte> data) {
     std::vector<gaur::async::task<void>> writes;
     for (std::size_t at = 0; at < data.size(); at += piece) {
@@ -37,7 +37,7 @@ gaur::async::task<bool> write_and_compare(image& disk, std::span<std::byte> data
         if (const gaur::result<void> s = write.take(); !s) { status = s; }
     }
     std::vector<std::byte> back(data.size());
-    auto flush = disk.flush(); // once it has ended, a power cut takes nothing of all this
+    auto flush = disk.flush(); // once it has ended, a power cut loses none of these writes
     if (status) { status = co_await flush; }
     auto read = disk.read({0}, back);
     if (status) { status = co_await read; }
@@ -45,7 +45,7 @@ gaur::async::task<bool> write_and_compare(image& disk, std::span<std::byte> data
     co_return std::ranges::equal(back, data);
 }
 
-/// The value, or the end of the program with a sentence that says why not.
+/// Returns the value, or prints the error and ends the program.
 template <class T>
 T expect(gaur::result<T> outcome) {
     if (outcome) { return std::move(outcome).value(); }

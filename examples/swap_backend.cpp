@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// One engine, and the backend it runs over picked on the command line from those compiled in.
+// One engine. The command line picks the backend it runs over, from those compiled in.
 //
 //   swap_backend [--backend uring|posix_aio|sync|threads]      all of them if none is named
 #include <gaur/gaur.hpp>
@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t mebibyte = std::size_t{1} << 20;
 
-/// What the program does with an image. It knows neither backend nor executor.
+/// What the program does with an image. It depends on neither backend nor executor.
 template <class Image>
 gaur::async::task<void> work(Image& disk) {
     std::vector<std::byte> data(4 * mebibyte, std::byte{0x5a});
@@ -49,7 +49,7 @@ gaur::result<void> run(const std::string& path) {
     return gaur::sync_wait(**io, executor, opened->close());
 }
 
-// The swap: a backend is a type, and to name another one is all it takes.
+// A backend is a type. To swap it, name another type.
 struct choice {
     std::string_view name;
     gaur::result<void> (*run)(const std::string& path);
@@ -74,7 +74,7 @@ int main(int argc, char** argv) {
         std::printf("%-10s %s\n", c.name.data(),
                     outcome ? "wrote, read back and compared 4 MiB"
                             : outcome.error().message().c_str());
-        // Many containers forbid io_uring: no fault of this program's.
+        // Many containers forbid io_uring, which is not an error of this program.
         const bool forbidden = !outcome && c.name == "uring" &&
                                (outcome.error().host_errno() == EPERM ||
                                 outcome.error().host_errno() == ENOSYS);

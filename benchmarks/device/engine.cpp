@@ -8,14 +8,15 @@
 //   write_new_backing  each into a new cluster over a raw backing file: 60 KiB are copied as well
 //   meet_in_one        64 writes of 1 KiB at once into one new cluster, completions deferred
 //
-// Time is per request, except meet_in_one: per 64 of them. Counters, per request: `allocs` of the
+// Time is per request, except meet_in_one: per 64 requests. Counters, per request: `allocs` of the
 // heap, `host_ops` at the backend and `host_bytes` moved by them; `waited` and `joined` as the
-// tracker counts them. `extents` is how many runs of the file the data lies in, for each image;
-// `latencies` is how long the 64 take where the device's latency is all there is, in units of it.
+// tracker counts them. `extents` is the number of runs of the file in which the data lies, for each
+// image. `latencies` is how long the 64 writes take if the device's latency is the only cost, in
+// units of that latency.
 //
-// The memory backend clears 64 KiB wherever it is written for the first time, which would be most
-// of the time of write_new: so that memory is written beforehand, behind the engine's back. Images
-// are made anew, untimed, when they are full; what is timed includes loading the first slices.
+// The memory backend clears 64 KiB at the first write to them, which would be most of the time of
+// write_new. So that memory is written beforehand, without the engine. Full images are replaced by
+// new ones, untimed. The time includes loading the first slices.
 #include "support/before_2009.hpp"
 #include "support/counting_new.hpp"
 
@@ -44,7 +45,7 @@ using executor = exec::inline_loop::executor;
 constexpr std::uint64_t cluster = 65536;
 constexpr std::uint64_t clusters = 512; // 32 MiB: what is written lies in no processor's cache
 
-/// The value, or the end of the program.
+/// Returns the value, or ends the program.
 template <class T>
 T expect(result<T> outcome) {
     if (!outcome) {
@@ -54,7 +55,7 @@ T expect(result<T> outcome) {
     if constexpr (!std::is_void_v<T>) { return *std::move(outcome); }
 }
 
-/// One image at a time, made anew whenever it is asked for.
+/// Holds one image at a time. `renew` replaces it.
 template <track::Ordering Order>
 class rig {
   public:
@@ -72,7 +73,7 @@ class rig {
         return expect(sync_wait(io, loop_.get_executor(), std::move(task)));
     }
 
-    /// An empty image, its file's memory warm; over a raw file full of ones where that is asked.
+    /// An empty image whose file's memory is warm; over a raw file full of ones if `with_backing`.
     void renew(bool with_backing = false) {
         if (disk_) { close(); }
         if (with_backing && !io.contains("base")) {
@@ -85,11 +86,11 @@ class rig {
             make.backing_format = "raw";
         }
         wait(qcow2::create(io, loop_.get_executor(), "top", make));
-        // Growing the file ahead of use costs the memory backend something, and gains nothing.
+        // Growing the file ahead of use costs the memory backend time, and gains nothing.
         disk_ = std::make_unique<image>(wait(qcow2::open<qcow2::ordered_by<Order>>(
             io, loop_.get_executor(), "top",
             {.write = true, .references = qcow2::references::follow, .grow_ahead = 0})));
-        // The engine knows the file's end from when it opened it: what lies beyond is still new.
+        // The engine took the file's end when it opened the file: clusters beyond it are still new.
         const std::vector<std::byte> zeroes(cluster);
         io::sparse_bytes& file = io.content("top");
         const std::uint64_t end = file.size();
@@ -128,7 +129,7 @@ void on_end(void*, result<void> status) noexcept {
     if (!status) { std::abort(); }
 }
 
-/// Reads and writes that end at once.
+/// A read and a write that end at once.
 template <class Image>
 void read(Image& disk, std::uint64_t at, std::span<std::byte> to) {
     auto request = disk.read({at}, to);
@@ -140,7 +141,7 @@ void write(Image& disk, std::uint64_t at, std::span<const std::byte> from) {
     request.start(&on_end, nullptr);
 }
 
-/// Sums what is counted while `run` runs.
+/// Sums the counters while `run` runs.
 class costs {
   public:
     template <class F>
@@ -170,7 +171,7 @@ class costs {
     std::uint64_t bytes_ = 0;
 };
 
-/// Every cluster once, far from the one before.
+/// Visits every cluster once, each far from the one before.
 constexpr std::uint64_t scattered(std::uint64_t i) noexcept { return i * 331 % clusters; }
 
 template <track::Ordering Order, bool Write>
@@ -200,8 +201,8 @@ void write_new(benchmark::State& state) {
     const std::vector<std::byte> block(4096, std::byte{2});
     costs spent;
     std::uint64_t requests = 0;
-    // One round of the loop is as many writes as an image has clusters: the timer cannot be
-    // stopped and started for each.
+    // One round of the loop does as many writes as an image has clusters: the timer cannot be
+    // stopped and started for each write.
     while (state.KeepRunningBatch(static_cast<std::int64_t>(clusters))) {
         state.PauseTiming();
         on.renew(Backing);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Does one work so many times, over the memory backend, for count.sh to count instructions of.
+// Does one kind of work a given number of times over the memory backend. count.sh counts its
+// instructions.
 #include "support/expect.hpp"
 
 #include <gaur/gaur.hpp>
@@ -22,7 +23,7 @@ using bench::expect;
 using backend = io::memory::backend;
 using disk = qcow2::image<backend, exec::inline_loop::executor>;
 
-constexpr std::uint64_t slice_reach = std::uint64_t{512} << 16; ///< what a slice of 4 KiB maps
+constexpr std::uint64_t slice_reach = std::uint64_t{512} << 16; ///< bytes that a 4 KiB slice maps
 constexpr std::uint64_t slices = 64;
 
 void on_end(void*, result<void> status) noexcept {
@@ -75,7 +76,7 @@ void run(const std::string& work, std::uint64_t count) {
         machine m(std::size_t{1} << 20);
         for (std::uint64_t i = 0; i < count; ++i) { m.write(0); }
     } else if (work == "read_miss") {
-        machine m(0); // no slice stays in memory until its turn comes again
+        machine m(0); // each slice is evicted before its next read
         for (std::uint64_t i = 0; i < count; ++i) { m.read(i % slices * slice_reach); }
     } else {
         throw std::runtime_error("no work is called " + work);

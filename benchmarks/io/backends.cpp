@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // What a backend costs: 4 KiB reads of a cached file, `depth` of them submitted together and waited
-// for. Names are io/read/<backend>/<depth>; `pread` and `liburing` are the same by hand, with
-// nothing of gaur. read_direct is past the page cache, with memory that the kernel maps each time,
-// and with memory that is registered. Columns: time and the whole process's CPU time for all of
-// `depth`, then per operation heap allocations (of C++) and time.
+// for. Names are io/read/<backend>/<depth>. `pread` and `liburing` do the same by hand, without
+// gaur. read_direct bypasses the page cache, with memory that the kernel maps each time, and with
+// memory that is registered. Columns: time and the whole process's CPU time for all of `depth`,
+// then per operation heap allocations (of C++) and time.
 #include <gaur/base/buffer.hpp>
 #include <gaur/io/posix_aio.hpp>
 #include <gaur/io/sync.hpp>
@@ -30,7 +30,7 @@
 
 static std::atomic<std::uint64_t> allocations = 0;
 
-// Not inline, or g++ 12 sees free() meet operator new and warns.
+// noinline: otherwise g++ 12 sees free() paired with operator new, and warns.
 [[gnu::noinline]] void* operator new(std::size_t size) {
     allocations.fetch_add(1, std::memory_order_relaxed);
     if (void* const memory = std::malloc(size); memory != nullptr) { return memory; }
@@ -44,9 +44,9 @@ namespace {
 using namespace gaur;
 
 constexpr std::size_t block = 4096;
-constexpr std::uint64_t blocks = 4096; // 16 MiB: in the page cache, past the processor's
+constexpr std::uint64_t blocks = 4096; // 16 MiB: in the page cache, but not in the processor's
 
-/// Offsets that no read-ahead can guess; the same in every run.
+/// Offsets that read-ahead cannot predict; the same in every run.
 class offsets {
   public:
     std::uint64_t next() {
@@ -110,7 +110,7 @@ void read(benchmark::State& state) {
         }
         while ((*io)->in_flight() != 0) { (*io)->wait(); }
     };
-    run(); // the host's own threads and queues are there then
+    run(); // warm-up: starts the host's threads and queues
     const std::uint64_t before = allocations;
     for (auto _ : state) { run(); }
     report(state, allocations - before);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What it costs to choose host clusters, and how well they are chosen. The names are explained in
+// What it costs to choose host clusters, and how good the choice is. The names are explained in
 // gaur/benchmark/placement.hpp.
 #include <gaur/benchmark/placement.hpp>
 #include <gaur/qcow2/alloc/best_fit.hpp>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// What it costs each write to be sure that it hits no table of the image.
+// What it costs each write to check that it overlaps no table of the image.
 //
-//   qcow2/metadata_map/<tables>/<clusters>   among so many L2 tables and refcount blocks, each
-//                                              with 8192 clusters of data behind it (2^11 tables:
+//   qcow2/metadata_map/<tables>/<clusters>   among <tables> L2 tables and refcount blocks, each
+//                                              followed by 8192 clusters of data (2^11 tables:
 //                                              1 TiB of 64 KiB clusters); for a write of <clusters>
 #include <gaur/qcow2/metadata_map.hpp>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Replays a block trace onto raw and qcow2, in turn, and says how they compare.
+// Replays a block trace onto raw and qcow2 in turn, and prints how they compare.
 #include "qemu_io.hpp"
 
 #include "support/host.hpp"
@@ -89,7 +89,7 @@ std::unique_ptr<host> make_host(const options& o) {
     return expect(make_uring(o.depth), what);
 }
 
-/// One side of the comparison, a run a round.
+/// One side of the comparison, one run per round.
 struct side {
     std::string name;
     std::vector<double> seconds{};
@@ -120,7 +120,7 @@ class comparison {
     void run() {
         print_heading();
         for (unsigned i = 0; i < how_.rounds; ++i) {
-            // Each side goes first in turn.
+            // Alternate which side goes first.
             if (i % 2 == 0) { replay(raw_, kind::raw); }
             replay(qcow2_, kind_of(how_.ordering));
             if (i % 2 == 1) { replay(raw_, kind::raw); }

@@ -27,7 +27,7 @@ void print_step(std::FILE* to, const trace::line& l) {
     }
 }
 
-/// What is neither its prompt nor empty.
+/// The first line that is more than prompts; empty if there is none.
 std::string complaint(const std::string& log) {
     std::ifstream in(log);
     const std::string prompt = "qemu-io> ";

@@ -17,18 +17,18 @@
 
 namespace gaur::bench {
 
-/// What QEMU did before the patch of 2009: all who meet on a cluster that is not allocated allocate
-/// one each and write into it; whoever comes second copies what the first has linked, links his
-/// own, and frees the other's. As a completion ran alone then, so does a merge here, behind the
-/// tracker.
+/// What QEMU did before the patch of 2009. Each write to a cluster that is not allocated allocates
+/// one of its own and writes into it. The write that comes second copies what the first has linked,
+/// links its own cluster, and frees the other. A completion ran alone then. Here a merge runs
+/// alone, by means of the tracker.
 ///
 /// For comparison, and to show that an ordering may bring its own way of writing. Not for use: a
-/// write that goes in place while somebody copies the cluster is lost, as it was then.
+/// write in place is lost if another write copies the cluster meanwhile, as it was then.
 struct before_2009 {
     static constexpr std::string_view name = "before-2009";
     using allocation = track::allocation;
 
-    /// Only `merge` asks the tracker.
+    /// `write` does not ask the tracker. Only `merge` does.
     static track::action decide(const track::conflict<allocation>& c) noexcept {
         return track::serialize::decide(c);
     }
@@ -98,7 +98,7 @@ struct before_2009 {
         co_return r;
     }
 
-    /// Copies what lies round the data by now, whosever it is, and links the clusters.
+    /// Copies the current content around the data, from any write, and links the clusters.
     template <class Engine>
     static async::task<void> merge(Engine& engine, guest_offset at, std::size_t size,
                                    device::grant g) {

@@ -10,7 +10,7 @@
 
 namespace gaur::bench {
 
-/// The value, or an exception that says why not.
+/// Returns the value, or throws an exception that says what failed and why.
 template <class T>
 T expect(result<T> outcome, const std::string& what) {
     if (!outcome) { throw std::runtime_error(what + ": " + outcome.error().message()); }

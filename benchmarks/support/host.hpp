@@ -18,7 +18,7 @@
 
 namespace gaur::bench {
 
-/// raw, or qcow2 with that ordering
+/// Raw, or qcow2 with that ordering.
 enum class kind : std::uint8_t { raw, before_2009, serialize, join };
 
 constexpr std::string_view name_of(kind k) noexcept {
@@ -35,19 +35,19 @@ struct image {
     std::string path;
     bench::kind kind = kind::join;
     bool direct = true;
-    std::uint64_t create = 0;       ///< bytes of a new disk; 0: the file is there
+    std::uint64_t create = 0;       ///< bytes of the disk to be created; 0: the file exists
     std::string raw_backing = "";   ///< of a new qcow2 image
     std::size_t cache_bytes = std::size_t{32} << 20;
 };
 
-/// What a run took, and what the engine counted meanwhile.
+/// What a run took, and what the engine counted during it.
 struct outcome {
     spent bare;    ///< until the last operation had ended
-    spent flushed; ///< and with a flush behind it, where anything was written
-    std::uint64_t device_writes = 0; ///< until then, where the backend counts: the memory backend
+    spent flushed; ///< and with a flush after it, if anything was written
+    std::uint64_t device_writes = 0; ///< as `bare`, if the backend counts: the memory backend
     track::figures tracker;
-    qcow2::commit_figures before_flush; ///< of commits
-    qcow2::commit_figures commits;      ///< with that flush, without the close
+    qcow2::commit_figures before_flush; ///< of commits, as `bare`
+    qcow2::commit_figures commits;      ///< including that flush, without the close
 };
 
 struct replay_options {
@@ -67,24 +67,24 @@ class host {
     virtual outcome run(const image& on, const pattern& how) = 0;
     virtual outcome replay(const image& on, const std::vector<trace::line>& steps,
                            const replay_options& how) = 0;
-    /// Runs of neighbouring host bytes that the allocated data of a qcow2 image lies in.
+    /// The number of runs of the host file in which the allocated data of a qcow2 image lies.
     virtual std::uint64_t count_extents(const image& on) = 0;
 };
 
-/// Of the memory backend.
+/// Options of the memory backend.
 struct simulated_device {
     std::uint64_t latency_ns = 0;
-    std::uint64_t seed = 0; ///< not 0: operations overtake each other
+    std::uint64_t seed = 0; ///< not 0: operations complete out of order
 };
 
-// One a backend. `depth`: operations at the host at once, where the backend takes that.
+// One for each backend. `depth`: operations at the host at once, if the backend has that option.
 result<std::unique_ptr<host>> make_uring(unsigned depth);
 result<std::unique_ptr<host>> make_posix_aio(unsigned depth);
 result<std::unique_ptr<host>> make_sync(unsigned depth);
 result<std::unique_ptr<host>> make_threads(unsigned depth);
 result<std::unique_ptr<host>> make_memory(const simulated_device& how);
 
-/// Whether the file system takes O_DIRECT; makes the file.
+/// Whether the file system supports O_DIRECT. Creates the file.
 bool takes_direct(const std::string& new_file);
 
 } // namespace gaur::bench

@@ -57,7 +57,7 @@ class host_on final : public host {
         return expect(sync_wait(*io_, loop_.get_executor(), std::move(task)), what);
     }
 
-    /// Opens the image, which is made first where it is new, and closes it.
+    /// Opens the image, after creating it if it is new, and closes it.
     template <class F>
     outcome with_disk(const image& on, bool write, F f) {
         if (on.kind == kind::raw) {
@@ -162,7 +162,7 @@ class host_on final : public host {
         if (!opened) { co_return opened.error(); }
         auto& top = opened->engine().top();
         std::uint64_t runs = 0;
-        std::uint64_t next = 0; // where the run at hand would go on
+        std::uint64_t next = 0; // where the current run would continue
         for (std::uint64_t at = 0; at < opened->size();) {
             const device::located l = top.locate(guest_offset{at}, opened->size() - at);
             if (!l.status) { co_return l.status.error(); }

@@ -22,16 +22,16 @@ namespace gaur::bench {
 struct pattern {
     device::verb what = device::verb::read;
     std::size_t block = 4096;
-    std::uint64_t step = 0; ///< from one operation to the next; 0: at random
+    std::uint64_t step = 0; ///< bytes from one operation to the next; 0: at random
     unsigned depth = 64;
     std::uint64_t count = 0;
-    std::uint64_t offset = 0;      ///< of the first operation, where they step
+    std::uint64_t offset = 0;      ///< of the first operation, if they step
     std::uint64_t flush_every = 0; ///< after so many, once all have ended, as `qemu-img bench` does
-    bool each_durable = false;     ///< each of the `depth` flushes behind each of its operations
+    bool each_durable = false;     ///< each slot flushes after each of its operations
 };
 
-/// Keeps `depth` operations of a disk in flight until all have ended. Begins the next one in the
-/// callback of the one before: no queue, no coroutine, no allocation.
+/// Keeps `depth` operations of a disk in flight until all have ended. The callback of one operation
+/// begins the next: no queue, no coroutine, no allocation.
 template <class Disk>
 class load : exec::work {
   public:
@@ -88,7 +88,7 @@ class load : exec::work {
         } else if (!is_time_to_flush()) {
             return start(s);
         } else if (in_flight_ != 0) {
-            return; // the last of them flushes
+            return; // the last one in flight flushes
         } else if (status_) {
             return flush(s);
         }

@@ -21,12 +21,12 @@
 
 namespace gaur::bench {
 
-/// Replays a trace's steps onto a disk: up to `depth` in flight; at a flush it lets all end,
-/// flushes, and goes on.
+/// Replays a trace's steps onto a disk, with up to `depth` in flight. At a flush it lets all
+/// requests end, flushes, and continues.
 template <class Disk>
 class player : exec::work {
   public:
-    /// `watched` may be null: then what is written is always the same bytes, and costs nothing.
+    /// `watched` may be null: then every write writes the same bytes, which costs nothing.
     player(Disk& disk, const std::vector<trace::line>& steps, unsigned depth, witness* watched)
         : exec::work(&on_begin), disk_(disk), steps_(steps), watched_(watched) {
         for (const trace::line& l : steps) {

@@ -11,7 +11,7 @@
 
 namespace gaur::bench {
 
-/// What is said on a command line's standard output and error, and whether it ended well.
+/// The standard output and standard error of a command line, and whether it succeeded.
 struct said {
     bool ended_well = false;
     std::string text;
@@ -33,12 +33,12 @@ inline bool has_program(const std::string& name) {
     return run_command("command -v " + name).ended_well;
 }
 
-/// What `qemu-img bench` is to run on.
+/// The image on which `qemu-img bench` runs.
 struct qemu_image {
     std::string path;
     std::string format = "qcow2";
     std::string aio = "io_uring";
-    std::string options = ""; ///< of the driver, beside the file: "l2-cache-size=1M,…"
+    std::string options = ""; ///< of the driver, besides the file: "l2-cache-size=1M,…"
     bool direct = true;
 };
 
@@ -57,8 +57,8 @@ inline std::string qemu_bench_command(const qemu_image& on, const pattern& how) 
            ",file.driver=file,file.filename=" + on.path + '\'';
 }
 
-/// One `qemu-img bench`: its own seconds, and the processor time of the whole program. Nothing, and
-/// a word why on standard error, where there are no figures.
+/// One `qemu-img bench`: the seconds that it reports, and the processor time of the whole program.
+/// Nothing if there are no figures; the reason is printed to standard error.
 inline std::optional<spent> qemu_bench(const qemu_image& on, const pattern& how) {
     const double before = cpu_seconds(RUSAGE_CHILDREN);
     const said s = run_command(qemu_bench_command(on, how));

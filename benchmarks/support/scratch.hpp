@@ -7,9 +7,9 @@
 
 namespace gaur::bench {
 
-/// The files of a run: new names, removed together at its end and never before. Removing a file of
-/// many small extents can keep a file system with online discard busy for minutes, and would slow
-/// down whatever is measured next.
+/// The files of a run: new names, removed together at its end and never before. Removing a file
+/// with many small extents can keep a file system with online discard busy for minutes, and would
+/// slow down the next measurement.
 class scratch {
   public:
     scratch(const std::string& dir, const std::string& program, bool keep = false)

@@ -6,18 +6,18 @@
 
 namespace gaur::bench {
 
-/// What a run took, or what had been taken when it began. Other programs disturb the processor time
-/// less than the seconds.
+/// What a run took, or the totals at its start. Other programs disturb the processor time less than
+/// the seconds.
 struct spent {
     double seconds = 0;
-    double cpu_seconds = 0; ///< the kernel's part with it
+    double cpu_seconds = 0; ///< including the kernel's part
 
     friend spent operator-(spent a, spent b) {
         return {a.seconds - b.seconds, a.cpu_seconds - b.cpu_seconds};
     }
 };
 
-/// `who`: RUSAGE_SELF, or RUSAGE_CHILDREN that have ended.
+/// `who`: RUSAGE_SELF, or RUSAGE_CHILDREN for the children that have ended.
 inline double cpu_seconds(int who) {
     rusage used{};
     ::getrusage(who, &used);
@@ -32,7 +32,7 @@ inline spent spent_so_far(int who = RUSAGE_SELF) {
     return {now.count(), cpu_seconds(who)};
 }
 
-/// On the device's own clock where it has one: the memory backend's is virtual.
+/// By the device's own clock if it has one: the memory backend's is virtual.
 template <class B>
 spent spent_on(const B& io) {
     spent s = spent_so_far();

@@ -11,7 +11,7 @@
 
 namespace gaur::bench {
 
-/// Of one figure that was taken several times.
+/// The spread of one figure that was measured several times.
 struct spread {
     double median = 0;
     double least = 0;
@@ -26,8 +26,8 @@ struct spread {
         return {middle, values.front(), values.back()};
     }
 
-    /// Of the ratios of pairs: seconds of a round's one side to seconds of its other side. A busy
-    /// machine slows both down, so that the ratio says more than either.
+    /// Of the ratios of pairs: seconds of one side of a round to seconds of its other side. A busy
+    /// machine slows both down, so the ratio means more than either.
     static spread of_pairs(const std::vector<double>& above, const std::vector<double>& below) {
         std::vector<double> ratios;
         for (std::size_t i = 0; i < std::min(above.size(), below.size()); ++i) {
@@ -45,7 +45,7 @@ struct spread {
     }
 };
 
-/// Of the last minute.
+/// The load average of the last minute.
 inline double load_average() noexcept {
     std::array<double, 1> busy{};
     ::getloadavg(busy.data(), 1);

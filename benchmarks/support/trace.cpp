@@ -37,7 +37,7 @@ trace::line parse(const std::string& text, const std::string& where) {
     return l;
 }
 
-/// The lines of write_small_trace().
+/// Generates the lines of write_small_trace().
 class generator {
   public:
     explicit generator(std::FILE* to) : to_(to) {}
@@ -55,10 +55,10 @@ class generator {
             commit_journal();
             if (file % 4 == 3) { rewrite_pages(); }
         }
-        request('Z', 5 * mebi, 256 * kibi); // over data, without alignment to clusters behind it
+        request('Z', 5 * mebi, 256 * kibi); // over data; the next one is not aligned to clusters
         request('Z', 9 * mebi + 4 * kibi, 12 * kibi);
         request('R', 8 * mebi, 1 * mebi);
-        request('W', 40 * mebi + 32 * kibi, 3 * mebi / 2); // more than a piece
+        request('W', 40 * mebi + 32 * kibi, 3 * mebi / 2); // more than largest_piece
         flush();
     }
 
@@ -68,7 +68,8 @@ class generator {
     }
     void flush() { std::fputs("F\n", to_); }
 
-    /// One behind the other, 4 KiB to 128 KiB, as a file system writes back what it allocated.
+    /// Writes one after another, 4 KiB to 128 KiB, as a file system writes back what it has
+    /// allocated.
     void lay_out_file() {
         for (std::uint64_t left = 1 + random_.below(6); left != 0; --left) {
             const std::uint64_t size = (1 + random_.below(32)) * 4 * kibi;
@@ -77,7 +78,7 @@ class generator {
         }
         request('W', 60 * mebi + random_.below(256) * 512, 512); // an inode
     }
-    /// A transaction, a flush, and the block that makes it valid.
+    /// A transaction, a flush, and the block that makes the transaction valid.
     void commit_journal() {
         const std::uint64_t blocks = 1 + random_.below(4);
         request('W', 32 * mebi + journal_, blocks * 4 * kibi);
@@ -86,7 +87,7 @@ class generator {
         flush();
         journal_ = (journal_ + (blocks + 1) * 4 * kibi) % (128 * kibi);
     }
-    /// Pages of few clusters, again and again, and some across a border.
+    /// Rewrites pages of a few clusters repeatedly, and some across a cluster border.
     void rewrite_pages() {
         for (int i = 0; i < 8; ++i) {
             request('W', 16 * mebi + random_.below(64) * 4 * kibi, 4 * kibi);

@@ -7,7 +7,7 @@
 
 namespace gaur::bench {
 
-/// What a guest asked of its disk, one line a request:
+/// The requests of a guest to its disk, one per line:
 ///
 ///     W offset bytes    write
 ///     R offset bytes    read
@@ -15,8 +15,8 @@ namespace gaur::bench {
 ///     D offset bytes    discard
 ///     F                 flush
 ///
-/// Those between two flushes were issued without waiting for durability. Lines that begin with #
-/// say nothing.
+/// Requests between two flushes were issued without waiting for durability. Lines that begin with #
+/// are comments.
 struct trace {
     enum class verb : char {
         write = 'W',
@@ -33,26 +33,27 @@ struct trace {
     };
     std::vector<line> lines;
 
-    /// Larger requests are replayed in pieces of this.
+    /// Larger requests are replayed in pieces of this size, in bytes.
     static constexpr std::uint64_t largest_piece = std::uint64_t{1} << 20;
 
     std::uint64_t count(verb what) const noexcept;
     std::uint64_t bytes(verb what) const noexcept;
-    /// Of the smallest disk that holds all of it, in whole MiB.
+    /// The size of the smallest disk that holds all requests, in bytes, a multiple of 1 MiB.
     std::uint64_t disk_size() const noexcept;
-    /// What is issued, in order: without the discards, large requests in pieces.
+    /// The requests to issue, in order: without the discards, and with large requests in pieces.
     std::vector<line> steps() const;
-    /// The same, and what no format with clusters can do without: where clusters were written for
-    /// the first time, a sector behind the disk goes before the flush, when all data is there.
+    /// The same, with the writes that no format with clusters can avoid. If clusters were written
+    /// for the first time, one sector past the disk's end is written before the next flush, once
+    /// all data has been written.
     std::vector<line> steps_with_mappings(std::uint64_t cluster) const;
 };
 
-/// Throws where the file cannot be read, or holds something else: with the line's number.
+/// Throws if the file cannot be read, or, with the line's number, if it holds anything else.
 trace read_trace(const std::string& path);
 
-/// Writes a small trace of our own making, the same each time: a disk of 64 MiB with files that are
-/// laid out one behind the other, a journal that goes round, pages rewritten while in flight, and
-/// requests across clusters' borders.
+/// Writes a small trace of our own making, the same each time: a disk of 64 MiB with files laid out
+/// one after another, a circular journal, pages rewritten while in flight, and requests across
+/// cluster borders.
 void write_small_trace(const std::string& path);
 
 } // namespace gaur::bench

@@ -15,11 +15,12 @@
 
 namespace gaur::bench {
 
-/// Knows when each write of a replay began and ended, and so what may be read at the end: a sector
-/// holds the bytes of a write that no other one to this sector began after. Which of two writes
-/// that were in flight together won is the disk's to choose.
+/// Records when each write of a replay began and ended, and so what may be read at the end. A
+/// sector may hold the bytes of a write if no other write to this sector began after that write had
+/// ended. If two writes were in flight together, the disk may let either win.
 ///
-/// Each sector of a write says which write it belongs to and which sector it is, 32 times over.
+/// Each sector of a write holds the number of the write and the number of the sector, 32 times
+/// over.
 class witness {
   public:
     explicit witness(const std::vector<trace::line>& steps)
@@ -46,7 +47,7 @@ class witness {
         }
     }
 
-    /// The first offset that holds what it must not; `bytes` were read at `offset`.
+    /// The first offset that holds what it must not hold. `bytes` were read at `offset`.
     std::optional<std::uint64_t> find_fault(std::uint64_t offset,
                                             std::span<const std::byte> bytes) const {
         for (std::size_t at = 0; at < bytes.size(); at += sector_size) {
@@ -67,7 +68,7 @@ class witness {
     };
     struct past {
         std::uint64_t last_begin = 0;    ///< of all writes to the sector
-        std::uint64_t last_zero_end = 0; ///< of those of zeroes
+        std::uint64_t last_zero_end = 0; ///< of the writes of zeroes
     };
 
     static content tag(std::uint64_t step, std::uint64_t sector) noexcept {

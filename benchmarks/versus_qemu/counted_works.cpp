@@ -16,18 +16,18 @@ namespace {
 
 constexpr std::uint64_t kibi = 1024;
 constexpr std::uint64_t cluster = 64 * kibi;
-/// What a cached slice of an L2 table, 512 entries, maps.
+/// Bytes that a cached slice of an L2 table, 512 entries, maps.
 constexpr std::uint64_t slice_maps = 512 * cluster;
 constexpr std::size_t few_slices = 64 * 4 * kibi; ///< bytes of cache
 
 std::uint64_t slices(const options& how) { return how.small ? 256 : 2048; }
 
-/// Reads of 4 KiB, each from under another slice.
+/// Reads of 4 KiB, each through another slice.
 pattern misses(const options& how, unsigned depth) {
     return {.what = device::verb::read, .step = slice_maps, .depth = depth, .count = slices(how)};
 }
 
-/// Makes the image that they read: one cluster under each slice.
+/// Creates the image for these reads: one cluster under each slice.
 void prepare_misses(host& io, image on, const options& how) {
     on.create = slices(how) * slice_maps;
     io.run(on, {.what = device::verb::write,
@@ -36,7 +36,7 @@ void prepare_misses(host& io, image on, const options& how) {
                 .count = slices(how)});
 }
 
-/// How many times faster 32 in flight are than 1.
+/// How many times faster the reads are with 32 in flight than with 1.
 void compare_depths_on_disk(site& at, report& to) {
     counted c{.what = "4 KiB reads that all miss the L2 cache: times faster at depth 32 than at 1",
               .aim = "0.9 of raw's gain"};
@@ -110,7 +110,7 @@ void allocate_simulated(const options& how, report& to) {
     to.figures.push_back(std::move(c));
 }
 
-/// Lines of QEMU's trace of its writes of data.
+/// QEMU's writes of data per request, counted in its trace.
 std::optional<spread> count_writes_of_qemu(site& at, const pattern& how, std::uint64_t size) {
     if (!at.has_qemu()) { return std::nullopt; }
     std::string command = qemu_bench_command(at.fresh_for_qemu("qcow2", size), how);
@@ -121,7 +121,7 @@ std::optional<spread> count_writes_of_qemu(site& at, const pattern& how, std::ui
     for (std::string line; std::getline(lines, line);) {
         found += line.find("qcow2_writev_data ") != std::string::npos ? 1 : 0;
     }
-    // A QEMU built without that kind of trace says nothing.
+    // A QEMU built without that kind of trace prints nothing.
     if (!s.ended_well || found == 0) { return std::nullopt; }
     return exactly(found / static_cast<double>(how.count));
 }
@@ -140,7 +140,7 @@ void count_data_writes(site& at, report& to) {
     const auto io = expect(make_memory({100000, 0}), "memory");
     const auto of = [&](kind k) {
         const image on{.path = std::string(name_of(k)), .kind = k, .create = size};
-        // No metadata is written before the flush: it is the data alone that is counted.
+        // No metadata is written before the flush, so that only the data is counted.
         return exactly(static_cast<double>(io->run(on, writes).device_writes) /
                        static_cast<double>(writes.count));
     };
@@ -154,7 +154,7 @@ void count_data_writes(site& at, report& to) {
 constexpr pattern hundred_writes{
     .what = device::verb::write, .step = cluster, .depth = 1, .count = 100};
 
-/// An image with all that they touch allocated, and a snapshot that shares it.
+/// Creates an image with all clusters that the writes touch, and a snapshot that shares them.
 std::string make_snapshot(site& at) {
     image on = at.existing(kind::join, at.add(".snapshot.qcow2"));
     on.create = 128 * cluster;
@@ -164,7 +164,7 @@ std::string make_snapshot(site& at) {
     return on.path;
 }
 
-/// Calls of fdatasync, up to the end of the close; they must come from threads to be seen.
+/// Calls of fdatasync and fsync, up to the end of the close. strace sees them only from threads.
 std::optional<spread> count_flushes_of_qemu(site& at) {
     if (!has_program("strace")) { return std::nullopt; }
     qemu_image on = at.for_qemu(make_snapshot(at), "qcow2");

@@ -6,7 +6,7 @@
 
 namespace gaur::bench {
 
-/// What is counted, and times on simulated devices.
+/// Measures what is counted, and times on simulated devices.
 void measure_figures(site& at, report& to);
 
 } // namespace gaur::bench

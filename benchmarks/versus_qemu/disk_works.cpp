@@ -22,12 +22,12 @@ struct planned {
     std::string what;
     std::string aim;
     pattern how;
-    std::uint64_t size = 0; ///< of the disk
+    std::uint64_t size = 0; ///< of the disk, bytes
     disk on = disk::fresh;
 };
 
-/// An odd number of `unit`s, about 0.618 of `size`: where that is a power of two of them, steps of
-/// it go everywhere once, and never to a place near the last. As random as `qemu-img bench` can do.
+/// An odd number of `unit`s, about 0.618 of `size`. If `size` is a power of two of them, steps of
+/// it reach every place once, and never one near the last. As random as `qemu-img bench` can be.
 std::uint64_t scattering_step(std::uint64_t size, std::uint64_t unit) {
     return (size / unit * 618 / 1000 | 1) * unit;
 }
@@ -68,7 +68,7 @@ std::vector<planned> plan(std::uint64_t n) {
     };
 }
 
-/// One work, round by round.
+/// Runs one work on all sides, round by round.
 class round_robin {
   public:
     round_robin(site& at, const planned& p)
@@ -80,7 +80,7 @@ class round_robin {
             [this] { ours(done_.serialize, kind::serialize); },
             [this] { qemus(done_.qemu_raw, "raw"); }, [this] { qemus(done_.qemu, "qcow2"); }};
         for (round_ = 0; round_ < at_.how().rounds; ++round_) {
-            // Each side goes first in turn.
+            // Alternate which side goes first.
             for (std::size_t k = 0; k < sides.size(); ++k) {
                 sides[(round_ + k) % sides.size()]();
             }
@@ -118,14 +118,14 @@ class round_robin {
         if (k == kind::serialize) { serialize_ = o, serialize_path_ = on.path; }
     }
 
-    /// What raw has to stand for where the others copy on write: the same bytes read, and whole
-    /// clusters written, one after the other.
+    /// What raw does if the other sides copy on write: it reads the same bytes, then writes whole
+    /// clusters.
     void copy_by_hand(side& s) {
         pattern all = plan_.how;
         all.what = device::verb::read;
         all.block = cluster - plan_.how.block;
         all.offset = plan_.how.block;
-        all.count -= 1; // the last one would begin behind the end
+        all.count -= 1; // the last one would begin past the end
         const outcome reads =
             at_.io().run(at_.existing(kind::raw, at_.full(plan_.size).raw), all);
         all = plan_.how;
@@ -137,7 +137,7 @@ class round_robin {
 
     void qemus(side& s, const std::string& format) {
         const bool is_raw = format == "raw";
-        // `qemu-img bench` has one writer.
+        // `qemu-img bench` has only one writer.
         if (!at_.has_qemu() || plan_.how.each_durable) { return; }
         if (plan_.on == disk::over_raw && is_raw) { return; }
         qemu_image on;

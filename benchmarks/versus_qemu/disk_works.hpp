@@ -6,8 +6,8 @@
 
 namespace gaur::bench {
 
-/// The works whose speed is compared on the disk, and what is counted along with them. Says on
-/// standard error what it is at.
+/// Measures the works whose speed is compared on the disk, and what is counted during them. Prints
+/// the current work to standard error.
 void measure_works(site& at, report& to);
 
 } // namespace gaur::bench

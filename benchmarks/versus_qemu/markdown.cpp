@@ -14,7 +14,7 @@ std::string number(double value) {
     return out.data();
 }
 
-/// "–" where there is nothing.
+/// "–" if there is no figure.
 std::string cell(const spread& s) {
     if (s.median <= 0 && s.greatest <= 0) { return "–"; }
     return s.least < s.greatest ? s.text() : number(s.median);

@@ -10,16 +10,16 @@
 
 namespace gaur::bench {
 
-/// A run a round; nothing in it where the side cannot do the work.
+/// One run per round; empty if the side cannot do the work.
 struct side {
     std::vector<double> seconds{};         ///< until the last operation has ended
-    std::vector<double> flushed_seconds{}; ///< and with a flush behind it: ours only
+    std::vector<double> flushed_seconds{}; ///< and with a flush after it: gaur only
 };
 
 /// One kind of work, done by all sides in turn.
 struct work {
     std::string what;
-    std::uint64_t count = 0; ///< operations a run
+    std::uint64_t count = 0; ///< operations per run
     std::string aim;
     side raw{}; ///< gaur's, over the same backend
     side join{};
@@ -34,7 +34,7 @@ struct work {
     }
     spread serialize_of_raw() const { return spread::of_pairs(raw.seconds, serialize.seconds); }
     spread qemu_of_raw() const { return spread::of_pairs(qemu_raw.seconds, qemu.seconds); }
-    /// How many times QEMU's speed join has.
+    /// The speed of join as a multiple of QEMU's.
     spread join_of_qemu() const { return spread::of_pairs(qemu.seconds, join.seconds); }
 };
 
@@ -54,7 +54,7 @@ inline spread exactly(double value) { return {value, value, value}; }
 struct report {
     std::string backend;
     std::string machine; ///< kernel and processors
-    std::string qemu;    ///< its version; empty where it is not installed
+    std::string qemu;    ///< its version; empty if it is not installed
     bool direct = false;
     unsigned rounds = 0;
     double load_before = 0;
@@ -66,7 +66,7 @@ struct report {
 /// Two Markdown tables.
 std::string to_markdown(const report& r);
 std::string to_json(const report& r);
-/// A bar for each side's ratio of raw, with its spread; a line at 1.
+/// A bar with its spread for the ratio of each side to raw; a line at 1.
 std::string to_svg(const report& r);
 
 } // namespace gaur::bench

@@ -52,7 +52,7 @@ qemu_image site::for_qemu(const std::string& path, const std::string& format) co
 qemu_image site::fresh_for_qemu(const std::string& format, std::uint64_t size,
                                 const std::string& raw_backing) {
     const std::string path = add(".qemu." + format);
-    // A name beside the image: as the image says it.
+    // A bare name: an image finds its backing file beside itself.
     const std::string name = raw_backing.substr(raw_backing.rfind('/') + 1);
     const std::string backing = name.empty() ? "" : " -F raw -b '" + name + '\'';
     const said made = run_command("qemu-img create -q -f " + format + backing + " '" + path +

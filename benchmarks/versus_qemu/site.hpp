@@ -14,7 +14,7 @@
 
 namespace gaur::bench {
 
-/// Where the work is done: a backend, a folder on its file system, and QEMU where there is one.
+/// Where the work is done: a backend, a folder on its file system, and QEMU if it is installed.
 class site {
   public:
     explicit site(const options& how);
@@ -29,19 +29,19 @@ class site {
     image fresh(kind k, std::uint64_t size);
     image existing(kind k, const std::string& path) const;
     qemu_image for_qemu(const std::string& path, const std::string& format) const;
-    /// An empty disk made by qemu-img, to which `qemu-img bench` will write.
+    /// An empty disk created by qemu-img, to which `qemu-img bench` writes.
     qemu_image fresh_for_qemu(const std::string& format, std::uint64_t size,
                               const std::string& raw_backing = "");
 
-    /// A raw disk and a qcow2 image, written full from end to end in large pieces: few extents, and
+    /// A raw disk and a qcow2 image, written full sequentially in large pieces: few extents, and
     /// everything allocated.
     struct full_disks {
         std::string raw;
         std::string qcow2;
     };
-    /// Made when first asked for; for every other round of a work, others. Where a file came to lie
-    /// on the device may matter more than what is in it, so of the one pair raw is made first, and
-    /// of the other qcow2.
+    /// Created when first asked for. Odd rounds of a work use another pair. The place of a file on
+    /// the device may matter more than its content, so raw is created first in one pair, and qcow2
+    /// in the other.
     const full_disks& full(std::uint64_t size, unsigned round = 0);
 
   private:

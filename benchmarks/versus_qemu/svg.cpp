@@ -9,7 +9,7 @@ namespace gaur::bench {
 
 namespace {
 
-constexpr int bars_from = 320; // left of it: what the work is
+constexpr int bars_from = 320; // left of it: the name of the work
 constexpr int bars_to = 800;   // right of it: the figures
 constexpr int width = 920;
 constexpr int head = 64;
@@ -79,7 +79,7 @@ class chart {
 
   private:
     int place(double ratio) const {
-        // One stray round must not flatten all bars: its end of a spread is cut off.
+        // One outlier must not flatten all bars: the end of its spread is cut off.
         return bars_from + static_cast<int>((bars_to - bars_from) * std::min(1.0, ratio / most_));
     }
 

@@ -7,8 +7,8 @@
 
 namespace gaur_img {
 
-// One a backend, each in the file of its name. `depth`: operations at the host at once, where the
-// backend takes that as an option.
+// One for each backend, in the file of its name. `depth`: operations at the host at once, if the
+// backend has such an option.
 gaur::result<std::unique_ptr<host>> make_uring(unsigned depth);
 gaur::result<std::unique_ptr<host>> make_posix_aio(unsigned depth);
 gaur::result<std::unique_ptr<host>> make_sync(unsigned depth);

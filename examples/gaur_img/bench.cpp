@@ -30,7 +30,7 @@ void print_figures(const bench_figures& f, const std::string& ordering) {
                 f.allocations.clusters, f.allocations.runs);
 }
 
-/// qemu-img's limits, and one of our own: the memory that all requests take together.
+/// Applies qemu-img's limits, and one of our own: the memory that all requests take together.
 bench_options options_of(const bench_command& asked) {
     constexpr std::uint64_t most_int = INT32_MAX;
     constexpr std::uint64_t most_depth = 65536;

@@ -21,11 +21,11 @@
 namespace gaur_img {
 
 /// Keeps `depth` requests of one image in flight, as `qemu-img bench` does. A slot begins its next
-/// request where the one before has ended, in its callback: no queue, no coroutine, no allocation.
+/// request in the callback of the one before: no queue, no coroutine, no allocation.
 template <class Image>
 class bench_run : gaur::exec::work {
   public:
-    /// `writes_through`: each write is followed by a flush, and ends with it.
+    /// `writes_through`: each write is followed by a flush, and ends when that flush ends.
     bench_run(Image& image, const bench_options& how, bool writes_through)
         : gaur::exec::work(&on_begin), image_(image), how_(how),
           writes_through_(writes_through && how.write), left_(how.count),
@@ -54,7 +54,7 @@ class bench_run : gaur::exec::work {
         bench_run& run;
         std::span<std::byte> bytes;
         std::optional<request> asked;
-        std::optional<request> durable; ///< the flush behind a write
+        std::optional<request> durable; ///< the flush after a write
     };
 
     static void on_begin(gaur::exec::work& w) noexcept { static_cast<bench_run&>(w).start_more(); }
@@ -102,7 +102,7 @@ class bench_run : gaur::exec::work {
         if (how_.flush_interval == 0 || not_begun % how_.flush_interval != 0) {
             return start_more();
         }
-        // Time for a flush: once the others have ended.
+        // A flush is due. It begins once the other requests have ended.
         if (in_flight_ != 0) { return; }
         flushing_ = true;
         flush_.emplace(image_.engine(), gaur::device::verb::flush, gaur::guest_offset{},
@@ -133,7 +133,7 @@ class bench_run : gaur::exec::work {
     std::optional<request> flush_;
 };
 
-/// Runs the bench and closes the image.
+/// Runs the benchmark and closes the image.
 template <class Image>
 gaur::result<bench_figures> bench_on(Image& image, const bench_options& how,
                                      bool writes_through) {

@@ -14,12 +14,12 @@ namespace gaur_img {
 ///     writethrough    yes          yes                  yes
 ///     unsafe          yes          no                   no
 struct cache_mode {
-    bool direct = false;         ///< past the host's page cache (O_DIRECT)
-    bool writes_through = false; ///< a write ends when it is durable
-    bool flushes = true;         ///< the host is asked to make things durable
+    bool direct = false;         ///< bypasses the host's page cache (O_DIRECT)
+    bool writes_through = false; ///< a write ends once it is durable
+    bool flushes = true;         ///< the host is asked to make data durable
 };
 
-/// The mode of that name. Throws failure, "Invalid <what>: <name> …", if it is none.
+/// Parses the name of a mode. Throws failure, "Invalid <what>: <name> …", if there is no such mode.
 cache_mode parse_cache_mode(const std::string& name, const std::string& what, int exit_code = 1);
 
 } // namespace gaur_img

@@ -70,7 +70,7 @@ void print_human(const check_report& r) {
 
 void print_json(const check_report& r, const repair_report& repaired, const std::string& path) {
     json j{{"filename", path}, {"format", "qcow2"}, {"check-errors", r.check_errors}};
-    // The others only where there are any.
+    // The other members only if they are not 0.
     const auto add = [&j](const char* name, std::uint64_t value) {
         if (value != 0) { j[name] = value; }
     };
@@ -86,7 +86,7 @@ void print_json(const check_report& r, const repair_report& repaired, const std:
     std::printf("%s\n", j.dump(4, ' ', false, json::error_handler_t::replace).c_str());
 }
 
-/// The check, or the repair, of a command, with a line that shows how far it is; not in JSON.
+/// Runs the check or the repair of a command. Shows its progress if asked to, but not with JSON.
 template <class F>
 auto shown_while(const check_command& asked, F run) {
     progress shown(asked.shows_progress && !asked.quiet && asked.output != "json");
@@ -95,7 +95,7 @@ auto shown_while(const check_command& asked, F run) {
     how.locking = locking_of(asked.force_share);
     how.on_progress = [&shown](std::uint64_t done, std::uint64_t of) { shown.report(done, of); };
     auto report = run(how);
-    if (report) { shown.report(1, 1); } // what was no table, or needed no second look
+    if (report) { shown.report(1, 1); } // the rest holds no tables, or needs no second look
     shown.end();
     return report;
 }
@@ -108,7 +108,8 @@ check_report look(host& on, const check_command& asked, const std::string& could
     return r;
 }
 
-/// What is wrong, once what can be mended has been; the first look's findings are printed already.
+/// Repairs what can be repaired, and returns what is wrong afterwards. Prints the findings of the
+/// first look before.
 check_report mend(host& on, const check_command& asked, repair_report& repaired) {
     using gaur::qcow2::repair_outcome;
     using gaur::qcow2::repair_scope;

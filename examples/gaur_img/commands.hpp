@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// The commands: what each takes on its command line, and the function that runs it and gives the
-// program's exit code. main.cpp fills the options in; each command stands in the file of its name.
+// The commands: the options of each, and the function that runs it and returns the program's exit
+// code. main.cpp fills in the options. Each command is in the file of its name.
 
 #include "bench.hpp"
 #include "host.hpp"
@@ -13,15 +13,15 @@
 
 namespace gaur_img {
 
-/// What every command takes.
+/// The options of every command.
 struct common_options {
-    std::string backend; ///< empty: the best one that works here
+    std::string backend; ///< empty: the best one that works on this host
     bool no_references = false;
-    std::string max_depth = "64";  ///< files of a chain
-    std::string lower_format;      ///< of backing files whose image does not say it
+    std::string max_depth = "64";  ///< files in a chain, at most
+    std::string lower_format;      ///< of backing files whose image does not name it
 };
 
-/// Puts into `how` what a command line says of backing files. Throws failure.
+/// Puts the options about backing files into `how`. Throws failure.
 void set_references(image_options& how, const common_options& asked);
 
 struct bench_command : common_options {
@@ -45,7 +45,7 @@ int bench(const bench_command& asked);
 
 struct check_command : common_options {
     bool force_share = false;
-    std::string repair; ///< "leaks" or "all"; empty: only look
+    std::string repair; ///< "leaks" or "all"; empty: check only
     std::string path;
     std::string format;
     std::string output = "human";
@@ -68,13 +68,13 @@ struct compare_command : common_options {
 };
 int compare(const compare_command& asked);
 
-/// What `create` and `convert` take for an image that is to be made.
+/// The options of `create` and `convert` for the image to be created.
 struct target_options : common_options {
     std::string target;
     std::string target_format = "raw";
     std::optional<std::string> backing_file;
     std::string backing_format;
-    std::vector<std::string> options; ///< each name=value,name=value
+    std::vector<std::string> options; ///< each is a list name=value,name=value
     bool unsafe = false; ///< the backing file is not opened if a size is given
     bool quiet = false;
 };
@@ -96,7 +96,7 @@ struct convert_command : target_options {
 int convert(const convert_command& asked);
 
 struct create_command : target_options {
-    std::optional<std::string> size; ///< not given: the backing file's
+    std::optional<std::string> size; ///< not given: the backing file's size
 };
 int create(const create_command& asked);
 

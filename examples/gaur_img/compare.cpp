@@ -52,7 +52,7 @@ int compare(const compare_command& asked) {
         throw failure(comparing.failed() + ": " + status.error().message(),
                       reading ? cannot_read : cannot_look);
     }
-    // Said where the rest of the longer one had to be looked at.
+    // Printed only if the rest of the longer disk had to be compared.
     const std::uint64_t common = std::min(a->size(), b->size());
     if (other_size && comparing.differs_at().value_or(common) >= common) {
         say("Warning: Image size mismatch!");

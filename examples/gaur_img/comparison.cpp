@@ -13,7 +13,7 @@ namespace gaur_img {
 
 namespace {
 
-/// Where two buffers differ, at the sector; their size where they do not.
+/// The offset of the first sector in which two buffers differ; their size if there is none.
 std::uint64_t first_difference(const gaur::buffer& a, const gaur::buffer& b) noexcept {
     constexpr std::size_t sector = 512;
     for (std::size_t at = 0; at < a.size(); at += sector) {
@@ -50,7 +50,7 @@ gaur::async::task<void> comparison::run_all(comparison& self) {
     co_return {};
 }
 
-/// Finds what has to be read next. Size 0: nothing is left, or the rest does not matter.
+/// Finds the next piece to read. Size 0: nothing is left, or the rest does not matter.
 gaur::async::task<void> comparison::next_piece(comparison& self, piece& next) {
     while (self.at_ < self.size_ && !self.otherwise_at_ && next.size < piece_bytes) {
         gaur::async::task<void> looking = look(self, self.a_);
@@ -69,7 +69,7 @@ gaur::async::task<void> comparison::next_piece(comparison& self, piece& next) {
         const bool read_b = !self.b_.run.reads_as_zeroes();
         if (!read_a && !read_b) {
             if (next.size != 0) { break; }
-            self.at_ += common; // however large it is
+            self.at_ += common; // skipped, however large it is
             continue;
         }
         if (next.size == 0) {
@@ -85,7 +85,7 @@ gaur::async::task<void> comparison::next_piece(comparison& self, piece& next) {
     co_return {};
 }
 
-/// Has the run of one of the two that `at_` lies in.
+/// Looks up the run of one of the two disks that contains `at_`.
 gaur::async::task<void> comparison::look(comparison& self, side& which) {
     const std::uint64_t at = self.at_;
     if (at < which.run.at.value + which.run.size) { co_return {}; }
@@ -133,7 +133,7 @@ gaur::async::task<void> comparison::compare(comparison& self, const piece& where
     if (!read_b) { co_return read_b; }
     const std::uint64_t same = first_difference(a, b);
     if (same < where.size) {
-        // Pieces end in any order: the first one counts.
+        // Pieces end in any order: keep the lowest offset.
         const std::uint64_t at = where.at + same;
         self.differs_at_ = std::min(at, self.differs_at_.value_or(at));
     }

@@ -14,11 +14,11 @@
 
 namespace gaur_img {
 
-/// Finds the first 512 bytes in which two disks differ. Where one is longer, the rest of it has to
-/// be zeroes. Several pieces are read at a time; what neither disk holds is not read.
+/// Finds the first 512 bytes in which two disks differ. If one disk is longer, the rest of it must
+/// be zeroes. Several pieces are read at a time. What neither disk holds is not read.
 class comparison {
   public:
-    /// `strict`: what is stored how counts as well.
+    /// `strict`: how the bytes are stored is compared as well.
     comparison(disk& a, disk& b, bool strict, progress& shown) noexcept
         : a_{a, {}, {}}, b_{b, {}, {}}, strict_(strict), shown_(shown),
           size_(std::max(a.size(), b.size())) {}
@@ -26,10 +26,10 @@ class comparison {
     gaur::async::task<void> run() { return run_all(*this); }
 
     std::optional<std::uint64_t> differs_at() const noexcept { return differs_at_; }
-    /// With `strict`: the same content, but stored in another way, from here on.
+    /// With `strict`: the first offset from which on the same content is stored in another way.
     std::optional<std::uint64_t> stored_otherwise_at() const noexcept { return otherwise_at_; }
 
-    /// What failed, for the message.
+    /// The operation that failed, for the message.
     const std::string& failed() const noexcept { return failed_; }
 
   private:
@@ -42,11 +42,11 @@ class comparison {
         bool read_a = false;
         bool read_b = false;
     };
-    /// One of the two, and the run of it that was found last.
+    /// One of the two disks, and its run that was found last.
     struct side {
         disk& of;
         gaur::device::block_run run;
-        map_entry entry; ///< the same, with `strict`
+        map_entry entry; ///< the same run, with `strict`
         std::uint64_t left(std::uint64_t at) const noexcept {
             return run.at.value + run.size - at;
         }
@@ -64,7 +64,7 @@ class comparison {
     bool strict_;
     progress& shown_;
     std::uint64_t size_;
-    std::uint64_t at_ = 0; ///< next to look at
+    std::uint64_t at_ = 0; ///< the next offset to look at
     std::optional<std::uint64_t> differs_at_;
     std::optional<std::uint64_t> otherwise_at_;
     std::string failed_;

@@ -33,14 +33,14 @@ conversion::conversion(disk& from, disk& to, const copy_options& how,
 
 conversion_step::what
 conversion::kind_of(const gaur::device::block_run& run) const noexcept {
-    // What lies below the source's own layer, the target's backing file holds as well.
+    // The target's backing file also holds what lies below the source's own layer.
     if (how_.target_has_backing && run.layer > 0) { return conversion_step::what::skip; }
     if (!run.reads_as_zeroes()) { return conversion_step::what::copy; }
     return how_.target_is_zero && how_.sparse != 0 ? conversion_step::what::skip
                                                    : conversion_step::what::write_zeroes;
 }
 
-/// The next piece, of size 0 if there is none.
+/// Finds the next piece. Size 0: there is none.
 gaur::async::task<void> conversion::next_piece(conversion& self, conversion_step& piece) {
     turns::turn mine(self.looking_);
     co_await mine;
@@ -50,8 +50,8 @@ gaur::async::task<void> conversion::next_piece(conversion& self, conversion_step
     co_return r;
 }
 
-/// Pieces end where a multiple of piece_bytes does, so that two never share a target cluster
-/// unless the source's runs do.
+/// Pieces end at multiples of piece_bytes, so that two pieces never share a target cluster unless
+/// the source's runs do.
 gaur::async::task<void> conversion::find_piece(conversion& self, conversion_step& piece) {
     using what = conversion_step::what;
     const std::uint64_t size = self.from_.size();
@@ -61,7 +61,7 @@ gaur::async::task<void> conversion::find_piece(conversion& self, conversion_step
             gaur::async::task<gaur::device::block_run> looking =
                 self.from_.block_status(self.at_, size - self.at_);
             const gaur::result<gaur::device::block_run> next = co_await looking;
-            if (!next && piece.size != 0) { break; } // first what there is
+            if (!next && piece.size != 0) { break; } // first return the piece found so far
             if (!next) {
                 self.fail("reading block status", self.at_);
                 co_return next.error();
@@ -93,8 +93,8 @@ gaur::async::task<void> conversion::find_piece(conversion& self, conversion_step
     co_return {};
 }
 
-/// How many bytes in front are units that are all zero, or that are all not; `at` is where they lie
-/// on the disk.
+/// The number of leading bytes in units that are all zero (`zeroes`), or that are not all zero.
+/// `at` is the place of `bytes` on the disk.
 std::uint64_t conversion::run_of(bool zeroes, std::span<const std::byte> bytes,
                                  std::uint64_t at) const noexcept {
     std::uint64_t run = 0;

@@ -13,7 +13,7 @@
 
 namespace gaur_img {
 
-/// What is done with neighbouring bytes of the source.
+/// What is done with a range of the source.
 struct conversion_step {
     enum class what : std::uint8_t { copy, write_zeroes, skip };
     what kind = what::skip;
@@ -22,30 +22,31 @@ struct conversion_step {
 };
 
 struct copy_options {
-    /// Runs of so many zero bytes are left out where the target reads as zeroes anyhow; 0:
+    /// Runs of this many zero bytes are left out if the target reads as zeroes anyway. 0:
     /// everything is written.
     std::uint64_t sparse = 4096;
-    bool target_has_backing = false; ///< which holds what lies below the source's own layer
-    bool target_is_zero = false;     ///< it reads as zeroes, wherever nothing was written
+    bool target_has_backing = false; ///< the backing file holds what is below the source's layer
+    bool target_is_zero = false;     ///< what was not written reads as zeroes
 };
 
-/// Copies a disk: several workers read, look for zeroes and write, each a piece at a time, so that
-/// reads and writes overlap. What has to be copied is found on the way, in memory for one run.
+/// Copies a disk. Several workers each read a piece, look for zeroes and write it, so that reads
+/// and writes overlap. The ranges to copy are found on the way, with memory for one run.
 class conversion {
   public:
     conversion(disk& from, disk& to, const copy_options& how, progress& shown) noexcept;
 
-    /// All workers, to the end.
+    /// Runs all workers to their end.
     gaur::async::task<void> run(unsigned workers) { return run_all(*this, workers); }
     static constexpr unsigned most_workers = 64;
 
-    /// What failed, for the message; empty where nothing did.
+    /// The operation that failed, for the message; empty if none did.
     const std::string& failed() const noexcept { return failed_; }
 
   private:
-    /// Read and written at once: large enough for every device, small enough to share out.
+    /// Bytes read and written at once: large enough for every device, small enough to spread over
+    /// the workers.
     static constexpr std::uint64_t piece_bytes = std::uint64_t{2} << 20;
-    /// Zeroes that are fewer, between bytes that are copied, are copied too.
+    /// A run of zeroes shorter than this, between bytes that are copied, is copied too.
     static constexpr std::uint64_t small_hole = std::uint64_t{64} << 10;
 
     conversion_step::what kind_of(const gaur::device::block_run& run) const noexcept;
@@ -63,11 +64,11 @@ class conversion {
     disk& from_;
     disk& to_;
     copy_options how_;
-    std::uint64_t unit_ = 0; ///< zeroes are left out in whole units; 0: never
+    std::uint64_t unit_ = 0; ///< zeroes are left out in units of this size; 0: never
     progress& shown_;
     turns looking_;
-    gaur::device::block_run run_; ///< of the source, the one that was found last
-    std::uint64_t at_ = 0;        ///< bytes below are handed out, or left out
+    gaur::device::block_run run_; ///< of the source: the one found last
+    std::uint64_t at_ = 0;        ///< bytes below are handed out or left out
     std::uint64_t done_ = 0;
     std::string failed_;
     gaur::buffer_pool buffers_;

@@ -25,7 +25,7 @@ std::uint64_t sparse_bytes(const std::string& text) {
     return *size;
 }
 
-/// What the command line says, before any file is looked at.
+/// The options of the command line, before any file is looked at.
 struct conversion_options {
     cache_mode source_cache;
     cache_mode target_cache;
@@ -71,7 +71,7 @@ std::unique_ptr<disk> open_target(host& on, const new_image& image, cache_mode c
     return target;
 }
 
-/// With -n and -B: else what the source's backing file holds would be missing.
+/// For -n with -B: without this, what the source's backing file holds could be missing.
 void check_backing_of(disk& target, disk* backing) {
     if (backing == nullptr) { return; }
     const std::vector<gaur::io::file_identity> files = target.files();
@@ -85,14 +85,14 @@ bool is_block_device(const std::string& path) {
     return ::stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode);
 }
 
-/// Whether what nobody writes reads as zeroes in the target.
+/// Whether ranges that are never written read as zeroes in the target.
 bool reads_as_zeroes(const convert_command& asked, const disk& target, const new_image& image) {
     if (target.has_backing_file()) { return false; }
     if (asked.no_create) { return asked.target_is_zero; }
     return image.format != "raw" || !is_block_device(image.path);
 }
 
-/// `unfinished`: what the target is, if this command makes it.
+/// `unfinished`: the guard of the target if this command creates it, else null.
 void copy(host& on, const convert_command& asked, const conversion_options& how, disk& source,
           disk& target, unfinished_target* unfinished) {
     copy_options what;
@@ -104,7 +104,7 @@ void copy(host& on, const convert_command& asked, const conversion_options& how,
     const gaur::result<void> status = on.wait(copying.run(how.in_flight));
     shown.end();
     if (unfinished != nullptr && (!status || orderly_end::came())) { unfinished->give_up(); }
-    // In any case: it may have requests of its own at the host.
+    // In any case: the image may have requests of its own at the host.
     const gaur::result<void> closed = on.wait(target.close());
     if (!status) { throw failure(copying.failed() + ": " + status.error().message()); }
     if (orderly_end::came()) { return; }
@@ -114,8 +114,8 @@ void copy(host& on, const convert_command& asked, const conversion_options& how,
 } // namespace
 
 int convert(const convert_command& asked) {
-    // Everything that can be known is looked at before the target is touched. What is read stays
-    // open, and so locked, until the end.
+    // Check everything that can be checked before the target is touched. The files that are read
+    // stay open, and so locked, until the end.
     conversion_options how = read_options(asked);
     new_image& image = how.image;
     const auto on = make_host(asked.backend);

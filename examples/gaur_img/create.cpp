@@ -17,7 +17,7 @@ namespace gaur_img {
 
 namespace {
 
-/// A value in an option list: a comma in it is written twice.
+/// Quotes a value for an option list: a comma in it is written twice.
 std::string in_list(const std::string& value) {
     std::string text;
     for (const char c : value) { text += c == ',' ? ",," : std::string(1, c); }
@@ -42,7 +42,7 @@ void print_plan(const new_image& image) {
                 o.refcount_bits);
 }
 
-/// Also where neither is there yet.
+/// Works even if neither file exists yet.
 void refuse_itself_as_backing_file(const new_image& image) {
     if (image.options.backing_file.empty()) { return; }
     std::error_code ignored;
@@ -64,11 +64,11 @@ int create(const create_command& asked) {
         image.size = expect_size(*asked.size, "image size");
     }
     const auto on = make_host(asked.backend);
-    // Kept open until the image is there: what is read must not be what is replaced.
+    // Kept open until the image exists: a file that is read must not be the one that is replaced.
     std::unique_ptr<disk> backing;
     std::vector<gaur::io::file_identity> kept;
     if (!asked.unsafe || !image.size) {
-        // As qemu-img, which reads only its size: even beside a writer.
+        // As qemu-img, which reads only its size: opened even if another process writes to it.
         backing = open_backing_file(*on, asked, image, true);
     }
     if (backing != nullptr) {

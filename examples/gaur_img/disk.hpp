@@ -15,8 +15,8 @@
 
 namespace gaur_img {
 
-/// An open image of any format over any backend.
-/// One virtual call for a request of up to megabytes costs nothing; in `bench` it is one a run.
+/// An open image of any format over any backend. The cost of a virtual call is negligible: it is
+/// one for a request of up to megabytes, and one for a whole run of `bench`.
 class disk {
   public:
     disk() = default;
@@ -27,7 +27,7 @@ class disk {
     virtual std::uint64_t size() const noexcept = 0;
     virtual std::uint64_t cluster_size() const noexcept = 0;
     virtual bool has_backing_file() const noexcept = 0;
-    /// The files of the chain, which it holds open: itself first.
+    /// The files of the chain, which the disk holds open. The image's own file is the first.
     virtual std::vector<gaur::io::file_identity> files() = 0;
     /// The path of a file of the chain, and whether it is raw. Layer 0 is the image itself.
     virtual const std::string& path(std::size_t layer) const noexcept = 0;
@@ -40,11 +40,11 @@ class disk {
     virtual gaur::async::task<gaur::device::block_run> block_status(std::uint64_t at,
                                                                     std::uint64_t n) = 0;
     virtual gaur::async::task<void> read(std::uint64_t at, std::span<std::byte> to) = 0;
-    /// Durable when it ends, if the image was opened so (cache_mode::writes_through).
+    /// Durable when it ends, if the image was opened with cache_mode::writes_through.
     virtual gaur::async::task<void> write(std::uint64_t at, std::span<const std::byte> from) = 0;
     virtual gaur::async::task<void> close() = 0;
 
-    /// Runs it to its end and closes the image.
+    /// Runs the benchmark to its end and closes the image.
     virtual gaur::result<bench_figures> bench(const bench_options& how) = 0;
 };
 

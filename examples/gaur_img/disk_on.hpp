@@ -19,14 +19,14 @@ namespace gaur_img {
 struct chain_file {
     std::string path;
     bool is_raw = false;
-    std::optional<bool> lacks_space = {}; ///< once it was asked
+    std::optional<bool> lacks_space = {}; ///< set once it was asked for
 };
 
-/// A gaur image behind the interface of the commands.
+/// A gaur image behind the commands' interface.
 template <class Image>
 class disk_on final : public disk {
   public:
-    /// `files`: from the image down.
+    /// `files`: the chain, from the image down.
     disk_on(Image image, std::vector<chain_file> files, bool writes_through)
         : image_(std::move(image)), files_(std::move(files)), writes_through_(writes_through),
           cluster_size_(image_.engine().top().cluster_size()) {}

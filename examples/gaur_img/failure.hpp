@@ -9,8 +9,8 @@
 
 namespace gaur_img {
 
-/// Ends the command. The text goes to standard error, behind the program's name. Never thrown in a
-/// coroutine: there a result carries what went wrong.
+/// Ends the command. The text is printed to standard error after the program's name. Never thrown
+/// in a coroutine: there a result carries the error.
 class failure : public std::runtime_error {
   public:
     explicit failure(const std::string& text, int exit_code = 1)
@@ -21,7 +21,7 @@ class failure : public std::runtime_error {
     int exit_code_;
 };
 
-/// The value, or the end of the command: "<what failed>: <why>".
+/// Returns the value, or ends the command with "<what failed>: <why>".
 template <class T>
 T expect(gaur::result<T> outcome, const std::string& what_failed, int exit_code = 1) {
     if (!outcome) { throw failure(what_failed + ": " + outcome.error().message(), exit_code); }

@@ -16,17 +16,17 @@ namespace {
 
 using namespace std::string_view_literals;
 
-/// Bytes that only images of a format have in that place.
+/// Bytes at a fixed place that identify a format.
 struct magic {
     std::string_view format;
-    std::size_t at; ///< from the file's beginning, or back from its end
+    std::size_t at; ///< from the file's start, or back from its end
     std::string_view bytes;
 };
 
 constexpr std::array at_start{
     magic{"vmdk", 0, "KDMV"sv},
     magic{"vmdk", 0, "COWD"sv},
-    magic{"vmdk", 0, "\xbe\xba\xfe\xca\0\0\0\0"sv}, // sparse, of ESX
+    magic{"vmdk", 0, "\xbe\xba\xfe\xca\0\0\0\0"sv}, // sparse, ESX
     magic{"vdi", 64, "\x7f\x10\xda\xbe"sv},
     magic{"vhdx", 0, "vhdxfile"sv},
     magic{"vpc", 0, "conectix"sv},
@@ -51,8 +51,8 @@ std::string_view text(std::span<const std::byte> bytes) {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// A text that describes the extents of a VMDK image: "# Disk DescriptorFile", or what QEMU takes
-/// for one: comments and blanks, then a version.
+/// Whether it is a text that describes the extents of a VMDK image: "# Disk DescriptorFile", or
+/// what QEMU accepts as one: comments and blanks, then a version.
 bool is_vmdk_descriptor(std::string_view start) {
     constexpr std::string_view title = "# disk descriptorfile";
     const auto same = [](char a, char b) {
@@ -71,14 +71,14 @@ bool is_vmdk_descriptor(std::string_view start) {
     return false;
 }
 
-/// The trailer of a DMG image may have up to 511 bytes behind it: then its version and size vouch
-/// for it.
+/// The trailer of a DMG image may be followed by up to 511 bytes. Its version and size identify it
+/// then.
 bool has_moved_koly(std::string_view end) {
     return end.find("koly\0\0\0\4\0\0\2\0"sv) != end.npos;
 }
 
-/// Version 1 is another format, which QEMU calls qcow. A version that nobody knows is refused by
-/// whoever opens it.
+/// Version 1 is another format, which QEMU calls qcow. An unknown version is refused when the image
+/// is opened.
 std::string_view qcow_of(std::string_view start) {
     constexpr std::string_view first = "\0\0\0\1"sv;
     return start.substr(4, 4) == first ? "qcow" : "qcow2";

@@ -89,7 +89,7 @@ std::uint64_t file_size(const std::string& path) {
 
 namespace {
 
-/// What the qcow2 image at `path` says of its backing file; nothing if it is no such image.
+/// The header of the qcow2 image at `path`; nothing if it is no such image.
 std::optional<gaur::qcow2::layout::header> read_header(host& on, const std::string& path) {
     namespace layout = gaur::qcow2::layout;
     constexpr std::size_t largest_cluster = std::size_t{1} << layout::max_cluster_bits;

@@ -44,7 +44,7 @@ inline gaur::raw::open_options raw_options(const image_options& how) {
             .flush = how.cache.flushes, .kept = how.kept};
 }
 
-/// The host over the backend `B`: this is all it takes to run the same engine over another one.
+/// The host over the backend `B`. Nothing else is needed to run the same engine over another one.
 template <gaur::io::IoBackend B>
 class host_on final : public host {
     using loop = gaur::exec::run_loop<B>;
@@ -60,7 +60,7 @@ class host_on final : public host {
             return to_disk(wait_for(gaur::raw::open(*io_, loop_.get_executor(), how.path,
                                                     raw_options(how))), how);
         }
-        // Each ordering is an engine of its own, with nothing of the other in it.
+        // Each ordering is an engine type of its own that contains no code of the other.
         return how.ordering == gaur::track::join::name ? open_qcow2<gaur::track::join>(how)
                                                        : open_qcow2<gaur::track::serialize>(how);
     }

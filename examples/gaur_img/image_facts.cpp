@@ -21,7 +21,7 @@ std::vector<layout::bitmap> read_bitmaps(host& on, const std::string& path, bool
                                          const layout::header& h, std::uint64_t file_size) {
     const layout::bitmaps_extension named = h.bitmaps();
     if (named.count == 0) { return {}; }
-    // What it claims beyond the file's end is no reason to take memory.
+    // Take no memory for what the header claims beyond the file's end.
     const std::uint64_t at = std::min(named.directory.value, file_size);
     const auto directory =
         expect(on.read_file(path, at, std::min(named.directory_bytes, file_size - at),
@@ -33,7 +33,7 @@ std::vector<layout::bitmap> read_bitmaps(host& on, const std::string& path, bool
     return bitmaps;
 }
 
-/// The header of the encryption, which lies where an extension says.
+/// The header of the encryption, at the place that an extension names.
 std::optional<luks_header> read_luks(host& on, const std::string& path, bool force_share,
                                      const layout::header& h) {
     const auto place = h.extension_data(layout::extension_magic::crypto);
@@ -76,7 +76,7 @@ image_facts look_at(host& on, const std::string& path, std::string format, bool 
     found.luks = read_luks(on, path, force_share, h);
     if (h.nb_snapshots != 0) {
         const auto size = std::min(layout::max_table_bytes(h.nb_snapshots),
-                                   file_size - h.snapshots_offset); // where `parse` saw it begin
+                                   file_size - h.snapshots_offset); // no underflow: `parse` checks
         const auto table = expect(on.read_file(path, h.snapshots_offset, size, force_share), what);
         found.snapshots = expect(
             layout::parse_snapshots(table, h.nb_snapshots, {h.snapshots_offset}), what);

@@ -15,8 +15,8 @@
 
 namespace gaur_img {
 
-/// What one file says of itself. An image is told about even where gaur could not open it; what it
-/// names is not looked at.
+/// What one file says of itself. It is filled in even if gaur could not open the image. The files
+/// that the image names are not looked at.
 struct image_facts {
     std::string path;
     std::string format;
@@ -25,10 +25,10 @@ struct image_facts {
     std::optional<gaur::qcow2::layout::header> header; ///< of a qcow2 image
     std::vector<gaur::qcow2::layout::snapshot> snapshots;
     std::vector<gaur::qcow2::layout::bitmap> bitmaps;
-    std::optional<luks_header> luks; ///< of an image that LUKS encrypts
+    std::optional<luks_header> luks; ///< if LUKS encrypts the image
 };
 
-/// Reads them. `format` empty: the format is recognised. Throws failure.
+/// Reads the facts of the file at `path`. `format` empty: it is recognised. Throws failure.
 image_facts look_at(host& on, const std::string& path, std::string format, bool force_share);
 
 } // namespace gaur_img

@@ -24,7 +24,7 @@ namespace {
 namespace layout = gaur::qcow2::layout;
 using json = nlohmann::ordered_json;
 
-/// What a bitmap's flags are called.
+/// The names of a bitmap's flags.
 json flag_names(const layout::bitmap& b) {
     json names = json::array();
     if ((b.flags & layout::bitmap::in_use) != 0) { names.push_back("in-use"); }
@@ -52,7 +52,7 @@ json luks_json(const luks_header& l) {
     return j;
 }
 
-/// Of an image that is encrypted.
+/// The encryption of an encrypted image.
 json encryption_json(const image_facts& f) {
     if (f.luks) { return luks_json(*f.luks); }
     const bool luks = f.header->crypt_method == layout::encryption::luks;
@@ -85,7 +85,7 @@ json specific(const image_facts& f) {
         data["corrupt"] = h.is_corrupt();
         data["extended-l2"] = h.extended_l2();
     }
-    // QEMU tells nothing of such an image: a key of our own.
+    // QEMU prints nothing for such an image: the key is our own.
     for (const std::string& name : layout::unknown_feature_names(h)) {
         data["unknown-incompatible-features"].push_back(name);
     }
@@ -145,7 +145,7 @@ void print_snapshot(const layout::snapshot& s) {
 
 void print_value(const std::string& name, const json& value, unsigned indent);
 
-/// The members of an object or a list, a line each; what is inside them further to the right.
+/// Prints the members of an object or a list, one per line. Their own members are indented further.
 void print_members(const json& of, unsigned indent) {
     std::size_t i = 0;
     for (const auto& [key, value] : of.items()) {
@@ -197,7 +197,7 @@ void print_human(const image_facts& f) {
     print_members(specific(f)["data"], 4);
 }
 
-/// The image, and the files of its chain where they are asked for.
+/// The facts of the image, and of the files of its chain if the command asks for them.
 std::vector<image_facts> look_at_all(host& on, const info_command& asked) {
     image_options how;
     set_references(how, asked);

@@ -10,7 +10,7 @@
 
 namespace gaur_img {
 
-/// What a LUKS header (version 1) says, as far as `info` tells it.
+/// The fields of a LUKS header (version 1) that `info` prints.
 struct luks_header {
     static constexpr std::size_t stored_bytes = 592;
 
@@ -21,7 +21,7 @@ struct luks_header {
         std::uint32_t stripes = 0;
     };
 
-    std::string cipher; ///< "aes-256": its name and the bits of its key
+    std::string cipher; ///< "aes-256": the cipher and the bits of its key
     std::string mode;   ///< "xts"
     std::string iv;     ///< "plain64"
     std::string iv_hash; ///< "sha256" of essiv; else empty

@@ -20,7 +20,7 @@ namespace {
 
 using namespace gaur_img;
 
-constexpr int compare_cannot_open = 2; // 1 says that the disks differ
+constexpr int compare_cannot_open = 2; // 1 means that the disks differ
 
 const auto is_backend = CLI::IsMember({"uring", "posix_aio", "sync", "threads"});
 const auto is_output = CLI::IsMember({"human", "json"});
@@ -141,7 +141,7 @@ void add_options(CLI::App& to, map_command& c) {
     to.add_option("filename", c.path)->required();
 }
 
-// What is looked at before a command runs: the files that it names, and `-o help`.
+// Checks before a command runs: the files that it names, and `-o help`.
 
 template <class Command>
 bool prints_help(const Command&) {
@@ -204,7 +204,7 @@ void add_command(CLI::App& program, int& exit_code, const std::string& name,
     });
 }
 
-/// qemu-img's words for a command that it does not have.
+/// Reports a command that gaur-img does not have, in qemu-img's words.
 void check_command_name(CLI::App& program, int argc, char** argv) {
     if (argc < 2) { throw failure("Not enough arguments\nTry 'gaur-img --help'"); }
     const std::string name = argv[1];
@@ -231,7 +231,7 @@ int parse_and_run(int argc, char** argv) {
     try {
         program.parse(argc, argv);
     } catch (const CLI::ParseError& why) {
-        // Help is no failure; CLI11's own codes would clash with the commands'.
+        // Help is no failure. CLI11's own exit codes would clash with those of the commands.
         return program.exit(why) == 0 ? 0 : 1;
     }
     return exit_code;

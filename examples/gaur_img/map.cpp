@@ -52,14 +52,14 @@ int map(const map_command& asked) {
     }
     const bool json = asked.output == "json";
     if (!json) { std::printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File"); }
-    // A disk has any number of entries: they are printed as they are found.
+    // A disk may have any number of entries: each is printed when it is found.
     map_walk walk(*image, from, length);
     std::array<map_entry, 256> entries;
     bool is_first = true;
     for (;;) {
         std::size_t count = 0;
         expect(on->wait(walk.next(entries, count)), "Failed to read image metadata");
-        if (count == 0 && is_first) { entries[count++].start = start; } // of nothing, one of size 0
+        if (count == 0 && is_first) { entries[count++].start = start; } // no range: one of size 0
         if (count == 0) { break; }
         for (const map_entry& e : std::span(entries).first(count)) {
             if (json) {

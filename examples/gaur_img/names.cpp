@@ -14,7 +14,7 @@ namespace gaur_img {
 
 namespace {
 
-/// QEMU's block drivers that a name can begin with, but for "file".
+/// QEMU's block drivers that a name can begin with, except "file".
 constexpr std::string_view protocols[] = {
     "json",        "nbd",         "nbd+tcp",      "nbd+unix",   "http",     "https",
     "ftp",         "ftps",        "tftp",         "ssh",        "iscsi",    "iser",
@@ -23,7 +23,7 @@ constexpr std::string_view protocols[] = {
     "blkdebug",    "blkverify",   "blklogwrites", "quorum",     "replication", "host_device",
     "host_cdrom"};
 
-/// The protocol of a name that gaur does not serve; nothing for a path.
+/// The protocol of a name if gaur does not serve it; nothing for a path.
 std::optional<std::string_view> foreign_protocol(std::string_view name) {
     const auto protocol = gaur::qcow2::protocol_of(name);
     if (!protocol || *protocol == "file") { return {}; }

@@ -5,15 +5,15 @@
 
 namespace gaur_img {
 
-/// The path of a file that the command line names: "file:" is taken off, and a name with another of
-/// QEMU's protocols ("nbd:…", "json:…", anything with "://") is refused by throwing failure with
-/// `exit_code`. Any other name is a path, whatever stands in it: QEMU takes "a:b" for the protocol
-/// "a" and refuses it.
+/// The path of a file that the command line names. A leading "file:" is removed. A name with
+/// another protocol of QEMU ("nbd:…", "json:…", anything with "://") is refused: throws failure
+/// with `exit_code`. Any other name is a path, whatever it contains. QEMU differs: it takes "a:b"
+/// for the protocol "a" and refuses it.
 std::string path_given(const std::string& name, int exit_code = 1);
 
-/// A backing file's name from the command line, as it is written into an image: so that QEMU and
-/// gaur take it for the same file. `unopened`: a name with a protocol is kept as it is, since the
-/// file is not opened; otherwise it is refused, as above.
+/// A backing file's name from the command line, in the form in which it is written into an image,
+/// so that QEMU and gaur resolve it to the same file. `unopened`: a name with a protocol is kept as
+/// it is, since the file is not opened. Otherwise it is refused, as above.
 std::string backing_name_given(const std::string& name, bool unopened);
 
 } // namespace gaur_img

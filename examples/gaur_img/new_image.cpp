@@ -41,7 +41,7 @@ void apply_option(new_image& image, const named_option& given, bool unopened) {
     if (name == "size") {
         image.size = size_value(image.path, given, max_size);
     } else if (name == "preallocation" && value == "off") {
-        // What gaur does anyhow.
+        // What gaur does anyway.
     } else if (image.format != "qcow2") {
         throw failure(image.path + ": Invalid parameter '" + name + "'");
     } else if (name == "cluster_size") {
@@ -62,7 +62,7 @@ void apply_option(new_image& image, const named_option& given, bool unopened) {
     } else if ((name == "extended_l2" && !switch_value(image.path, given)) ||
                (name == "encryption" && value == "off") ||
                (name == "compression_type" && value == "zlib")) {
-        // What gaur does anyhow.
+        // What gaur does anyway.
     } else if (name == "extended_l2" || name == "preallocation" || name == "compression_type" ||
                name == "data_file" || name == "data_file_raw" || name.starts_with("encrypt")) {
         throw failure(image.path + ": " + name + "=" + value + " is not supported yet");
@@ -139,9 +139,9 @@ std::unique_ptr<disk> open_backing_file(host& on, const common_options& asked,
 
 namespace {
 
-/// The file that a loop device is over: nothing if it is none.
+/// The file behind a loop device; nothing if it is no loop device.
 std::optional<gaur::io::file_identity> file_below(const gaur::io::file_identity& device) {
-    if (device.inode != ~std::uint64_t{0}) { return {}; } // no block device
+    if (device.inode != ~std::uint64_t{0}) { return {}; } // not a block device
     std::ifstream from("/sys/dev/block/" + std::to_string(gnu_dev_major(device.device)) + ':' +
                        std::to_string(gnu_dev_minor(device.device)) + "/loop/backing_file");
     std::string path;
@@ -150,7 +150,7 @@ std::optional<gaur::io::file_identity> file_below(const gaur::io::file_identity&
     return gaur::io::identity_of(status);
 }
 
-/// And all files that loop devices among them are over.
+/// The files, and the files behind all loop devices among them.
 std::vector<gaur::io::file_identity> with_files_below(std::vector<gaur::io::file_identity> files) {
     for (std::size_t i = 0; i < files.size(); ++i) {
         const auto below = file_below(files[i]);

@@ -11,7 +11,7 @@ namespace gaur_img {
 
 namespace {
 
-/// Takes a value off the front of `rest`, up to a comma that stands alone.
+/// Removes a value from the front of `rest`, up to a comma that is not doubled.
 std::string take_value(std::string_view& rest) {
     std::string value;
     while (!rest.empty()) {
@@ -25,7 +25,7 @@ std::string take_value(std::string_view& rest) {
     return value;
 }
 
-/// The items of a list, their commas not yet told apart from escaped ones.
+/// Throws failure if the list or an item of it is empty, or an item begins with a comma.
 void check_list(const std::string& list) {
     std::string_view rest = list;
     bool sound = !list.empty();
@@ -34,7 +34,7 @@ void check_list(const std::string& list) {
         sound = !item.empty() && item.front() != ',';
         if (sound && !rest.empty()) {
             rest.remove_prefix(1);
-            sound = !rest.empty(); // nothing behind the last comma
+            sound = !rest.empty(); // an item must follow the comma
         }
     }
     if (!sound) {
@@ -43,7 +43,7 @@ void check_list(const std::string& list) {
     }
 }
 
-/// The name of an item that has no value stands for a switch.
+/// An item without a value is a switch: `name` is on, `noname` is off.
 named_option as_switch(std::string_view name) {
     if (name.starts_with("no")) { return {std::string(name.substr(2)), "off"}; }
     return {std::string(name), "on"};

@@ -7,21 +7,21 @@
 
 namespace gaur_img {
 
-/// One `name=value` of the list behind -o.
+/// One `name=value` of the list after -o.
 struct named_option {
     std::string name;
     std::string value;
 };
 
-/// The options of all lists in their order, with QEMU's syntax: commas separate them, `,,` inside a
-/// value is one comma, `name` alone is `name=on` and `noname` alone is `name=off`. Throws failure
-/// for a list that is empty or has an empty item.
+/// The options of all lists in order, in QEMU's syntax: commas separate them, `,,` inside a value
+/// is one comma, `name` alone is `name=on` and `noname` alone is `name=off`. Throws failure if a
+/// list is empty or has an empty item.
 std::vector<named_option> parse_option_lists(const std::vector<std::string>& lists);
 
 /// Whether an item of a list is `help` or `?`. Throws failure as parse_option_lists does.
 bool asks_for_help(const std::vector<std::string>& lists);
 
-// The values of an option; `path` is the image's, for the message. All throw failure.
+// These parse the value of an option. `path` is the image's, for the message. All throw failure.
 
 /// on, yes, true, y; off, no, false, n. In lower case, as in QEMU.
 bool switch_value(const std::string& path, const named_option& option);

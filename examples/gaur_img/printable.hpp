@@ -5,7 +5,7 @@
 
 namespace gaur_img {
 
-/// Text out of an image, safe for a terminal: control characters become question marks.
+/// Text from an image, made safe for a terminal: control characters become question marks.
 inline std::string printable(std::string text) {
     for (char& c : text) {
         const auto byte = static_cast<unsigned char>(c);

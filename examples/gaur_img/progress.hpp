@@ -8,7 +8,7 @@
 
 namespace gaur_img {
 
-/// qemu-img's `-p`: "    (12.34/100%)", written over itself; and what SIGUSR1 prints.
+/// qemu-img's `-p`: "    (12.34/100%)", overwritten in place. Also notes what SIGUSR1 prints.
 class progress {
   public:
     explicit progress(bool shown) noexcept : shown_(shown) {}
@@ -18,7 +18,7 @@ class progress {
         if (!shown_) { return; }
         const double percent =
             of == 0 ? 100 : 100 * static_cast<double>(done) / static_cast<double>(of);
-        // A terminal is slow: only what an eye can tell apart.
+        // A terminal is slow: print steps of one per cent, and the end.
         if (percent < last_ + 1 && (done != of || percent <= last_)) { return; }
         last_ = percent;
         std::printf("    (%3.2f/100%%)\r", percent);

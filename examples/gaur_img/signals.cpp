@@ -23,9 +23,9 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
 constexpr std::array ending{SIGINT, SIGTERM, SIGHUP};
 std::array<struct sigaction, ending.size()> before{};
 
-/// Hundredths of a per cent.
+/// The progress in hundredths of a per cent.
 unsigned hundredths(std::uint64_t done, std::uint64_t of) noexcept {
-    while (of >= std::uint64_t{1} << 48) { // 10,000 times as much must fit
+    while (of >= std::uint64_t{1} << 48) { // 10,000 times `done` must fit
         of >>= 1;
         done >>= 1;
     }
@@ -33,7 +33,7 @@ unsigned hundredths(std::uint64_t done, std::uint64_t of) noexcept {
     return static_cast<unsigned>(done * 10'000 / of);
 }
 
-/// printf(3) is none of the functions that a handler may call.
+/// printf(3) is not among the functions that a signal handler may call.
 void print_progress(int) noexcept {
     const int kept_errno = errno;
     const std::uint64_t of = progress_of.load(std::memory_order_relaxed);
@@ -47,7 +47,7 @@ void print_progress(int) noexcept {
             text[at] = static_cast<char>('0' + left % 10);
             left /= 10;
         }
-        // "5.00", not "005.00": what stands in front moves up.
+        // "5.00", not "005.00": the text in front moves to the right.
         const std::size_t spare = part < 1'000 ? 2 : part < 10'000 ? 1 : 0;
         for (std::size_t at = first; at-- > 0;) { text[at + spare] = text[at]; }
         [[maybe_unused]] const ssize_t written =
@@ -76,7 +76,7 @@ void note_progress(std::uint64_t done, std::uint64_t of) noexcept {
 void open_standard_descriptors() noexcept {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
         if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) { continue; }
-        // The lowest that is free, which is this one.
+        // open() returns the lowest free descriptor, which is this one.
         if (::open("/dev/null", O_RDWR) != fd) { ::_exit(1); }
     }
 }

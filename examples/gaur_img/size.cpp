@@ -16,7 +16,7 @@ namespace gaur_img {
 
 namespace {
 
-/// What stands behind white space and a plus.
+/// The text after white space and a plus.
 std::string_view unsigned_part(std::string_view text) {
     while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())) != 0) {
         text.remove_prefix(1);
@@ -30,7 +30,7 @@ bool is_hexadecimal(std::string_view text) {
            std::isxdigit(static_cast<unsigned char>(text[2])) != 0;
 }
 
-/// The digits that `text` begins with, taken off it.
+/// The digits at the front of a text. take_digits removes them.
 struct digits {
     std::uint64_t value = 0;
     bool any = false;
@@ -46,7 +46,7 @@ digits take_digits(std::string_view& text, int base) {
     return found;
 }
 
-/// How far the suffix shifts, or nothing if it is none.
+/// The number of bits by which the suffix shifts; nothing if it is no suffix.
 std::optional<unsigned> suffix_bits(std::string_view suffix) {
     if (suffix.empty()) { return 0; }
     const auto lower =
@@ -128,7 +128,7 @@ std::uint64_t expect_number(const std::string& text, const std::string& what, st
 
 std::string readable_size(std::uint64_t bytes) {
     constexpr std::array suffixes{"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"};
-    // The next unit from 1000 on, so that three digits are enough.
+    // The next unit is used from 1000 on, so that three digits are enough.
     int exponent = 0;
     std::frexp(static_cast<double>(bytes) / (1000.0 / 1024.0), &exponent);
     const int unit = exponent > 0 ? (exponent - 1) / 10 : 0;

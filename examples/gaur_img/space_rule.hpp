@@ -14,10 +14,10 @@
 
 namespace gaur_img {
 
-/// Whether so many clusters of a qcow2 file have a refcount that the `space` that the file takes on
-/// the host, in bytes, cannot hold them: a tenth more than it can, and at least two. By this rule
-/// qemu-img decides whether it asks for holes of a file at all; gaur always asks, and follows the
-/// rule only where it says the same things.
+/// Whether the `space` that a qcow2 file takes on the host, in bytes, is too small for the clusters
+/// that have a refcount: it lacks a tenth of them, and at least two. By this rule qemu-img decides
+/// whether it asks for holes of a file at all. gaur always asks, and follows the rule only to print
+/// the same.
 template <class Format>
 gaur::async::task<bool> has_clusters_without_space(Format& format, std::uint64_t space) {
     namespace alloc = gaur::qcow2::alloc;
@@ -28,7 +28,7 @@ gaur::async::task<bool> has_clusters_without_space(Format& format, std::uint64_t
     const std::uint64_t backed = space / cluster;
     const std::uint64_t enough = std::max(backed * 10 / 9, backed + 2);
     std::uint64_t in_use = 0;
-    // Refcounts are read only if the file has holes to speak of, and only until there are enough.
+    // Refcounts are read only if the file has enough clusters, and only until enough are in use.
     for (std::uint64_t at = 0; at < end && end >= enough && in_use < enough;) {
         const alloc::slice_answer found = format.counts().slice_of({at});
         if (const auto* slice = std::get_if<alloc::refcount_slice>(&found)) {
@@ -41,8 +41,8 @@ gaur::async::task<bool> has_clusters_without_space(Format& format, std::uint64_t
             continue;
         }
         const auto* missing = std::get_if<alloc::missing_block>(&found);
-        if (missing == nullptr) { co_return false; } // damaged: `check` says so
-        if (!missing->exists) { // no refcount block, no refcount
+        if (missing == nullptr) { co_return false; } // damaged: `check` reports it
+        if (!missing->exists) { // no refcount block: its refcounts are 0
             const std::uint64_t covered =
                 format.counts().width().entries_per_block(format.cluster_size());
             at = (at / covered + 1) * covered;

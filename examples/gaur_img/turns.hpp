@@ -6,10 +6,10 @@
 
 namespace gaur_img {
 
-/// Lets coroutines of one serial executor through one at a time, in the order in which they came.
+/// Admits coroutines of one serial executor one at a time, in the order of arrival.
 class turns {
   public:
-    /// `co_await` it: it is this coroutine's turn, until it calls `end`.
+    /// `co_await` it: until it is this coroutine's turn, which lasts until it calls `end`.
     class turn {
       public:
         explicit turn(turns& of) noexcept : of_(of) {}
@@ -31,7 +31,7 @@ class turns {
         turn* next_ = nullptr;
     };
 
-    /// The next one, if there is one, goes on inside this call.
+    /// Resumes the next waiter, if there is one, inside this call.
     void end() noexcept {
         turn* const next = first_;
         if (next == nullptr) {

@@ -19,7 +19,7 @@ std::optional<struct stat> look_at(const std::string& path) noexcept {
     return found;
 }
 
-/// Of a regular file; fewer bytes if it is shorter, none if it cannot be read.
+/// The first bytes of a regular file; fewer if it is shorter, none if it cannot be read.
 std::string first_bytes(const std::string& path) {
     std::string bytes(512, '\0');
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -29,7 +29,7 @@ std::string first_bytes(const std::string& path) {
     return bytes;
 }
 
-/// The file, not a symbolic link that leads to it.
+/// Removes the file, not a symbolic link that leads to it.
 bool remove_file(const std::string& path) noexcept {
     char* const real = ::realpath(path.c_str(), nullptr);
     const bool done = real != nullptr && ::unlink(real) == 0;
@@ -68,10 +68,10 @@ std::string unfinished_target::discard() const {
         return remove_file(path_) ? it + "was removed"
                                   : it + "is incomplete, and could not be removed";
     }
-    // Somebody has put another file there: that is none of ours.
+    // The file has been replaced since: the new one is not ours to change.
     if (!(gaur::io::identity_of(*before_) == gaur::io::identity_of(*now))) { return ""; }
     if (S_ISBLK(now->st_mode)) {
-        if (!made_) { return ""; } // as it was, or with its header wiped by what failed
+        if (!made_) { return ""; } // as before, or its header was wiped by what failed
         return wipe_start(path_) ? it + "no longer begins with a header"
                                  : it + "is incomplete, and its header could not be wiped";
     }

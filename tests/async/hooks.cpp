@@ -13,7 +13,7 @@ namespace {
 
 using async::point;
 
-/// Holds work back while it is shut, and fails where it is told to.
+/// Holds work back while it is shut, and fails if told to.
 struct shutter {
     static constexpr bool enabled = true;
     result<void> reached(point at, std::uint64_t where) noexcept {

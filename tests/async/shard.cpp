@@ -26,7 +26,7 @@ namespace {
 using backend = io::fault::backend<io::memory::backend>;
 using shard_type = async::shard<backend, exec::inline_loop::executor>;
 
-/// With the parameter true, operations end later.
+/// If the parameter is true, operations end later.
 class shard_test : public ::testing::TestWithParam<bool> {
   protected:
     shard_test()
@@ -61,7 +61,7 @@ class shard_test : public ::testing::TestWithParam<bool> {
         result<void> second = co_await group;
         co_return second;
     }
-    /// Many requests at once, and that for as many rounds: the slots go and come.
+    /// Many requests at once, for several rounds: slots are taken and freed.
     static async::task<void> rounds(shard_type& shard, shard_type::file& file,
                                     std::span<const io::request> all, unsigned times) {
         async::io_group<shard_type> group(shard);
@@ -118,7 +118,8 @@ TEST_P(shard_test, a_group_gives_the_first_error_and_ends_them_all) {
     io.fail({.nth = 5, .host_errno = EIO});
     const result<void> r = wait(several(shard, file, all));
     ASSERT_FALSE(r);
-    // Those that fail at once end before those that end later: ENOSPC is the first either way.
+    // Requests that fail at once end before those that end later: ENOSPC is the first in both
+    // cases.
     EXPECT_EQ(r.error().host_errno(), ENOSPC);
     EXPECT_EQ(r.error().where(), 6U);
     EXPECT_EQ(io.in_flight(), 0U);

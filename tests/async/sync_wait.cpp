@@ -23,14 +23,14 @@ using strand = exec::strand<backend>;
 static_assert(async::BlockingExecutor<exec::inline_loop::executor, backend>);
 static_assert(async::BlockingExecutor<run_loop::executor, backend>);
 static_assert(async::BlockingExecutor<strand::executor, backend>);
-// Nobody would drive the backend.
+// Nothing would drive the backend.
 static_assert(!async::BlockingExecutor<exec::thread_pool::executor, backend>);
 
 task<int> give(int value) { co_return value; }
 task<void> fail() { co_return errc::injected; }
 task<std::unique_ptr<int>> give_pointer() { co_return std::make_unique<int>(5); }
 
-/// A write and a read of it, which end in the backend's own time; then the thread that they ran on.
+/// A write and a read, which end in the backend's own time. Returns the thread that they ran on.
 template <class Shard>
 task<std::thread::id> use(Shard& shard, typename Shard::file& file) {
     std::byte one{1};
@@ -85,7 +85,7 @@ TEST(sync_wait, sleeps_while_a_strand_does_it) {
     EXPECT_NE(*inside, std::this_thread::get_id());
 }
 
-/// Anything that knows its backend and its executor, and can be awaited.
+/// Any type that knows its backend and its executor, and can be awaited.
 class answer {
   public:
     using value_type = int;

@@ -26,7 +26,7 @@ struct lender {
     async::frame_pool& frames() noexcept { return pool; }
 };
 
-/// `co_await` it: until the test opens it, by way of an executor.
+/// `co_await` it: suspends until the test opens it, through an executor.
 class gate : public exec::work {
   public:
     gate() noexcept : exec::work(&on_run) {}
@@ -91,7 +91,7 @@ TEST(task, does_nothing_before_it_is_started) {
     EXPECT_FALSE(begun);
     ASSERT_TRUE(t.start({}));
     EXPECT_TRUE(begun);
-    task<void> never = note(begun); // and goes without having run
+    task<void> never = note(begun); // destroyed without having run
 }
 
 TEST(task, goes_on_when_the_executor_says) {
@@ -116,9 +116,9 @@ TEST(task, waits_for_others) {
     EXPECT_EQ(*t.take(), 7);
 }
 
-/// Where on the stack it runs.
+/// The stack address at which it runs.
 task<std::uintptr_t> place_on_stack() {
-    // Only the address is wanted: a coroutine's own variables lie in its frame.
+    // Only the address is needed: a coroutine's own variables lie in its frame.
     co_return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
 }
 struct stack_range {
@@ -190,7 +190,7 @@ task<void> hold(lender& from, gate& g, int& ends) {
 
 TEST(task, destroyed_while_suspended_takes_everything_with_it) {
     int ends = 0;
-    lender from; // its end asserts that all frames came back
+    lender from; // its destructor asserts that all frames were returned
     gate g;
     {
         task<void> t = hold(from, g, ends);
@@ -206,7 +206,7 @@ TEST(task, moves) {
     int ends = 0;
     ASSERT_FALSE(a.start({&count_up, &ends}));
     task<int> b = std::move(a);
-    a = give(2); // what it had is b's
+    a = give(2); // its old content is b's
     g.open();
     EXPECT_EQ(*b.take(), 1);
     ASSERT_TRUE(a.start({}));

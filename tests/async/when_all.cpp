@@ -16,7 +16,7 @@ namespace {
 
 using async::task;
 
-/// Tasks that wait here end one by one, as the test says.
+/// Tasks that wait here end one by one, when the test says so.
 class bench {
   public:
     class seat {

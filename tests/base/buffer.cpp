@@ -81,7 +81,7 @@ TEST(buffer, moves) {
     buffer a = pool.take(512);
     std::byte* const where = a.data();
     buffer b = std::move(a);
-    EXPECT_FALSE(a.has_value()); // NOLINT: what a move leaves is part of the contract
+    EXPECT_FALSE(a.has_value()); // the state after a move is part of the contract
     EXPECT_EQ(b.data(), where);
 
     buffer c = pool.take(512);

@@ -54,7 +54,7 @@ TEST(bytes, all_zero_sees_every_byte) {
             ASSERT_FALSE(all_zero(memory)) << i << " of " << size;
             memory[i] = std::byte{0};
         }
-        // All the same is not yet zero.
+        // Equal bytes need not be zero.
         memory.assign(size, std::byte{5});
         EXPECT_FALSE(all_zero(memory));
     }

@@ -17,7 +17,7 @@
 namespace gaur::test {
 namespace {
 
-/// Whether an enumerator of errc has this value: compilers print those that have none as a cast.
+/// Whether an enumerator of errc has this value: compilers print a value without one as a cast.
 template <errc Code>
 constexpr bool is_named() {
     return std::string_view(__PRETTY_FUNCTION__).find("errc::") != std::string_view::npos;

@@ -10,7 +10,7 @@
 namespace gaur::test {
 namespace {
 
-// Guest and host are kept apart, and so are an index, a count and an offset.
+// Guest and host types do not mix, and neither do an index, a count and an offset.
 static_assert(!std::is_convertible_v<guest_cluster, host_cluster>);
 static_assert(!std::equality_comparable_with<guest_offset, host_offset>);
 static_assert(!std::is_convertible_v<cluster_count, guest_cluster>);

@@ -19,7 +19,7 @@ TEST(crowd, holds_every_other_cluster) {
     }
 }
 
-/// One like ordered_index, of a program's own.
+/// An index like ordered_index, defined by a program.
 template <class Change>
 struct counted_index : track::list_index<Change> {
     static constexpr std::string_view name = "counted_index";

@@ -15,7 +15,7 @@
 namespace gaur::test {
 namespace {
 
-/// Something whose epochs end when the test says.
+/// An object whose epochs end when the test says so.
 class owner {
   public:
     using commit_type = cache::group_commit<owner>;
@@ -35,7 +35,7 @@ class owner {
     async::task<void> write_epoch() { return epoch(*this); }
     void epochs_idle() noexcept { ++idle; }
 
-    /// The epoch in flight ends; `is_lost`: so that no later one can succeed.
+    /// Ends the epoch in flight. `is_lost`: no later epoch can succeed.
     void end_epoch(result<void> status = {}, bool is_lost = false) {
         outcome = status;
         if (is_lost) { commit.fail(status.error()); }
@@ -103,7 +103,7 @@ TEST_F(group_commit, one_that_ends_at_once) {
 TEST_F(group_commit, late_ones_share_the_next) {
     ask();
     ASSERT_TRUE(o.is_writing());
-    ask(); // what he wrote may have come too late for the epoch in flight
+    ask(); // what the second caller wrote may be too late for the epoch in flight
     ask();
     EXPECT_EQ(o.written, 1);
     EXPECT_EQ(o.commit.epochs(), 1U);

@@ -14,7 +14,7 @@ namespace {
 
 using cache::resident_table;
 
-/// `entries` entries, each ten times its index.
+/// A table of `entries` entries, each ten times its index.
 resident_table make(std::uint64_t entries) {
     std::vector<std::byte> bytes(entries * 8);
     for (std::uint64_t i = 0; i < entries; ++i) {
@@ -85,7 +85,7 @@ TEST(resident_table, what_a_failed_commit_took_is_dirty_again) {
     t.set(1, 1);
     t.set(199, 5);
     EXPECT_EQ(written(t).size(), 2U);
-    t.set(64, 2); // while it is written
+    t.set(64, 2); // during the write
     t.set(2, 2);
     t.writes_ended(false);
     EXPECT_TRUE(t.is_dirty());

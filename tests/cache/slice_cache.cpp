@@ -36,7 +36,7 @@ class slice_cache_test : public ::testing::Test {
         : io(std::make_unique<io::memory::backend>(io::memory::options{.deferred = true})),
           shard(io, loop.get_executor()),
           file(io, *io.open("a", {.write = true, .create = true}), shard.buffers()) {
-        // Each slice's bytes are its number.
+        // Each byte of a slice is the slice's number.
         std::vector<std::byte> all;
         for (int i = 0; i < 200; ++i) { all.insert(all.end(), size, static_cast<std::byte>(i)); }
         io.inner().set_content("a", io::sparse_bytes(all));
@@ -45,12 +45,12 @@ class slice_cache_test : public ::testing::Test {
 
     static host_offset at(std::uint64_t number) { return {number * size}; }
 
-    /// Somebody who asks for a slice, and what he gets.
+    /// A caller that asks for a slice, and its result.
     struct asker {
         async::task<void> task;
         bool ended = false;
         result<void> status;
-        int first_byte = -1; ///< of the slice, as soon as he goes on
+        int first_byte = -1; ///< of the slice, when the caller resumes
         std::size_t pinned = 0;
     };
     static async::task<void> ask(shard_type&, cache_type& slices, host_offset where, asker& who) {
@@ -83,7 +83,7 @@ class slice_cache_test : public ::testing::Test {
         return slices.find(at(number));
     }
     bool is_resident(std::uint64_t number) {
-        // A load that ends at once shows it too, but find() would mark the slice as used.
+        // Detected by whether a load is needed: find() would mark the slice as used.
         const std::uint64_t before = slices.loads();
         have(number);
         return slices.loads() == before;
@@ -171,12 +171,12 @@ TEST_F(slice_cache_test, a_load_that_ends_at_once) {
 TEST_F(slice_cache_test, an_error_goes_to_all_and_the_next_may_try_again) {
     io.fail({.nth = 1, .code = io::opcode::read, .host_errno = EIO});
     ask_for(7);
-    ask_for(7); // joins nothing: a request that fails in the fault backend ends at once
+    ask_for(7); // does not join: a request that fails in the fault backend ends at once
     drain();
     EXPECT_EQ(askers[0].status.error().host_errno(), EIO);
     EXPECT_EQ(askers[1].first_byte, 7);
 
-    // One that ends later: the file is gone from under it, so to say.
+    // One that ends later: after the power is cut.
     io.cut_after(2);
     ask_for(9);
     ask_for(9);
@@ -193,9 +193,9 @@ TEST_F(slice_cache_test, an_error_goes_to_all_and_the_next_may_try_again) {
 TEST_F(slice_cache_test, the_clock_spares_what_was_used) {
     for (std::uint64_t i = 0; i < 8; ++i) { have(i); }
     EXPECT_EQ(slices.resident(), 8U);
-    have(20); // all had been used: the hand goes once round, and the oldest goes
+    have(20); // all were marked as used: the clock hand goes round once and evicts the oldest
     EXPECT_EQ(slices.find(at(0)), nullptr);
-    // Now only 20 counts as used; 1 would be the next, but for:
+    // Now only 20 is marked as used. 1 would be next, if it were not used again:
     EXPECT_NE(slices.find(at(1)), nullptr);
     have(21);
     have(22);
@@ -303,8 +303,8 @@ TEST_F(slice_cache_test, a_commit_that_failed_has_made_its_first_phases_durable)
     EXPECT_FALSE(late->is_fresh());
 }
 
-/// Those that a commit could not write leave as much room as if they were not there: two slices
-/// that one request needs do not push each other out.
+/// Slices that a commit could not write do not reduce the usable capacity: two slices that one
+/// request needs do not evict each other.
 TEST_F(slice_cache_test, after_a_failed_commit_others_find_room) {
     for (std::uint64_t i = 0; i < 100; ++i) { slices.mark_dirty(*have(i), 0, 8); }
     slices.for_each_dirty(slice_kind::mapping, [&](slice& s) { slices.begin_write(s); });
@@ -347,7 +347,7 @@ TEST_F(slice_cache_test, none_is_made_where_one_is_being_loaded) {
 TEST_F(slice_cache_test, forgets_a_whole_table) {
     for (std::uint64_t i = 1; i <= 4; ++i) { have(i); }
     slices.mark_dirty(*slices.find(at(2)), 0, 8);
-    ask_for(6); // a load in flight is left alone
+    ask_for(6); // a load in flight is not affected
     slices.forget(at(2), 5 * size);
     EXPECT_NE(slices.find(at(1)), nullptr);
     for (std::uint64_t i = 2; i <= 4; ++i) { EXPECT_EQ(slices.find(at(i)), nullptr); }

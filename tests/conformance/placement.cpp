@@ -17,7 +17,7 @@ namespace {
 
 using namespace qcow2::alloc;
 
-/// first_fit, but for what `Fault` says.
+/// first_fit with the fault that `Fault` names.
 enum class fault {
     too_many, not_raised, not_free, twice, hides, swallows, leaks, gives_up, forgets, keeps,
     by_chance, hoards
@@ -63,10 +63,10 @@ class faulty : public first_fit {
     unsigned takes_ = 0;
     grant last_;
     std::vector<char> memory_;
-    static inline std::uint64_t total_ = 0; // shared by all, so that the answers differ
+    static inline std::uint64_t total_ = 0; // shared by all instances, so that the answers differ
 };
 
-/// Whether a line of the suite finds a fault.
+/// Whether a line of the suite detects a fault.
 bool finds(void (*line)()) {
     ::testing::TestPartResultArray results;
     {
@@ -92,7 +92,7 @@ TEST(placement_suite, finds_each_fault_by_the_line_that_it_breaks) {
     EXPECT_TRUE(finds(&placement_lines<faulty<fault::forgets>>::reused));
     EXPECT_TRUE(finds(&placement_lines<faulty<fault::keeps>>::given_back));
     EXPECT_TRUE(finds(&placement_lines<faulty<fault::by_chance>>::pure));
-    if (mallinfo2().uordblks != 0) { // a sanitizer's heap does not say how large it is
+    if (mallinfo2().uordblks != 0) { // a sanitizer's heap does not report its size
         EXPECT_TRUE(finds(&placement_lines<faulty<fault::hoards>>::pure));
     }
 }

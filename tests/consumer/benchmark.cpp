@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A user's placement, measured next to gaur's by the workloads that gaur::benchmark brings.
+// A user's placement, measured next to gaur's with the workloads of gaur::benchmark.
 #include "last_fit.hpp"
 
 #include <gaur/benchmark/placement.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A user's placement, tried by the suite that gaur::conformance brings.
+// A user's placement, tested with the suite of gaur::conformance.
 #include "last_fit.hpp"
 
 #include <gaur/conformance/placement.hpp>

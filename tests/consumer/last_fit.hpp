@@ -8,7 +8,7 @@
 #include <string_view>
 #include <variant>
 
-/// The last hole of the first slice of refcounts that has one.
+/// Takes the last hole of the first slice of refcounts that has one.
 class last_fit {
   public:
     static constexpr std::string_view name = "last_fit";
@@ -40,6 +40,6 @@ class last_fit {
     void release(F) noexcept {}
 
   private:
-    gaur::host_cluster cursor_; // in the first slice that has something free
+    gaur::host_cluster cursor_; // in the first slice with free clusters
 };
 static_assert(gaur::qcow2::alloc::check_placement<last_fit>());

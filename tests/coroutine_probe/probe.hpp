@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What every form needs: an object that notices when it is used dead, a task, and a loop to run it.
-// Independent of gaur, since it is the compiler that is probed.
+// What every form needs: an object that detects use after its destruction, a task, and a loop to
+// run it. Independent of gaur, since the compiler is the subject of the test.
 #pragma once
 
 #include <coroutine>
@@ -10,7 +10,7 @@
 #include <set>
 #include <utility>
 
-/// Counts its constructions and destructions, and knows by address who is alive.
+/// Counts its constructions and destructions, and records the addresses of live objects.
 class tracked {
   public:
     explicit tracked(int value) : value_(value) { born(); }
@@ -51,14 +51,14 @@ class tracked {
 
 inline std::deque<std::coroutine_handle<>> ready;
 
-/// Suspends, and goes on from the loop.
+/// Suspends, and resumes from the loop.
 struct yield_once {
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiting) const { ready.push_back(waiting); }
     void await_resume() const noexcept {}
 };
 
-/// Lazy; whoever awaits it goes on through the loop, so the stack never grows.
+/// Lazy. The awaiting coroutine resumes through the loop, so the stack never grows.
 template <class T>
 class task {
   public:
@@ -116,7 +116,7 @@ class task {
     std::coroutine_handle<promise_type> frame_;
 };
 
-/// An object that comes out of a suspension.
+/// An object returned after a suspension.
 inline task<tracked> make(int value) {
     yield_once y;
     co_await y;
@@ -124,13 +124,13 @@ inline task<tracked> make(int value) {
     co_return made;
 }
 
-/// Something that is no longer trivial to build, for want of a constructor.
+/// A type that is not trivial to construct and has no constructor.
 struct aggregate {
     tracked object;
     int number;
 };
 
-/// Each form defines this; right is 42.
+/// Each form defines this. The right result is 42.
 task<int> probe();
 
 int main() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a request costs the heap once the image is warm: nothing. Over a file of the host, since a
-// disk in memory allocates its own content.
+// Heap allocations of a request once the image is warm: none. Over a file of the host, since a disk
+// in memory allocates its own content.
 #include "support/counting_new.hpp"
 #include "support/qemu_img.hpp"
 
@@ -97,7 +97,7 @@ class allocations : public ::testing::Test {
             ASSERT_EQ(ended, n);
         }
     }
-    /// The same twice, at two places: the second time must cost nothing.
+    /// Runs the same twice, at two places. The second run must not allocate.
     std::uint64_t news_of(device::verb what, std::uint64_t first, std::uint64_t step) {
         ask(what, 64, first, step);
         const allocations_in_scope news;
@@ -130,7 +130,7 @@ TYPED_TEST(allocations, none_for_what_is_mapped) {
     this->ask(verb::write, 256, 0, 4096);
     EXPECT_EQ(this->news_of(verb::read, 0, 4096), 0U);
     EXPECT_EQ(this->news_of(verb::write, 0, 4096), 0U);
-    // Over the borders of clusters: more than one extent.
+    // Across the borders of clusters: more than one extent.
     EXPECT_EQ(this->news_of(verb::read, 2048, 4096), 0U);
     EXPECT_EQ(this->news_of(verb::write, 2048, 4096), 0U);
     this->close();
@@ -153,7 +153,7 @@ TYPED_TEST(allocations, none_for_new_clusters) {
 
 TYPED_TEST(allocations, none_for_neighbours_in_new_clusters) {
     this->open(false);
-    // Sixteen to a cluster: those in flight together wait for each other, or go along.
+    // Sixteen to a cluster: those in flight together wait for each other, or join.
     EXPECT_EQ(this->news_of(verb::write, 0, 4096), 0U);
     this->close();
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Each allocation in turn finds no memory: the operation ends with an error, the process goes on.
-// Over a file of the host, since a disk in memory allocates its own content.
+// Each allocation in turn fails: the operation ends with an error, and the process goes on. Over a
+// file of the host, since a disk in memory allocates its own content.
 #include "support/counting_new.hpp"
 #include "support/crafted_image.hpp"
 #include "support/qemu_img.hpp"
@@ -27,15 +27,16 @@ namespace {
 
 class no_memory : public ::testing::Test {
   protected:
-    /// The path is short enough for a std::string to hold: a caller's own copies are not tried.
+    /// The path fits into a std::string without an allocation: a caller's own copies are not
+    /// tested.
     no_memory() {
         write_file(folder.file("a"), crafted_image().bytes);
         std::filesystem::current_path(folder.file(""));
     }
     ~no_memory() override { std::filesystem::current_path(before); }
 
-    /// Runs `work` once for each of its allocations, which then finds no memory, until it has none
-    /// that is left. `work` gives a result; its error is ENOMEM, or the other one.
+    /// Runs `work` once for each of its allocations and makes that allocation fail, until none is
+    /// left. `work` returns a result; its error must be ENOMEM or `other`.
     template <class F>
     void fail_each(F work, int other = ENOMEM) {
         for (std::uint64_t nth = 1; nth < 10'000; ++nth) {
@@ -51,7 +52,7 @@ class no_memory : public ::testing::Test {
                 EXPECT_GT(nth, 3U) << "nothing was tried";
                 return;
             }
-            if (status) { continue; } // what failed was not needed
+            if (status) { continue; } // the operation does not depend on what failed
             const int why = status.error().host_errno();
             EXPECT_TRUE(why == ENOMEM || why == other) << status.error().message() << nth;
         }
@@ -108,7 +109,7 @@ TEST_F(no_memory, to_read_and_to_tell_how_the_disk_is_stored) {
 }
 
 TEST_F(no_memory, to_check) {
-    // EFBIG: a count did not fit into the memory that there was.
+    // EFBIG: a count did not fit into the available memory.
     fail_each([&] { return without_value(wait(qcow2::check(io, loop.get_executor(), path))); },
               EFBIG);
 }

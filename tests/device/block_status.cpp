@@ -23,7 +23,7 @@ namespace {
 using device::block_run;
 using device::mapping;
 
-/// Disks with clusters of 4 KiB in memory.
+/// Disks with clusters of 4 KiB, in memory.
 class block_status : public ::testing::Test {
   protected:
     using image = qcow2::image<memory_images::backend, memory_images::executor>;
@@ -125,7 +125,8 @@ TEST_F(block_status, says_which_layer_and_where_in_it) {
     expect_is(runs[2], mapping::data, 6 * cluster, 4 * cluster, 0);
     expect_is(runs[3], mapping::data, 10 * cluster, 10 * cluster, 2);
     EXPECT_EQ(runs[3].host.value, 10 * cluster);
-    // The raw file ends; then the middle image does, which is the lowest that reaches so far.
+    // The raw file ends; then the middle image does, which is the lowest layer that extends to
+    // there.
     expect_is(runs[4], mapping::unallocated, 20 * cluster, 12 * cluster, 1);
     expect_is(runs[5], mapping::unallocated, 32 * cluster, 8 * cluster, 0);
 
@@ -168,7 +169,7 @@ TEST_F(block_status, an_unmapped_range_ends_at_the_next_table) {
 
 TEST_F(block_status, neighbours_that_are_alike_are_put_together) {
     create("a", 1 << 26);
-    // Six tables of 2 MiB whose clusters are made to be one run of the file.
+    // Six tables of 2 MiB whose clusters form one run of the file.
     for (std::uint64_t i = 0; i < 6; ++i) { fill("a", i * 512, 512); }
     const std::uint64_t l1 = images.header("a").l1_table_offset;
     constexpr std::uint64_t first_host = 8 * cluster;
@@ -217,7 +218,7 @@ TEST_F(block_status, a_hole_that_is_written_to_is_one_no_longer) {
     image disk = open("a", true);
     const std::uint64_t host = at(disk, 0, 16 * cluster)->host.value;
     punch("a", host, 16 * cluster);
-    // The run of data was remembered, which costs a read; a fresh look finds the hole.
+    // The run of data was cached when it was read. A new open finds the hole.
     image again = std::move(disk);
     EXPECT_TRUE(images.wait(again.close()));
     image fresh = open("a", true);
@@ -244,7 +245,7 @@ TEST_F(block_status, holes_of_raw_files) {
     expect_is(runs[2], mapping::data, 7 * cluster, cluster, 0);
     expect_is(runs[3], mapping::zero, 8 * cluster, 2 * cluster, 1);
     expect_is(runs[4], mapping::data, 10 * cluster, 10 * cluster + 100, 1);
-    // The disk is as long as whole sectors are.
+    // The size of the disk is rounded to whole sectors.
     expect_is(runs[5], mapping::zero, 20 * cluster + 100, 412, 1);
     expect_is(runs[6], mapping::unallocated, 20 * cluster + 512, cluster - 512, 0);
 

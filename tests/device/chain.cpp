@@ -43,7 +43,7 @@ class chain : public ::testing::Test {
             images.shard, images.io, *images.io.open("base", {}), base_size, false)));
         layers = std::make_unique<chain_type>(images.shard, *images.load("top"), std::move(lower));
     }
-    /// Writes clusters of an image, all bytes alike.
+    /// Writes clusters of an image, with all bytes equal.
     void fill(const std::string& name, std::uint64_t first, std::size_t count, int value) {
         auto disk = images.wait(
             qcow2::open(images.io, images.get_executor(), name, {.write = true}));
@@ -118,7 +118,7 @@ TEST_F(chain, reads_through_all_layers) {
 }
 
 TEST_F(chain, one_request_of_the_host_for_each_extent) {
-    expect_read(0, 32 * cluster); // the tables are in memory now
+    expect_read(0, 32 * cluster); // loads the tables
     images.reset_counters();
     expect_read(0, 32 * cluster);
     // base [0, 4), middle [4, 6), top [6, 10), base [10, 20 less a byte)

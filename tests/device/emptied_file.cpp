@@ -76,7 +76,7 @@ TEST(emptied_file, leaves_a_file_where_there_is_no_space_for_more) {
         EXPECT_EQ(r.error().host_errno(), ENOSPC);
         EXPECT_EQ(images.bytes("x"), bytes_of(7, 20'000));
     }
-    // Space that the file has itself is there for what takes its place.
+    // Space that the file itself occupies is available for its replacement.
     images.set_bytes("x", bytes_of(7, 60'000));
     EXPECT_TRUE(empty(images, 60'000, 512, {}, 60'000));
     EXPECT_EQ(images.bytes("x"), bytes_of(0, 60'000));

@@ -87,7 +87,7 @@ TEST_F(engine, outlives_its_image_until_the_last_request_has_ended) {
 }
 
 TEST_F(engine, abandoned_it_begins_nothing_new) {
-    // The second waits for the first one's clusters.
+    // The second write waits for the first one's clusters.
     s.points.shut(async::point::l2_update);
     auto& first = s.write(100, 100, 1);
     auto& second = s.write(300, 100, 2);
@@ -101,7 +101,7 @@ TEST_F(engine, abandoned_it_begins_nothing_new) {
     EXPECT_TRUE(second.status.error() == errc::cancelled);
 }
 
-/// Which bounds what they take of memory.
+/// This bounds the memory that requests take.
 TEST_F(engine, lets_so_many_requests_work_and_the_others_wait_in_order) {
     ASSERT_TRUE(s.close());
     s.how.request_bytes = 2 * (2 * 4096 + (96 << 10)) + 100; // two

@@ -22,7 +22,7 @@
 namespace gaur::test {
 namespace {
 
-/// The least that can be read: all zeroes.
+/// The smallest readable format: all zeroes.
 struct zeroes {
     std::uint64_t size() const noexcept { return 1 << 20; }
     std::uint64_t cluster_size() const noexcept { return 512; }
@@ -50,7 +50,7 @@ struct without_inflate : zeroes {
 };
 static_assert(!device::ReadableFormat<without_inflate>);
 
-/// The least that can be written.
+/// The smallest writable format.
 struct written : zeroes {
     bool is_busy() const noexcept { return false; }
     void on_idle(void (*)(void*) noexcept, void*) noexcept {}
@@ -71,7 +71,7 @@ struct written : zeroes {
 static_assert(device::check_top_format<written>());
 static_assert(!device::AllocatingFormat<written>);
 
-/// Exactly the members that AllocatingFormat names: a disk of four clusters, each at its own place
+/// Exactly the members that AllocatingFormat names: a disk of four clusters. Each has a fixed place
 /// in the file once it has been written.
 template <class Shard>
 class least_format {

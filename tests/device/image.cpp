@@ -86,7 +86,8 @@ TEST_F(device_image, destroyed_it_leaves_its_requests_their_end) {
     EXPECT_EQ(s.check().corruptions, 0U);
 }
 
-/// The engine stays until close() has ended. When that cuts the file, nothing else is in flight.
+/// The engine lives until close() has ended. When the close truncates the file, nothing else is in
+/// flight.
 TEST_F(device_image, may_go_while_it_closes) {
     ASSERT_TRUE(s.close());
     s.how.grow_ahead = 1 << 20;
@@ -155,7 +156,7 @@ TEST_F(damaged_image, is_marked_before_close_ends) {
     EXPECT_TRUE(s.open().error() == errc::corrupt_image);
 }
 
-/// A read goes on when its image has gone, and may meet the damage only then.
+/// A read continues after its image is destroyed, and may meet the damage only then.
 TEST_F(damaged_image, tells_nobody_when_it_has_gone) {
     for (unsigned steps = 0; steps < 20 && !is_marked(); ++steps) {
         if (!s.disk) { ASSERT_TRUE(s.open()); }

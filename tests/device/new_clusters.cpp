@@ -43,7 +43,7 @@ TEST(surroundings, end_with_the_disk) {
 
 class new_clusters : public ::testing::Test {
   protected:
-    /// Over a backing file or not; everything that is no data is in memory already.
+    /// Over a backing file or not. All metadata is in memory already.
     void start(bool over_backing_file) {
         if (over_backing_file) {
             s.io.inner().set_content(
@@ -99,7 +99,7 @@ TEST_F(new_clusters, whole_ones_copy_nothing) {
 
 TEST_F(new_clusters, used_ones_are_made_zero_round_the_bytes) {
     start(false);
-    // Taken, filled, and given back: they hold what nobody must see.
+    // Taken, filled, and given back: they hold content that must not become visible.
     s.points.fail(async::point::l2_update, errc::injected);
     const auto& lost = s.write(0, 4 * cluster, 0xaa);
     s.drain();

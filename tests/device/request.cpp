@@ -139,7 +139,7 @@ TEST_F(request, an_error_of_the_host_comes_back) {
 TEST_F(request, a_write_in_place_yields_to_a_change_of_its_clusters) {
     s.write(0, 4096, 1);
     s.drain();
-    // New clusters on both sides of what is mapped; the long one meets the first.
+    // New clusters on both sides of mapped ones. The long write overlaps the first.
     s.write(4096, 100, 2);
     s.write(0, 2 * 4096, 3);
     s.drain();

@@ -101,10 +101,11 @@ TEST_F(write, goes_in_place_and_into_new_clusters_at_once) {
     s.write(0, cluster / 2, 1);
     s.drain();
     const std::uint64_t before = writes(s);
-    s.write(cluster / 2, cluster, 2);     // half of it where the first one is
-    s.write(cluster * 3 / 2, cluster, 3); // half of it where the second one will be
+    s.write(cluster / 2, cluster, 2);     // half of it in the clusters of the first write
+    s.write(cluster * 3 / 2, cluster, 3); // half of it in the clusters of the second write
     s.drain();
-    // The second in one write, and the third waits for it: half in place, half behind, in one.
+    // The second write is one request. The third waits for it and is one request too: half in
+    // place, half in new clusters behind.
     EXPECT_EQ(writes(s) - before, 2U);
     EXPECT_EQ(s.value(cluster / 2, cluster), 2);
     EXPECT_EQ(s.value(cluster * 3 / 2, cluster), 3);
@@ -140,7 +141,7 @@ TEST_F(write, a_failure_is_not_inherited_and_gives_its_clusters_back) {
 TEST_F(write, commits_when_the_cache_is_full_of_what_changed) {
     s.plan.cluster_bits = 9;
     s.plan.size = 1 << 20;
-    s.how.cache_bytes = 0; // four slices, which is the least
+    s.how.cache_bytes = 0; // four slices, the minimum
     start();
     for (std::uint64_t at = 0; at < s.plan.size; at += 16 * 1024) { s.write(at, 512, 1); }
     s.drain();
@@ -182,7 +183,7 @@ TEST_F(joined_write, goes_along_at_the_same_time) {
 }
 
 TEST_F(joined_write, takes_what_it_needs_behind_in_the_order_of_arrival) {
-    // Unaligned and in sequence: each begins in the clusters of the one before.
+    // Unaligned and sequential: each write begins in the clusters of the previous one.
     for (std::uint64_t i = 0; i < 8; ++i) {
         s.write(i * 2 * cluster + 2048, 2 * cluster, static_cast<unsigned char>(i + 1));
     }

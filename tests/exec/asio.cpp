@@ -32,7 +32,7 @@ struct io_context_traits {
     void end() { context.reset(); }
 };
 
-/// Two threads run the io_context; a strand keeps the work apart.
+/// Two threads run the io_context; a strand serializes the work.
 struct asio_strand_traits {
     static constexpr bool any_thread = true;
     asio::io_context context;
@@ -52,7 +52,7 @@ struct any_io_executor_traits : io_context_traits {
     }
 };
 
-/// Another loop's backend with nothing to do: its descriptor never calls.
+/// The backend of another loop, with nothing to do: its descriptor never becomes readable.
 struct no_io_with_descriptor : no_io {
     std::array<int, 2> ends{};
     no_io_with_descriptor() { EXPECT_EQ(::pipe(ends.data()), 0); }
@@ -76,7 +76,7 @@ using asio_executors = ::testing::Types<io_context_traits, asio_strand_traits,
                                         any_io_executor_traits, driver_traits>;
 INSTANTIATE_TYPED_TEST_SUITE_P(asio, executor_conformance, asio_executors);
 
-/// Flushes one after the other, every second one by way of the executor.
+/// Flushes one after the other, every second one through the executor.
 template <class Backend, class Executor>
 struct chain : exec::work {
     chain(Executor where, Backend& on, typename Backend::file& at, int length)
@@ -181,7 +181,7 @@ TEST_F(asio_driver, its_destructor_ends_what_is_in_flight) {
     context.run(); // handlers that find neither driver nor work
 }
 
-/// No handle of a strand outlives the io_context: the last ones go in its destructor.
+/// No handle of a strand outlives the io_context: the last ones are destroyed in its destructor.
 TEST(asio_executor, the_end_of_the_io_context_runs_what_a_strand_was_given) {
     using executor = exec::asio::executor<asio::strand<asio::io_context::executor_type>>;
     std::optional<executor> on;

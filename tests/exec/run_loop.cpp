@@ -24,7 +24,7 @@ struct run_loop_traits {
 };
 INSTANTIATE_TYPED_TEST_SUITE_P(run_loop, executor_conformance, run_loop_traits);
 
-/// A flush, and what to do when it has ended.
+/// A flush, and what to run when it has ended.
 struct flush : backend::operation {
     flush(run_loop::executor where, exec::work& next)
         : backend::operation([](io::operation& op) noexcept {

@@ -23,7 +23,7 @@ struct strand_traits {
     std::optional<exec::strand<no_io>> serial{std::in_place, pool, io};
     auto get_executor() { return serial->get_executor(); }
     void settle() {
-        // A strand's destructor waits until it has nothing left. The next stands in its place.
+        // A strand's destructor waits until it has no work left. A new strand replaces it.
         serial.emplace(pool, io);
     }
     void end() { serial.reset(); }
@@ -32,7 +32,7 @@ using pools = ::testing::Types<strand_traits<1>, strand_traits<3>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(strand, executor_conformance, pools);
 
 TEST(thread_pool, runs_work_at_the_same_time) {
-    std::barrier meeting(3); // nobody passes alone
+    std::barrier meeting(3); // no job passes alone
     std::deque<job> jobs;
     {
         exec::thread_pool pool(3);
@@ -51,7 +51,7 @@ TEST(thread_pool, the_destructor_drains) {
         const auto executor = pool.get_executor();
         for (int i = 0; i < 100; ++i) {
             jobs.emplace_back([&ran, executor](job& self) {
-                // Each once more, while the pool goes down.
+                // Each posts itself once more, while the pool is being destroyed.
                 if (ran++ < 100) { executor.post(self); }
             });
         }
@@ -142,11 +142,11 @@ TEST(strand, the_destructor_waits_for_work_and_io) {
 }
 
 TEST(strand, block_on_asks_between_pieces_of_work) {
-    // `done` is asked while the work that sets it goes on, held up by a third thread: never then.
+    // `done` must not be asked while the work that sets it is running, held up by a third thread.
     exec::thread_pool pool(2);
     no_io io;
     exec::strand<no_io> serial(pool, io);
-    bool running = false; // no atomic: TSan would see it asked beside the work
+    bool running = false; // not atomic: TSan reports a concurrent access
     std::atomic<bool> started = false;
     std::atomic<bool> go_on = false;
     job one([&](job&) {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
-// Fuzzing by structure: an input is a sound image of some kind, changes to what its tables say, and
-// requests that are in flight together. Run by hand for as long as there is time:
+// Structured fuzzing: an input is a sound image of some kind, changes to its tables, and requests
+// that are in flight together. Run it by hand for as long as you like:
 //
 //     build/asan/tests/fuzz_image -max_total_time=36000 inputs/ tests/fuzz/corpus/image
 //
-// What must hold, whatever the image: no sanitizer has anything to say; an open for reading and a
-// check write nothing; all I/O is bounded by the files' size and the requests; no allocation is
-// larger than 64 MiB; a repair either leaves everything as it was or makes an image that checks
-// clean, and in which the guest reads what it read before; where nothing was wrong before, nothing
-// is wrong after the requests; and a malformed entry stays as it is, whatever is written round it.
+// For every image: no sanitizer reports anything; an open for reading and a check write nothing;
+// all I/O is bounded by the files' size and the requests; no allocation is larger than 64 MiB; a
+// repair either changes nothing or makes an image that checks clean and in which the guest reads
+// what it read before; if nothing was wrong before, nothing is wrong after the requests; and a
+// malformed entry does not change, whatever is written around it.
 #include "support/crafted_image.hpp"
 #include "support/same_bytes.hpp"
 
@@ -33,8 +33,8 @@
 #include <utility>
 #include <vector>
 
-// What is freed is kept for longer than any run takes, which with the usual 256 MiB costs more than
-// the runs do.
+// Asan quarantines freed memory. The usual 256 MiB hold it longer than any run takes, and cost more
+// than the runs.
 extern "C" const char* __asan_default_options() {
     return "max_allocation_size_mb=64:quarantine_size_mb=8:malloc_context_size=8";
 }
@@ -50,7 +50,7 @@ void demand(bool holds, const char* what, const std::string& more = {}) {
     std::abort();
 }
 
-/// The input's bytes, one after the other; zeroes behind them.
+/// The input's bytes, one after the other, then zeroes.
 class choices {
   public:
     explicit choices(std::span<const std::uint8_t> from) : from_(from) {}
@@ -72,7 +72,7 @@ class choices {
     std::span<const std::uint8_t> from_;
 };
 
-/// A place that means something, or a number that is near the edge of something.
+/// The offset of a structure, or a number near a limit.
 std::uint64_t telling_number(choices& c, const crafted_image& i) {
     const std::uint64_t places[] = {0,
                                     i.refcount_table,
@@ -122,7 +122,8 @@ void change_header(choices& c, crafted_image& i) {
     }
 }
 
-/// A run of entries that one request may replace together, and one among them that it may not.
+/// A run of entries that one request may replace together, with one among them that it must not
+/// replace.
 void damage_in_a_run(choices& c, crafted_image& i) {
     const std::uint64_t first = c.below(12);
     const std::uint64_t count = 2 + c.below(5);
@@ -138,7 +139,7 @@ void damage_in_a_run(choices& c, crafted_image& i) {
     i.set(i.entry(bad), host | flag);
 }
 
-/// One change of what the image says of itself.
+/// Makes one change to the image's structures.
 void damage(choices& c, crafted_image& i) {
     switch (c.below(12)) {
     case 0: change_header(c, i); break;
@@ -187,7 +188,7 @@ void damage(choices& c, crafted_image& i) {
     }
 }
 
-/// An entry of an L2 table that can be none, and where.
+/// A malformed entry of an L2 table, and its place.
 struct malformed_entry {
     std::uint64_t l1_index;
     std::uint64_t l2_index;
@@ -224,7 +225,7 @@ class active_tables {
         return at + sizeof(T) <= bytes_.size() && at + sizeof(T) > at ? load_be<T>(&bytes_[at]) : 0;
     }
     std::uint64_t cluster() const { return std::uint64_t{1} << get<std::uint32_t>(20); }
-    /// 0: none that can be followed.
+    /// 0: no table that can be followed.
     std::uint64_t table_of(std::uint64_t l1_index) const {
         const qcow2::layout::l1_entry entry{
             get<std::uint64_t>(get<std::uint64_t>(40) + l1_index * 8)};
@@ -237,7 +238,7 @@ class active_tables {
     std::span<const std::byte> bytes_;
 };
 
-/// Made once each.
+/// Each image is made once.
 const crafted_image& sound(const craft& how) {
     static std::map<std::string, crafted_image> all;
     const std::string key = std::to_string(how.version) + ' ' + std::to_string(how.cluster_bits) +
@@ -286,7 +287,7 @@ class run {
         unsigned changes = c_.byte() % 8;
         if (below == 1 && (c_.byte() & 1) != 0) { damage(c_, base); }
         while (changes-- > 0) { damage(c_, top); }
-        // A file of more than this is for the tests that have the time.
+        // Larger files are left to tests that have the time.
         if (top.bytes.size() > 1 << 20) { top.bytes.resize(1 << 20); }
         io_.set_content("base", io::sparse_bytes(base.bytes));
         io_.set_content("image", io::sparse_bytes(top.bytes));
@@ -309,17 +310,17 @@ class run {
         demand(io_.counters().requests(io::opcode::write) == 0, "written to by", by);
         demand(same(io_.content("image").bytes(), bytes_), "changed by", by);
     }
-    /// Tables are read some times over at most, and caches that are too small read for each
-    /// request what it needs.
+    /// Tables are read only a few times, and caches that are too small read for each request what
+    /// it needs.
     void expect_bounded(const char* by, std::uint64_t requests) {
-        // What was grown ahead stays where the image turns out to be damaged.
+        // A preallocated range remains if the image turns out to be damaged.
         const std::uint64_t files = all_bytes_ + io_.content("image").size();
         const std::uint64_t most = 16 * files + (1 << 20) + requests * (256 << 10);
         demand(io_.counters().bytes(io::opcode::read) < most, "too much read by", by);
         demand(io_.counters().bytes(io::opcode::write) < most, "too much written by", by);
     }
 
-    /// What the guest reads where the tables say something, and which clusters it can read.
+    /// What the guest reads in the ranges that the tables map, and which clusters it can read.
     struct view {
         bool opens = false;
         std::vector<std::byte> content;
@@ -343,7 +344,7 @@ class run {
             const std::size_t had = all.content.size();
             all.content.resize(had + static_cast<std::size_t>(count * cluster));
             const std::span<std::byte> here = std::span(all.content).subspan(had);
-            // Mostly all of them can be read at once.
+            // In most inputs all of them can be read at once.
             const bool whole = count != 0 && read(begin, here);
             for (std::uint64_t i = 0; i < count; ++i) {
                 const auto one = here.subspan(static_cast<std::size_t>(i * cluster),
@@ -355,7 +356,7 @@ class run {
         return all;
     }
 
-    /// Runs follow each other, and those that read as zeroes do, in what was read.
+    /// Checks that runs follow each other, and that runs of zeroes read as zeroes.
     void look_at_blocks(image& disk, std::uint64_t begin, std::span<const std::byte> content,
                         bool can_be_read) {
         device::block_walk walk(disk, {begin}, content.size());
@@ -394,7 +395,7 @@ class run {
                 const bool can_be_read = async::sync_wait(r).has_value();
                 look_at_blocks(*disk, at, part, can_be_read);
             }
-            // Whatever the size of the disk.
+            // For any size of the disk.
             static_cast<void>(wait(disk->block_status({0}, disk->size())));
             static_cast<void>(wait(disk->close()));
         }
@@ -402,7 +403,7 @@ class run {
         return disk.has_value();
     }
 
-    /// Whether nothing at all is wrong.
+    /// Whether nothing is wrong at all.
     bool check() {
         io_.reset_counters();
         const auto found =
@@ -447,7 +448,8 @@ class run {
                    std::to_string(e.l1_index) + ", " + std::to_string(e.l2_index));
         }
     }
-    /// Image, loop and backend go in this order, with requests and I/O of the image in flight.
+    /// Destroys image, loop and backend in this order, with requests and I/O of the image in
+    /// flight.
     void leave() {
         qcow2::open_options how = options_;
         how.write = true;
@@ -467,7 +469,7 @@ class run {
         for (const flying& slot : slots) { demand(slot.ended, "left without its end"); }
     }
     void drain(flying& slot) {
-        // Bounded work each, so bounded steps.
+        // Each request does bounded work, so it takes bounded steps.
         for (unsigned steps = 0; !slot.ended; ++steps) {
             demand(steps < 1'000'000 && io_.in_flight() != 0, "a request does not end");
             io_.wait();
@@ -479,7 +481,7 @@ class run {
         const auto verb = what % 8 == 0   ? device::verb::flush
                           : what % 2 == 0 ? device::verb::read
                                           : device::verb::write;
-        // Near the beginning, where the tables say something, or anywhere.
+        // Near the beginning, where the tables map something, or anywhere.
         std::uint64_t at = c_.number(2);
         if (what >= 0xc0) { at = disk.size() - std::min(at, disk.size()); }
         if (what >= 0x80 && what < 0xc0) { at += disk.size() / 2; }

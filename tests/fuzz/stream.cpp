@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Compressed clusters, as they come and as somebody packed and damaged them: what is inflated in
-// one go is what comes out piece by piece, and nothing lands beyond the cluster.
+// Compressed clusters, arbitrary ones and damaged ones: inflating in one call gives the same as
+// inflating piece by piece, and nothing is written past the cluster.
 #include "support/crafted_image.hpp"
 
 #include <gaur/qcow2/zlib.hpp>
@@ -20,10 +20,10 @@ using bytes = std::vector<std::byte>;
 
 struct inflated {
     bytes content;
-    bool has_ended = false; ///< the stream said so
+    bool has_ended = false; ///< the stream has reached its end
 };
 
-/// A byte at a time, as much as comes, `most` at most.
+/// Inflates a byte at a time, at most `most` bytes.
 inflated inflated_slowly(bytes from, std::size_t most) {
     bytes out;
     z_stream stream{};
@@ -59,10 +59,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         stream = gaur::test::crafted_image::deflated(content);
         stream[data[2] % stream.size()] ^= std::byte{data[3]};
     }
-    bytes to(cluster); // of this size exactly: the sanitizer sees a byte too many
+    bytes to(cluster); // of exactly this size, so that the sanitizer sees a byte too many
     const bool whole = gaur::qcow2::zlib_inflate(stream, to);
     const inflated expected = inflated_slowly(stream, cluster);
-    // One that goes on may be refused for what follows.
+    // A stream that continues may be refused because of the rest.
     const bool fills = expected.content.size() == cluster;
     if ((whole && (!fills || to != expected.content)) ||
         (!whole && fills && expected.has_ended)) {

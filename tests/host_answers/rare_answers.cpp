@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a host may answer and hardly ever does: EINTR and EAGAIN for every call and completion,
-// transfers that end short at each kind of byte, and everything that may swallow the wake of a
-// descriptor. For each backend over the host's calls.
+// Answers that a host may give and rarely does: EINTR and EAGAIN for every call and completion,
+// short transfers that end at each kind of byte, and every cause for a lost wake of a descriptor.
+// For each backend over the host's calls.
 #include "support/backends.hpp"
 #include "support/host_answers.hpp"
 
@@ -33,7 +33,7 @@ namespace {
 constexpr std::size_t sector = 512;
 constexpr std::size_t size = 16 * sector;
 
-/// An operation that counts its ends.
+/// An operation that counts its completions.
 template <class B>
 struct counted : B::operation {
     counted() : B::operation(&on_end) {}
@@ -83,13 +83,13 @@ class rare_answers : public ::testing::Test {
         }
         return bytes;
     }
-    /// Three parts, none of whole sectors, for one request.
+    /// Three parts for one request, none of whole sectors.
     static std::array<iovec, 3> parts_of(std::vector<std::byte>& bytes) {
         return {iovec{bytes.data(), sector + 1}, iovec{bytes.data() + sector + 1, 3},
                 iovec{bytes.data() + sector + 4, size - sector - 4}};
     }
 
-    /// Everything that a backend does with a file; "" or the first that fails, and how.
+    /// Does everything that a backend can do with a file. Returns "" or what fails first, and how.
     std::string use_the_file() {
         const auto failed = [](const char* what, int why) {
             return why == 0 ? "" : std::string(what) + ": " + std::to_string(why);
@@ -152,8 +152,8 @@ TYPED_TEST(rare_answers, what_a_signal_interrupts_is_done_again) {
     EXPECT_GE(host.answered(), 7U);
 }
 
-/// Of a call in this thread it may be the outcome: a file of the host's has no reason for it.
-/// Submissions and completions of queues come again by themselves.
+/// A call in this thread may return it as its outcome: a file of the host has no reason for it.
+/// Submissions and completions of queues are retried.
 TYPED_TEST(rare_answers, what_the_host_has_no_room_for_is_done_later) {
     for (const host_call call : {host_call::aio_submit, host_call::aio_end, host_call::aio_suspend,
                                  host_call::ring_enter, host_call::ring_end,
@@ -179,8 +179,8 @@ TYPED_TEST(rare_answers, what_the_host_has_no_room_for_is_done_later) {
     }
 }
 
-/// By one byte, one less than a sector, a sector, all but one: the rest follows, from the right
-/// place in file and memory.
+/// Short by one byte, one less than a sector, a sector, all but one: the rest follows, from the
+/// right place in file and memory.
 TYPED_TEST(rare_answers, short_transfers_go_on_where_they_ended) {
     for (const std::size_t most : {std::size_t{1}, sector - 1, sector, sector + 2, size - 1}) {
         for (const host_call call :
@@ -201,7 +201,7 @@ TYPED_TEST(rare_answers, short_transfers_go_on_where_they_ended) {
     }
 }
 
-/// A host that takes nothing of a write would be asked for ever.
+/// A host that writes 0 bytes would be asked forever.
 TYPED_TEST(rare_answers, a_write_that_moves_nothing_is_an_error) {
     ASSERT_EQ(this->open(), 0);
     const std::vector<std::byte> bytes = this->pattern(3);
@@ -213,11 +213,11 @@ TYPED_TEST(rare_answers, a_write_that_moves_nothing_is_an_error) {
     EXPECT_EQ(this->run(io::request::write(0, bytes)), 0);
 }
 
-/// A foreign loop sleeps until the descriptor calls.
+/// A foreign loop sleeps until the descriptor is readable.
 template <class B>
 class wakes : public rare_answers<B> {
   public:
-    /// Whether all that is in flight ends so. `turns`: of the loop.
+    /// Whether all that is in flight ends this way. `turns`: of the loop.
     bool drive() {
         const int descriptor = this->io_->descriptor();
         this->io_->poll();
@@ -228,7 +228,7 @@ class wakes : public rare_answers<B> {
         }
         return true;
     }
-    /// The loop is stopped with operations in flight: nothing of them may stay.
+    /// The loop is stopped with operations in flight: nothing of them may remain.
     void give_up() {
         while (this->io_->in_flight() != 0) { this->io_->wait(); }
     }
@@ -262,9 +262,9 @@ TYPED_TEST(wakes, are_not_lost_with_what_the_host_refuses_at_first) {
     }
 }
 
-/// What ends while poll() reads the descriptor: either that poll() gives it out, or the descriptor
-/// calls once more. The second operation is let go at the moment when the signal of the first is
-/// about to be read.
+/// An operation that ends while poll() reads the descriptor: either that poll() delivers it, or the
+/// descriptor becomes readable again. The second operation is released when the signal of the first
+/// is about to be read.
 TYPED_TEST(wakes, of_what_ends_while_a_signal_is_read) {
     constexpr bool by_kernel = TypeParam::name == "uring";
     ASSERT_EQ(::mkfifo(this->path_.c_str(), 0600), 0);
@@ -279,7 +279,8 @@ TYPED_TEST(wakes, of_what_ends_while_a_signal_is_read) {
         ASSERT_TRUE(this->drive());
 
         host_answers host;
-        // Workers stay in their reads until they are let go; the kernel does in that of a pipe.
+        // Workers block in their reads until they are released; the kernel blocks in a read of a
+        // pipe.
         std::atomic<int> reads = 0;
         std::atomic<int> let_go = 0;
         std::atomic<int> signals = 0;
@@ -298,7 +299,7 @@ TYPED_TEST(wakes, of_what_ends_while_a_signal_is_read) {
                 ::close(pipe);
                 return;
             }
-            // Mostly it ends in this time, if anything lets it.
+            // It ends within this time in most runs, if it can.
             const int before = signals;
             let_go = 2;
             for (int turn = 0; turn < 5000 && signals == before; ++turn) { ::sched_yield(); }
@@ -326,7 +327,8 @@ TYPED_TEST(wakes, of_what_ends_while_a_signal_is_read) {
 }
 
 #if __has_include(<liburing.h>)
-/// The kernel refuses what goes past the end of a registered region: such a transfer is plain.
+/// The kernel refuses a transfer past the end of a registered region: it is submitted as a plain
+/// one.
 TEST(registered_regions, of_which_a_transfer_has_a_part_only) {
     GAUR_NEEDS_BACKEND(io::uring::backend, io);
     const std::string path = "rare.region." + std::to_string(::getpid());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The shim: each function stands in front of a call of the host (--wrap=<call> has the linker send
-// calls of <call> to __wrap_<call>, and __real_<call> to the host), and asks the test first.
+// The shim. Each function replaces a call of the host (--wrap=<call> makes the linker send calls of
+// <call> to __wrap_<call>, and __real_<call> to the host), and asks the test first.
 #include "support/host_answers.hpp"
 
 #include <aio.h>
@@ -23,7 +23,7 @@ using gaur::test::host_call;
 
 namespace {
 
-/// True where the call fails, with errno set.
+/// True if the call fails, with errno set.
 bool fails(const host_answer& answer) {
     if (answer.host_errno != 0) { errno = answer.host_errno; }
     return answer.host_errno != 0;
@@ -45,11 +45,11 @@ bool is_transfer(const io_uring_sqe& entry) {
     return entry.opcode == IORING_OP_READ || entry.opcode == IORING_OP_WRITE ||
            entry.opcode == IORING_OP_READ_FIXED || entry.opcode == IORING_OP_WRITE_FIXED;
 }
-// Of the ring that was made last: up to where its entries and completions have been looked at.
+// For the ring that was made last: up to which entry and completion it has been examined.
 unsigned asked_to;
 unsigned ended_to;
 
-/// Shortens what is about to go to the kernel.
+/// Shortens the transfers that are about to go to the kernel.
 void before_enter(io_uring* ring) {
     for (unsigned at = std::max(ring->sq.sqe_head, asked_to); at != ring->sq.sqe_tail; ++at) {
         io_uring_sqe& entry = ring->sq.sqes[at & ring->sq.ring_mask];
@@ -59,7 +59,7 @@ void before_enter(io_uring* ring) {
     }
     asked_to = ring->sq.sqe_tail;
 }
-/// Has operations fail that have come back.
+/// Makes operations fail that have completed.
 void after_enter(io_uring* ring) {
     const unsigned tail = io_uring_smp_load_acquire(ring->cq.ktail);
     const unsigned head = *ring->cq.khead;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an image can make a program hold at most: for each request in flight and for all of them, in
-// caches, in tables, on the stack. The caller owns the requests; those beyond what may be at work
-// wait in the engine, and those beyond a backend's depth in its queue (its contract's line
-// *never_full*), linked by themselves.
+// How much memory an image can make a program hold: for each request in flight and for all of them,
+// in caches, in tables, on the stack. The caller owns the requests. Those beyond what may be at
+// work wait in the engine, and those beyond a backend's depth in its queue (its contract's line
+// *never_full*), linked through the requests themselves.
 #include "support/counting_new.hpp"
 #include "support/crafted_image.hpp"
 
@@ -64,8 +64,8 @@ class hostile_memory : public ::testing::Test {
         return async::sync_wait(r);
     }
 
-    /// An image over a raw file, with free clusters for `count` copies that are written already:
-    /// what the file in memory holds is not of interest.
+    /// An image over a raw file, with free clusters for `count` copies that are already in the
+    /// file: the content of the file in memory does not matter.
     image open_to_copy(std::size_t count, qcow2::open_options how) {
         crafted_image made(
             {.cluster_bits = 16, .backing_file = "base", .backing_format = "raw"});
@@ -84,8 +84,8 @@ class hostile_memory : public ::testing::Test {
         return open(how);
     }
 
-    /// Bytes of heap, at most, for `count` requests that are in flight together, each to a cluster
-    /// of its own.
+    /// Peak heap in bytes for `count` requests that are in flight together, each to its own
+    /// cluster.
     std::size_t heap_of(image& disk, device::verb what, std::size_t count) {
         std::vector<std::byte> buffer(512);
         std::vector<std::optional<image::request>> requests(count);
@@ -104,8 +104,8 @@ class hostile_memory : public ::testing::Test {
         EXPECT_TRUE(status) << status.error().message();
     }
 
-    /// In a process of its own: takes `more` bytes of address space for all that it does, and ends
-    /// with 0 where they were enough.
+    /// In a process of its own: limits the address space for the whole work to `more` bytes beyond
+    /// the current size, and exits with 0 if they were enough.
     [[noreturn]] void use_all_tables_within(std::size_t more) {
         std::FILE* const statm = std::fopen("/proc/self/statm", "r");
         unsigned long pages = 0;
@@ -139,7 +139,7 @@ TEST_F(hostile_memory, of_each_request_in_flight) {
     EXPECT_TRUE(wait(disk.close()));
 }
 
-/// However many there are: further ones wait for their turn.
+/// For any number of requests: the rest of them wait for their turn.
 TEST_F(hostile_memory, of_all_requests_in_flight) {
     constexpr std::size_t count = 2000;
     constexpr std::size_t most = std::size_t{4} << 20;
@@ -148,7 +148,7 @@ TEST_F(hostile_memory, of_all_requests_in_flight) {
     EXPECT_TRUE(wait(disk.close()));
 }
 
-/// A backing file's clusters may be 4,096 times as large as the image's; each is inflated whole.
+/// A backing file's clusters may be 4,096 times as large as the image's. Each is inflated whole.
 TEST_F(hostile_memory, of_requests_over_larger_clusters) {
     constexpr std::uint64_t large = std::uint64_t{2} << 20;
     constexpr std::size_t most = std::size_t{64} << 20;
@@ -190,7 +190,7 @@ TEST_F(hostile_memory, of_requests_over_larger_clusters) {
     EXPECT_TRUE(wait(disk.close()));
 }
 
-/// As many L2 tables as there may be, each looked at: what is kept is what the program allows.
+/// The maximum number of L2 tables, each read: the caches keep only what the program allows.
 TEST_F(hostile_memory, of_caches) {
     constexpr std::uint64_t tables = 4096;
     constexpr std::size_t cache = std::size_t{1} << 20;
@@ -216,7 +216,7 @@ TEST_F(hostile_memory, of_caches) {
     EXPECT_TRUE(wait(disk.close()));
 }
 
-/// The largest tables that an image may have, read, checked and written to in a process that may
+/// The largest tables that an image may have are read, checked and written to in a process that may
 /// take 64 MiB more than it has.
 TEST_F(hostile_memory, of_a_process) {
 #ifdef GAUR_TEST_SANITIZED
@@ -239,8 +239,8 @@ TEST_F(hostile_memory, of_a_process) {
 #endif
 }
 
-/// As many L2 tables as snapshots may have that a writer takes in, each another one, and as many
-/// snapshots as there may be, a L1 table each.
+/// The maximum number of distinct L2 tables of snapshots that a writer loads, and the maximum
+/// number of snapshots, with an L1 table each.
 TEST_F(hostile_memory, of_the_tables_of_snapshots) {
     constexpr std::uint64_t snapshots = 65'536;
     constexpr std::uint64_t each = 32; // entries: 16 MiB in all
@@ -251,7 +251,7 @@ TEST_F(hostile_memory, of_the_tables_of_snapshots) {
     const std::uint64_t first = l1 + snapshots * 512;
     made.bytes.resize(first);
     for (std::uint64_t n = 0; n < snapshots; ++n) {
-        // The last in the file comes first.
+        // The last table in the file comes first.
         const std::uint64_t at = l1 + (snapshots - 1 - n) * 512;
         made.set(table + n * entry, at);
         made.set<std::uint32_t>(table + n * entry + 8, each);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The 62 hostile inputs of support/hostile_rows.hpp, each through everything that gaur does with an
-// image: the right refusal, bounded memory and work, and a file that reading leaves as it was.
+// The 62 hostile inputs of support/hostile_rows.hpp, each through every operation of gaur on an
+// image: the right refusal, bounded memory and work, and a file that reading leaves unchanged.
 #include "support/counting_new.hpp"
 #include "support/hostile_rows.hpp"
 
@@ -60,7 +60,7 @@ class stage {
     result<T> wait(async::task<T> task) {
         return async::sync_wait(io, loop.get_executor(), std::move(task));
     }
-    /// The loop goes; the backend has nothing in flight then.
+    /// Destroys the loop. The backend has nothing in flight then.
     void leave() {
         own.reset();
         EXPECT_EQ(io.in_flight(), 0U);
@@ -87,7 +87,7 @@ result<void> read(stage::image_type& disk, std::uint64_t at, std::span<std::byte
     auto r = disk.read({at}, to);
     return async::sync_wait(r);
 }
-/// All of it; where it claims to be large, its beginning and its end.
+/// Reads the whole disk; only its beginning and its end if it claims to be large.
 result<void> read_all(stage::image_type& disk) {
     std::vector<std::byte> buffer(65'536);
     const auto all = std::span(buffer);
@@ -136,7 +136,7 @@ class case_of {
     static inline std::string heap_name;
 
   private:
-    /// On the disk as it was made; within memory and work that the files' size bounds.
+    /// Runs one step on the original files, within memory and work that the files' size bounds.
     template <class F>
     void step(const char* name, F what) {
         SCOPED_TRACE(std::string(v_.name) + ", " + name);
@@ -164,7 +164,7 @@ class case_of {
         EXPECT_TRUE(is_as_made()) << "it was written to";
     }
 
-    /// Piece by piece: the memory that is measured is the library's.
+    /// Compares piece by piece, so that only the library's memory is measured.
     bool is_as_made() {
         if (on_.size() != image_.bytes.size()) { return false; }
         std::byte now[4096];
@@ -189,7 +189,7 @@ class case_of {
         expect_untouched();
     }
 
-    /// Which refuses no more than reading does.
+    /// An open without snapshots refuses no more than one with them.
     void reads_without_snapshots() {
         qcow2::open_options how = how_;
         how.without_snapshots = true;
@@ -221,7 +221,8 @@ class case_of {
         expect_untouched();
     }
 
-    /// Without a write the file grows by nothing, and of the header only autoclear bits go.
+    /// Without a write the file grows at most to the end of its last cluster, and only autoclear
+    /// bits change in the header.
     void opens_and_closes() {
         qcow2::open_options how = how_;
         how.write = true;
@@ -238,7 +239,7 @@ class case_of {
         EXPECT_TRUE(now == image_.bytes);
     }
 
-    /// An entry that cannot be closes the image for writing, whoever meets it.
+    /// A malformed entry closes the image for writing, also if a read meets it.
     void reads_as_writer() {
         qcow2::open_options how = how_;
         how.write = true;
@@ -274,7 +275,7 @@ class case_of {
         on_.io.content("image").read(0, now.data(), now.size());
         EXPECT_EQ(told.has_value(), v_.expected.marked);
         EXPECT_EQ(v3 && (std::to_integer<int>(now[79]) & 2) != 0, v3 && v_.expected.marked);
-        // Nothing else in the header than what a writer has to change.
+        // In the header only what a writer has to change differs.
         std::copy_n(image_.bytes.begin() + 48, 12, now.begin() + 48); // refcount table
         if (v3) {
             std::copy_n(image_.bytes.begin() + 72, 8, now.begin() + 72); // corrupt bit
@@ -285,14 +286,14 @@ class case_of {
             std::get<verdict>(v_.expected.check) == verdict::clean && !v_.expected.marked) {
             const auto found = on_.check();
             ASSERT_TRUE(found) << text(found);
-            // Bitmaps that nothing vouches for any longer leak.
+            // Bitmaps without their autoclear bit leak.
             const bool no_harm = found->corruptions == 0 && found->check_errors == 0;
             EXPECT_TRUE(no_harm && found->leaks <= 3) << first_of(*found);
         }
     }
 
-    /// Image, loop and backend go with whatever in flight, the mark of the damage among it: each
-    /// request is given its end.
+    /// Image, loop and backend are destroyed with requests in flight, perhaps while the image is
+    /// marked as corrupt: each request completes.
     void leaves_while_it_writes() {
         struct asked {
             std::optional<stage::image_type::request> request;
@@ -382,15 +383,15 @@ INSTANTIATE_TEST_SUITE_P(hostile, rows, ::testing::Range(1U, row_count + 1),
                                     row_names[row.param];
                          });
 
-// What a program may lower, one by one: just enough opens, one less is refused before any memory is
-// taken for it.
+// Limits that a program may lower, one by one: just enough opens, one less is refused before memory
+// is taken for it.
 
 struct lowered {
     const char* name;
     void (*lower)(qcow2::layout::limits& most, const crafted_image& i, unsigned by);
     errc why;
-    bool checks = false; ///< the check has something to say nevertheless
-    bool of_writers = false; ///< nobody else needs what is limited
+    bool checks = false; ///< the check reports something nevertheless
+    bool of_writers = false; ///< only writers need what is limited
     friend void PrintTo(const lowered& l, std::ostream* to) { *to << l.name; }
 };
 
@@ -446,7 +447,7 @@ TEST_P(limits, are_held) {
 INSTANTIATE_TEST_SUITE_P(hostile, limits, ::testing::ValuesIn(each_limit),
                          [](const auto& of) { return std::string(of.param.name); });
 
-/// A check's work, by the bytes that it would read.
+/// The work of a check is bounded by the bytes that it would read.
 TEST(limits_of_a_check, bound_what_it_reads) {
     const crafted_image image;
     stage on;
@@ -469,20 +470,21 @@ TEST(limits_of_a_check, bound_what_it_reads) {
 }
 
 std::uint64_t times_asked;
-std::uint64_t time_is_over; ///< when it is asked so often
+std::uint64_t time_is_over; ///< after so many readings of the clock
 std::chrono::steady_clock::time_point clock_that_is_asked() {
     return std::chrono::steady_clock::time_point(std::chrono::hours(
         ++times_asked >= time_is_over ? 2 : 1));
 }
 
-/// A check's time, and that of a repair until it writes: wherever it is over, nothing has changed.
+/// The time of a check is bounded, and that of a repair until it writes: whenever the time is over,
+/// nothing has changed.
 TEST(limits_of_a_check, bound_how_long_it_takes) {
     crafted_image image;
     stage on;
     qcow2::check_options how{.max_time = std::chrono::hours(1), .clock = &clock_that_is_asked};
-    // Once when it begins; before refcount table and blocks, the L1 table, the snapshot's, the L2
-    // tables, the bitmaps' directory and the bitmap's table each time; before the refcount blocks
-    // and the L2 tables are read, which is 64 at a time; and the snapshot table.
+    // Once at the beginning. Before each of: refcount table and blocks, the L1 table, the
+    // snapshot's L1 table, the L2 tables, the bitmap directory and the bitmap's table. Before the
+    // refcount blocks and the L2 tables are read, 64 at a time. And the snapshot table.
     constexpr std::uint64_t all = 1 + 6 + 2 + 1;
     const auto ends = [&](const auto& r, std::uint64_t when) {
         EXPECT_TRUE(is(r, time_is_over <= when ? refusal(errc::out_of_time) : refusal()))
@@ -494,7 +496,7 @@ TEST(limits_of_a_check, bound_how_long_it_takes) {
         on.set("image", image.bytes);
         ends(on.wait(qcow2::check(on.io, on.loop.get_executor(), "image", how)), all);
     }
-    // A flag that is wrong: the L2 tables are read once more before anything is written.
+    // A wrong flag: the L2 tables are read once more before anything is written.
     image.set(image.entry(guest::data), image.get(image.entry(guest::data)) ^ guest::copied);
     for (time_is_over = 2; time_is_over <= all + 3; ++time_is_over) {
         times_asked = 0;
@@ -503,13 +505,13 @@ TEST(limits_of_a_check, bound_how_long_it_takes) {
              all + 1);
         EXPECT_EQ(on.bytes() == image.bytes, time_is_over <= all + 1);
     }
-    // Without a clock of its own: there is no time at all.
+    // With the real clock: no time at all.
     const auto real = on.wait(qcow2::check(on.io, on.loop.get_executor(), "image",
                                            {.max_time = std::chrono::nanoseconds(0)}));
     EXPECT_TRUE(is(real, errc::out_of_time));
 }
 
-/// A snapshot's L1 table that the limits do not allow is not looked at, and no leak is claimed.
+/// A snapshot's L1 table beyond the limits is not read, and no leak is reported.
 TEST(limits_of_a_check, hold_for_snapshots) {
     crafted_image image;
     image.set<std::uint32_t>(image.snapshots + 8, 3);
@@ -523,10 +525,10 @@ TEST(limits_of_a_check, hold_for_snapshots) {
     EXPECT_EQ(found->leaks, 0U);
 }
 
-// The README's tables: each row has a case here, each case a row there, and what a cell says is
-// what happens.
+// The README's tables: each row has a case here, each case a row there, and each cell says what
+// happens.
 
-/// A refusal's name in the README.
+/// The error code that the README names.
 errc code_of(const std::string& name) {
     static const std::map<std::string, errc> codes = {
         {"format_missing", errc::format_missing},
@@ -711,7 +713,7 @@ TEST(readme, says_what_the_limits_are) {
     EXPECT_TRUE(held.empty()) << "not in the README: " << held.begin()->first;
 }
 
-// What the rows about operations ask for beside their outcome above.
+// What the rows about operations require beside their outcome above.
 
 class operations : public ::testing::Test {
   protected:
@@ -732,7 +734,7 @@ TEST_F(operations, row_56_request_out_of_range) {
     image.change_header([](auto& h) { h.autoclear_features = 0; });
     on.set("image", image.bytes);
     auto disk = open(on);
-    // Never looked at: it is as large as no memory.
+    // Never accessed: no machine has so much memory.
     const std::span<std::byte> huge(sector.data(), std::size_t{1} << 40);
     const std::uint64_t end = disk.size();
     for (const std::uint64_t at : {end - 511, end, end + 1, std::uint64_t{1} << 63,
@@ -774,8 +776,8 @@ TEST_F(operations, row_60_another_writer_is_kept_out) {
     close(on, disk);
 }
 
-/// The backends read zeroes past a file's end, and so does a reader of one that shrinks (the
-/// contract's line *past_end*), rather than what a buffer held before.
+/// The backends read zeroes past a file's end. So does a reader of a file that shrinks (the
+/// contract's line *past_end*), instead of returning the old content of a buffer.
 TEST_F(operations, row_60_the_file_shrinks) {
     stage on;
     on.set("image", image.bytes);
@@ -788,7 +790,7 @@ TEST_F(operations, row_60_the_file_shrinks) {
     close(on, disk);
 }
 
-/// Nothing is ever probed: a raw disk stays raw, whatever its guest writes to the first sector.
+/// Formats are never probed: a raw disk stays raw, whatever its guest writes to the first sector.
 TEST_F(operations, row_61_raw_with_magic) {
     stage on;
     on.set("image", std::vector<std::byte>(image.bytes.size()));

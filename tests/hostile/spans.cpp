@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// The hostile rows whose damage is an L2 entry, with that entry first, in the middle and last of
-// one request that spans several entries: good ones that need new clusters stand beside it. The
-// damaged entry stays as it is, nobody loses a reference, and what is shared is not written to.
+// The hostile rows whose damage is an L2 entry. That entry is the first, a middle and the last one
+// of a request that spans several entries, beside good ones that need new clusters. The damaged
+// entry does not change, no reference is lost, and shared clusters are not written to.
 #include "support/hostile_rows.hpp"
 
 #include <gaur/async/sync_wait.hpp>
@@ -25,7 +25,7 @@
 namespace gaur::test::hostile {
 namespace {
 
-/// An L2 entry that cannot be, out of a row.
+/// A malformed L2 entry, from a row.
 struct bad_entry {
     std::string name;
     std::uint64_t raw;
@@ -33,7 +33,7 @@ struct bad_entry {
     craft made_of;
 };
 
-/// Those of all rows that damage one L2 entry and nothing else but refcounts.
+/// The entries of all rows that damage one L2 entry and nothing else but refcounts.
 std::vector<bad_entry> bad_entries() {
     std::vector<bad_entry> all;
     for (const variant& v : variants()) {
@@ -53,7 +53,7 @@ std::vector<bad_entry> bad_entries() {
         const std::string name = std::to_string(v.row) + ' ' + v.name;
         all.push_back({name, damaged.get(entry), *why, v.made_of});
         if (*why == errc::l2_past_end && v.row == 43) {
-            // It reads as zeroes wherever it points; to replace it would drop what lies there.
+            // It reads as zeroes wherever it points. To replace it would free that cluster.
             const std::uint64_t zero = damaged.get(entry) | 1;
             all.push_back({name + ", zero", zero & ~crafted_image::copied, *why, v.made_of});
         }
@@ -76,10 +76,10 @@ class span_of_entries {
     static constexpr std::uint64_t first = 100; ///< guest cluster
     static constexpr std::uint64_t count = 5;
 
-    /// `shared`: the good ones belong to the snapshot too; else they lack COPIED alone.
+    /// `shared`: the snapshot shares the good entries' clusters; otherwise only COPIED is missing.
     span_of_entries(const bad_entry& bad, std::uint64_t place, bool shared)
         : bad_(bad), place_(place), image_(bad.made_of) {
-        // What points behind the end of the row's image does so in this one, which is longer.
+        // An offset past the end of the row's image must be past the end of this longer one.
         const std::uint64_t moved = bad.why == errc::l2_past_end ? count * cluster() : 0;
         for (std::uint64_t n = 0; n < count; ++n) {
             const std::uint64_t at = image_.take(1);
@@ -115,7 +115,7 @@ class span_of_entries {
         ASSERT_FALSE(written);
         EXPECT_TRUE(written.error() == bad_.why) << written.error().message();
         EXPECT_TRUE(told.has_value());
-        for (int n = 0; n < 3; ++n) { // what was dropped is lowered
+        for (int n = 0; n < 3; ++n) { // lowers the dropped refcounts
             auto flushing = opened->flush();
             EXPECT_TRUE(async::sync_wait(flushing));
         }
@@ -146,7 +146,7 @@ class span_of_entries {
         return load_be<std::uint64_t>(raw);
     }
 
-    /// The bad entry as it was; of the others only those before it may be new.
+    /// The bad entry is unchanged. Of the others only those before it may be new.
     void expect_entries() {
         for (std::uint64_t n = 0; n < count; ++n) {
             const std::uint64_t was = image_.get(image_.entry(first + n));

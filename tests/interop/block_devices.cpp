@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// gaur-img on block devices: loop devices, which take root. What they held before is no zero.
+// gaur-img on block devices: loop devices, which require root. Their old content is not zero.
 #include "support/backends.hpp"
 #include "support/gaur_img.hpp"
 
@@ -15,7 +15,7 @@ namespace {
 
 using gaur::test::said;
 
-/// A loop device over a file, gone with it.
+/// A loop device over a file, detached in the destructor.
 class loop_device {
   public:
     explicit loop_device(const std::string& file, unsigned sector = 512) {
@@ -29,7 +29,7 @@ class loop_device {
     ~loop_device() {
         if (!path_.empty()) { gaur::test::run("losetup -d " + path_); }
     }
-    /// Empty if there is none to be had.
+    /// Empty if no loop device is available.
     const std::string& path() const noexcept { return path_; }
 
   private:
@@ -48,7 +48,7 @@ class block_devices : public gaur::test::gaur_img {
         prepare("truncate -s 16M under && head -c 3M /dev/urandom > r.raw && "
                 "truncate -s 8M r.raw && qemu-img convert -O qcow2 r.raw r.q");
     }
-    /// No byte of the device is zero.
+    /// Makes every byte of the device nonzero.
     void fill(const loop_device& device) const {
         prepare("tr '\\000' '\\377' < /dev/zero | dd of=" + device.path() +
                 " bs=1M count=16 iflag=fullblock status=none");
@@ -73,7 +73,7 @@ TEST_F(block_devices, are_read_as_files_are) {
     for (const std::string backend : {"uring", "posix_aio", "sync", "threads"}) {
         SCOPED_TRACE(backend);
         const std::string with = " --backend " + backend + ' ';
-        if (ours("info" + with + "r.q").exit_code != 0) { continue; } // not here
+        if (ours("info" + with + "r.q").exit_code != 0) { continue; } // not available here
         expect_works("info" + with + d);
         expect_works("info -f qcow2" + with + d);
         expect_works("check -f qcow2" + with + d);
@@ -115,7 +115,7 @@ TEST_F(block_devices, convert_writes_what_must_read_as_zeroes) {
     }
 }
 
-/// Requests of odd sizes, so that clusters are written in part: what is round them reads as zeroes.
+/// Requests of odd sizes, so that clusters are written in part. Their other bytes read as zeroes.
 TEST_F(block_devices, hold_images_that_grow_over_old_bytes) {
     for (const unsigned sector : {512U, 4096U}) {
         const loop_device device(file("under"), sector);
@@ -159,14 +159,14 @@ TEST_F(block_devices, may_be_too_small) {
         EXPECT_NE(s.text.find("No space left on device"), s.text.npos) << s;
         EXPECT_EQ(start_of(device), before);
     }
-    // What is too large for it in the midst of a conversion leaves nothing that looks whole.
+    // A conversion that runs out of space midway leaves nothing that looks complete.
     prepare("head -c 17M /dev/urandom > large.raw");
     const said s = ours("convert -O qcow2 large.raw " + d);
     EXPECT_EQ(s.exit_code, 1) << s;
     EXPECT_NE(s.text.find("No space left on device"), s.text.npos) << s;
     EXPECT_NE(ours("info -f qcow2 " + d).exit_code, 0);
     EXPECT_EQ(ours("convert -n -O raw large.raw " + d).exit_code, 1);
-    // Smaller than the device is fine, and takes away what it was before.
+    // An image smaller than the device is allowed, and replaces the old image.
     prepare("qemu-img create -q -f qcow2 " + d + " 1G");
     expect_works("create -q -f raw " + d + " 8M");
     EXPECT_NE(ours("info -f qcow2 " + d).exit_code, 0);
@@ -174,7 +174,7 @@ TEST_F(block_devices, may_be_too_small) {
     prepare("qemu-img check " + d);
 }
 
-/// The file under a loop device is what is read, or replaced, through it.
+/// The file under a loop device is the same as the device that is read or replaced.
 TEST_F(block_devices, are_no_other_name_for_their_file) {
     prepare("qemu-img create -q -f qcow2 base.q 1M && truncate -s 2M base.q");
     const loop_device device(file("base.q"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // How disks are stored: image.block_status and gaur-img's map, compare and convert against
-// qemu-img, and what they cost.
+// qemu-img, and their cost.
 #include "support/gaur_img.hpp"
 #include "support/qemu_img.hpp"
 
@@ -53,7 +53,7 @@ class gaur_img_block_status : public gaur_img {
         EXPECT_EQ(ours("compare " + two), qemu("compare " + two)) << two;
         EXPECT_EQ(ours("compare -s " + two), qemu("compare -s " + two)) << two;
     }
-    /// Images of every kind, named after what they are.
+    /// Images of every kind, named after their kind.
     std::vector<std::string> make_images() const {
         prepare("head -c 300000 /dev/urandom > sparse.raw && truncate -s 1M sparse.raw && "
                 "head -c 70000 /dev/urandom >> sparse.raw && truncate -s 2M sparse.raw && "
@@ -128,7 +128,7 @@ TEST_F(gaur_img_block_status, converts_between_chains_with_a_backing_file) {
     }
 }
 
-/// `ulimit -t`: seconds of the processor's time, whatever else the machine does.
+/// `ulimit -t`: seconds of processor time, independent of other load.
 TEST_F(gaur_img_block_status, steps_over_what_is_unallocated) {
     prepare("qemu-img create -q -f qcow2 a.qcow2 64T && qemu-img create -q -f qcow2 b.qcow2 64T && "
             "qemu-io -c 'write 63T 64k' b.qcow2 && "
@@ -142,7 +142,7 @@ TEST_F(gaur_img_block_status, steps_over_what_is_unallocated) {
 }
 
 TEST_F(gaur_img_block_status, reads_no_holes_of_mapped_clusters) {
-    // Read through, a quarter of a TiB takes minutes.
+    // Reading all of it, a quarter of a TiB, takes minutes.
     prepare("qemu-img create -q -f qcow2 -o preallocation=metadata,cluster_size=2M a.qcow2 256G && "
             "qemu-io -c 'write -P 5 200G 1M' a.qcow2 && "
             "qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 top.qcow2");
@@ -190,11 +190,11 @@ TEST_F(gaur_img_block_status, takes_no_memory_for_the_size_of_the_disk) {
     if (takes_memory_for_itself) { GTEST_SKIP() << "the sanitizer takes more memory than this"; }
     make_alternating(file("a.qcow2"), 8192); // 4 TiB in 67 million runs
     EXPECT_EQ(qemu("map -l 1M --output=json a.qcow2"), ours("map -l 1M --output=json a.qcow2"));
-    // Two million runs, with the memory for some hundred thousand, had they to be kept.
+    // Two million runs, with memory for some hundred thousand, if they had to be kept.
     const std::string tight = "ulimit -v 100000 && ";
     EXPECT_EQ(shell(tight + program() +
                     " map --backend sync -l 128G --output=json a.qcow2 > /dev/null").exit_code, 0);
-    // The target is full at once: what counts is that there was memory to begin.
+    // The target is full at once. The test is that memory suffices to begin.
     prepare("qemu-img create -q -f qcow2 full.qcow2 4T");
     const said converted =
         shell("ulimit -f 20000 && " + tight + "trap '' XFSZ && " + program() +
@@ -243,8 +243,8 @@ TEST_F(gaur_img_block_status, writes_an_odd_raw_file_as_qemu_img_does) {
     prepare("cmp ours.raw theirs.raw && cmp ours.raw a.raw");
 }
 
-/// What both tell of a run. Of clusters in holes QEMU says that they are zeroes where the image
-/// looks preallocated to it; here they are data, as they are in the tables.
+/// What both report about a run. QEMU reports a cluster in a hole as zeroes if the image looks
+/// preallocated to it; gaur reports data, as the tables say.
 struct told {
     std::uint64_t start = 0;
     std::uint64_t size = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Damaged images: our check says what `qemu-img check` says, to the last count.
+// Damaged images: our check reports the same figures as `qemu-img check`.
 #include "support/damaged.hpp"
 #include "support/interop.hpp"
 
@@ -42,9 +42,9 @@ class checked : public ::testing::Test {
             auto report = disks.check(image);
             ASSERT_TRUE(report) << report.error().message();
             EXPECT_EQ(report->is_clean(), !is_harm);
-            // A broken bitmap is enough for QEMU to refuse the image.
+            // QEMU refuses an image with a broken bitmap.
             if (v.said.find("Could not open") != std::string::npos) { continue; }
-            // What only we look for.
+            // Faults that only gaur looks for.
             report->corruptions -= static_cast<std::uint64_t>(
                 std::ranges::count_if(report->findings, [](const qcow2::check_finding& f) {
                     return f.text.find("clusters overlap") != std::string::npos;
@@ -67,7 +67,7 @@ TEST_F(checked, sound) {
     compare(
         "zero flag everywhere",
         [](damaged& d) {
-            // Version 2 has no such flag: there we find it, and QEMU does not.
+            // Version 2 has no such flag: there gaur finds it, and QEMU does not.
             if (d.head.version == 3) { d.flip(d.find_l2(is_own_data), 1); }
         },
         false);
@@ -152,7 +152,8 @@ TEST_F(checked, shared) {
         }
     });
     compare("an l1 entry that is a flag only", [](damaged& d) {
-        // It makes the header an L2 table: full of zero flags, which of version 2 we take ill.
+        // It makes the header an L2 table, which is full of zero flags. In version 2 gaur reports
+        // those.
         if (d.head.version == 3) {
             d.set(d.l1(), std::uint64_t{1} << 63);
         } else {
@@ -180,7 +181,7 @@ TEST_F(checked, snapshots) {
             [](damaged& d) { d.flip(d.head.snapshots_offset + 8, std::uint64_t{0x7f} << 56); });
     compare("snapshot l1 past the end",
             [](damaged& d) { d.flip(d.head.snapshots_offset, std::uint64_t{1} << 40); });
-    // The first entry without the extra data that version 3 asks for, and then none behind it.
+    // The first entry without the extra data that version 3 requires, then none behind it.
     compare("snapshot entry incomplete", [](damaged& d) {
         d.set(d.head.snapshots_offset + 32, d.head.version == 3 ? 8 : 24);
         store_be<std::uint32_t>(&d.bytes[qcow2::layout::field::nb_snapshots], 1);
@@ -211,7 +212,7 @@ TEST_F(checked, anything) {
         io::seeded random(seed);
         compare("everything at random", [&](damaged& d) {
             for (int i = 0; i < 4; ++i) {
-                // In L2 entries and refcounts, where nothing keeps the image from opening.
+                // In L2 entries and refcounts, so that nothing prevents the image from opening.
                 const std::uint64_t bits = d.head.version == 3 ? 0xfe01 : 0xfe00;
                 d.set(d.l2(random.below(90)), random.next() & (0xc000'0000'00ff'0000 | bits));
                 d.set_refcount(random.below(d.bytes.size() / d.cluster()), random.below(3));

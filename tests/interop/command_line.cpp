@@ -21,7 +21,7 @@ class command_line : public gaur::test::gaur_img {
                                 "rm -f x");
         return std::to_string(outcome.exit_code) + ' ' + size.text;
     }
-    /// Both tools, on the same command line; `x` is what it may make.
+    /// Runs both tools with the same command line. `x` is the file that they may make.
     void expect_same(const std::string& arguments) const {
         SCOPED_TRACE(arguments);
         const said a = ours(arguments);
@@ -119,7 +119,7 @@ TEST_F(command_line, numbers_of_bench_are_bounded) {
         const said b = qemu(arguments);
         EXPECT_EQ(a.exit_code, b.exit_code) << a << b;
     }
-    // Where qemu-img runs for ever or dies by a signal.
+    // Cases in which qemu-img does not end or dies by a signal.
     for (const std::string arguments :
          {"-d 0 s", "-s 1P -d 16384 -c 1 h", "-s 2147483647 h", "-s 64M -d 64 h", "-s 0 -c 1 s",
           "-d 2147483647 s", "-c 1 e", "-c 1 -w e", "-c 1 -f raw e.raw", "-S 5k -c 3 e.raw"}) {

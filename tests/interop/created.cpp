@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Images that we make and write: QEMU finds nothing wrong, and reads what was written.
+// Images that gaur creates and writes: QEMU finds no fault, and reads what was written.
 #include "support/interop.hpp"
 
 #include <cstdint>
@@ -13,7 +13,7 @@ template <class B>
 class created : public ::testing::Test {};
 TYPED_TEST_SUITE(created, host_backends, backend_names);
 
-/// Creates an image, writes to it twice, opening it anew, and has QEMU look after each time.
+/// Creates an image and writes to it twice, opening it anew. QEMU checks after each write.
 template <class B>
 void create_and_write(bench<B>& b, const qcow2::create_options& how, unsigned pieces = 150) {
     SCOPED_TRACE("cluster bits " + std::to_string(how.cluster_bits) + ", refcount bits " +
@@ -34,7 +34,8 @@ TYPED_TEST(created, every_cluster_size) {
     GAUR_NEEDS_BACKEND(TypeParam, io);
     bench<TypeParam> b(*io);
     for (std::uint32_t bits = 9; bits <= 21; ++bits) {
-        // A size that is no multiple of the cluster, and beyond one L2 table where that is small.
+        // The size is no multiple of the cluster, and larger than the reach of an L2 table if that
+        // is small.
         const std::uint64_t size = (bits < 13 ? 2 << 20 : 12 << 20) + 512 * 5;
         create_and_write(b, {.size = size, .cluster_bits = bits});
         if (this->HasFatalFailure()) { return; }
@@ -82,7 +83,8 @@ TYPED_TEST(created, over_backing_files) {
     GAUR_NEEDS_QEMU_IMG();
     GAUR_NEEDS_BACKEND(TypeParam, io);
     bench<TypeParam> b(*io);
-    // top (12 KiB + 3 MiB) on middle (2 MiB) on raw (1 MiB and a bit): each shorter than the next.
+    // top (12 KiB + 3 MiB) on middle (2 MiB) on raw (1 MiB and a bit): each shorter than the one
+    // above.
     const std::vector<std::byte> lowest = some_content(3, (1 << 20) + 700 * 512);
     write_file(b.path("low.raw"), lowest);
     ASSERT_TRUE(b.disks.create(
@@ -114,7 +116,8 @@ TYPED_TEST(created, refcount_table_moves) {
     GAUR_NEEDS_QEMU_IMG();
     GAUR_NEEDS_BACKEND(TypeParam, io);
     bench<TypeParam> b(*io);
-    // 64 refcounts of 64 bits a block, 64 blocks a table cluster: each counts 2 MiB of file.
+    // 64 refcounts of 64 bits a block, 64 blocks a table cluster: each cluster counts 2 MiB of
+    // file.
     const std::uint64_t size = 9 << 20;
     const std::string image = b.path("image.qcow2");
     ASSERT_TRUE(b.disks.create(image, {.size = size, .cluster_bits = 9, .refcount_bits = 64}));
@@ -150,7 +153,7 @@ TYPED_TEST(created, past_the_page_cache) {
     }
 }
 
-/// After a flush the file is an image that holds everything: nothing waits for the close.
+/// After a flush the file is an image that holds everything: nothing is deferred to the close.
 TYPED_TEST(created, flushed_but_not_closed) {
     GAUR_NEEDS_QEMU_IMG();
     GAUR_NEEDS_BACKEND(TypeParam, io);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Each kind of table as the last thing in the file, which lacks a part of it: zeroes that are
-// missing are zeroes, for QEMU and for us. A table that the file does not have at all is damage.
+// Each kind of table at the end of the file, which lacks a part of it: missing bytes are zeroes,
+// for QEMU and for gaur. A table that lies entirely past the end of the file is damage.
 #include "support/crafted_image.hpp"
 #include "support/interop.hpp"
 
@@ -25,9 +25,9 @@ using backend = io::sync::backend;
 /// One table, moved to the end of the file.
 struct last_table {
     const char* name;
-    /// Makes a copy at `at`, has it referred to, and gives how many bytes of it are not zeroes.
+    /// Makes a copy at `at`, makes the image refer to it, and returns the end of its nonzero bytes.
     std::uint64_t (*move)(crafted_image& i, std::uint64_t at);
-    std::optional<errc> refused = {}; ///< to read, where the file lacks it all
+    std::optional<errc> refused = {}; ///< of an open for reading, if the whole table is missing
 };
 
 std::uint64_t copy(crafted_image& i, std::uint64_t from, std::uint64_t to) {
@@ -98,7 +98,7 @@ const last_table tables[] = {
 
 class cut_tables : public ::testing::TestWithParam<last_table> {
   protected:
-    /// The image, and where its last table lies and has its last byte that is not zero.
+    /// The image, the file offset of its last table, and the end of that table's nonzero bytes.
     void make() {
         const std::uint64_t at = made.take(1);
         begin = at;
@@ -141,7 +141,7 @@ TEST_P(cut_tables, read_as_zeroes_what_the_file_lacks_of_its_last_cluster) {
         write_file(folder.file("raw"), *all);
         expect_qemu_reads(cut, folder.file("raw"));
     }
-    // A writer does it no harm, and has it whole.
+    // A writer does not damage the table, and leaves it complete.
     std::vector<std::byte> twin = *all;
     const load some = load::random(7, twin.size(), 20, 20'000);
     const auto written =

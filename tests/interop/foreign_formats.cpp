@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Images of other formats are refused by name, unless the command line says that they are raw.
+// Images of other formats are refused with the format's name, unless the command line says raw.
 #include "support/gaur_img.hpp"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ class foreign_formats : public gaur::test::gaur_img {
         EXPECT_NE(s.text.find("format '" + format + "'"), s.text.npos) << arguments << '\n' << s;
         EXPECT_NE(s.text.find("-f raw"), s.text.npos) << "what to do: " << s;
     }
-    /// By every command that looks at a format by itself.
+    /// By every command that probes the format.
     void expect_refused_everywhere(const std::string& file, const std::string& format) {
         SCOPED_TRACE(file);
         prepare("qemu-img create -q -f raw same 1M; rm -f o");
@@ -35,7 +35,7 @@ class foreign_formats : public gaur::test::gaur_img {
         expect_refused("compare same " + file, format, 2);
         expect_refused("bench -c 1 " + file, format);
     }
-    /// A file of 1 MiB with these bytes in it.
+    /// Makes a file of 1 MiB that contains these bytes.
     void make(const std::string& name, const std::string& bytes, std::size_t at = 0) {
         prepare("truncate -s 1M " + name + " && printf '" + bytes + "' | dd of=" + name +
                 " bs=1 conv=notrunc status=none seek=" + std::to_string(at));
@@ -57,7 +57,7 @@ TEST_F(foreign_formats, of_qemu_img_are_refused_by_name) {
         EXPECT_EQ(shell("cmp -n $(stat -c %s x) x o"), (said{0, ""})) << "its bytes, as they are";
         prepare("rm x o");
     }
-    // A text that names the extents.
+    // A text file that names the extents.
     for (const std::string subformat : {"monolithicFlat", "twoGbMaxExtentSparse"}) {
         prepare("qemu-img convert -f raw -O vmdk -o subformat=" + subformat + " data x.vmdk");
         expect_refused_everywhere("x.vmdk", "vmdk");
@@ -135,7 +135,7 @@ TEST_F(foreign_formats, of_a_backing_file_are_named) {
     }
     const std::string why = "Could not open 'b': Unknown driver 'vmdk': the image says";
     EXPECT_NE(ours("map top").text.find(why), std::string::npos);
-    // Where the image does not say it, an option does.
+    // If the image does not name the format, an option does.
     const said missing = ours("map y");
     EXPECT_EQ(missing.exit_code, 1);
     EXPECT_NE(missing.text.find("--backing-format"), missing.text.npos) << missing;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Images that QEMU makes: we read what QEMU reads, and after we have written to them QEMU finds
-// nothing wrong.
+// Images that QEMU creates: gaur reads the same as QEMU, and after gaur has written to them QEMU
+// finds no fault.
 #include "support/interop.hpp"
 
 #include <cstdint>
@@ -14,7 +14,7 @@ template <class B>
 class from_qemu : public ::testing::Test {};
 TYPED_TEST_SUITE(from_qemu, host_backends, backend_names);
 
-/// Has qemu-img convert `content` to an image.
+/// Converts `content` to an image with qemu-img.
 template <class B>
 std::string convert(bench<B>& b, const std::vector<std::byte>& content,
                     const std::string& options) {
@@ -25,7 +25,7 @@ std::string convert(bench<B>& b, const std::vector<std::byte>& content,
     return image;
 }
 
-/// Reads the image, writes to it, and has QEMU judge both.
+/// Reads the image and writes to it; QEMU checks both.
 template <class B>
 void read_and_write(bench<B>& b, const std::string& image, std::vector<std::byte>& twin,
                     unsigned pieces = 60) {
@@ -108,7 +108,7 @@ TYPED_TEST(from_qemu, backing_chain) {
         expect_runs("qemu-img create -q -f qcow2 -b " + std::string(on) + " -F " + format + " -o " +
                     options + ' ' + b.path(name) + ' ' + size);
     };
-    // The lowest is the longest: what the middle cuts off must not show through again.
+    // The lowest is the longest: what the middle cuts off must not become visible again.
     std::vector<std::byte> twin = some_content(9, 3 << 20);
     write_file(b.path("a.raw"), twin);
     create("b.qcow2", "a.raw", "raw", "cluster_size=64k", "1000k");
@@ -130,7 +130,7 @@ TYPED_TEST(from_qemu, backing_chain) {
     read_and_write(b, b.path("c.qcow2"), twin, 120);
 }
 
-/// What a snapshot holds stays, whatever is written over it.
+/// The content of a snapshot does not change, whatever is written over it.
 TYPED_TEST(from_qemu, internal_snapshots) {
     GAUR_NEEDS_QEMU_IMG();
     GAUR_NEEDS_BACKEND(TypeParam, io);
@@ -153,7 +153,7 @@ TYPED_TEST(from_qemu, internal_snapshots) {
                         " -O raw " + image + ' ' + raw);
             EXPECT_TRUE(read_file(raw) == kept[i]) << "snapshot s" << i;
         }
-        // QEMU goes back to one and gives up the others: every refcount has to fit.
+        // QEMU applies one snapshot and deletes the others: every refcount must be right.
         expect_runs("qemu-img snapshot -a s1 " + image);
         expect_runs("qemu-img snapshot -d s0 " + image + " && qemu-img snapshot -d s2 " + image);
         b.expect_holds(image, kept[1]);
@@ -162,8 +162,8 @@ TYPED_TEST(from_qemu, internal_snapshots) {
     }
 }
 
-/// A bitmap that we do not keep up is stale once we write: its autoclear bit goes, and only if we
-/// have been told to give it up.
+/// A bitmap that gaur does not maintain is stale once gaur writes. Its autoclear bit is cleared,
+/// and only if the options allow it to be invalidated.
 TYPED_TEST(from_qemu, bitmaps) {
     GAUR_NEEDS_QEMU_IMG();
     GAUR_NEEDS_BACKEND(TypeParam, io);

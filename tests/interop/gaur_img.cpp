@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The program gaur-img against qemu-img: the same command lines, the same images, the same words.
+// The program gaur-img against qemu-img: the same command lines, images and messages.
 #include "support/gaur_img.hpp"
 #include "support/qemu_img.hpp"
 #include "support/qemu_io.hpp"
@@ -59,7 +59,7 @@ TEST_F(gaur_img, refuses_what_qemu_img_refuses) {
         EXPECT_EQ(last_line(a.text), last_line(b.text));
         EXPECT_FALSE(std::filesystem::exists("x"));
     }
-    // Where the words are our own.
+    // Cases in which the messages are gaur's own.
     for (const std::string arguments :
          {"info nowhere", "check nowhere", "map nowhere", "bench nowhere", "compare nowhere a.raw",
           "convert nowhere x", "info -f qcow2 a.raw", "zork"}) {
@@ -83,7 +83,7 @@ TEST_F(gaur_img, converts_there_and_back_over_every_backend) {
         EXPECT_EQ(qemu("compare -q a.raw b.qcow2"), (said{0, ""}));
         ASSERT_EQ(ours(with + " -p -f qcow2 -O raw -t none b.qcow2 c.raw").exit_code, 0);
         EXPECT_EQ(shell("cmp a.raw c.raw"), (said{0, ""}));
-        // Holes stay holes, and zeroes become one.
+        // Holes stay holes, and zeroes become holes.
         EXPECT_LE(disk_bytes("b.qcow2"), 3333333 + 98304 + 7 * 65536U);
         EXPECT_LE(disk_bytes("c.raw"), 3333333 + 98304 + 7 * 65536U);
     }
@@ -104,7 +104,7 @@ TEST_F(gaur_img, converts_in_every_way) {
     ASSERT_EQ(ours("convert -O raw -S 0 a.raw x"), (said{0, ""}));
     EXPECT_GE(disk_bytes("x"), 40U << 20);
 
-    // Into an image that is there, and holds other things.
+    // Into an existing image with other content.
     prepare("qemu-img create -q -f qcow2 y 64M && qemu-io -c 'write -P 9 0 50M' y");
     ASSERT_EQ(ours("convert -n -O qcow2 a.raw y"), (said{0, ""}));
     EXPECT_EQ(qemu("compare -q -f raw a.raw y").exit_code, 1) << "y was 9 beyond the end of a.raw";
@@ -182,7 +182,7 @@ TEST_F(gaur_img, checks_as_qemu_img_does) {
     prepare("qemu-img create -q -f qcow2 clean 10M && qemu-io -c 'write 0 1M' clean && "
             "cp clean lost && cp clean leak && qemu-img convert -c -O qcow2 clean packed");
     prepare("printf '\\0\\0' | dd of=lost bs=1 seek=$((131072+20)) conv=notrunc status=none");
-    // One more cluster in use than there are references.
+    // One cluster has a refcount but no reference.
     prepare("truncate -s 2M leak && "
             "printf '\\0\\1' | dd of=leak bs=1 seek=$((131072+60)) conv=notrunc status=none");
     const std::vector<std::pair<std::string, int>> images{
@@ -191,7 +191,7 @@ TEST_F(gaur_img, checks_as_qemu_img_does) {
         SCOPED_TRACE(image);
         const said a = ours("check " + image);
         EXPECT_EQ(a.exit_code, code) << a.text;
-        // Findings come in another order.
+        // The order of findings differs.
         EXPECT_EQ(sorted(a), sorted(qemu("check " + image)));
         EXPECT_EQ(sorted(ours("check --output=json " + image + " 2>&-")),
                   sorted(qemu("check --output=json " + image + " 2>&-")));
@@ -200,8 +200,8 @@ TEST_F(gaur_img, checks_as_qemu_img_does) {
 }
 
 TEST_F(gaur_img, repairs_as_qemu_img_does) {
-    // As above; and of the second one the refcount block is gone, of the third a cluster lies past
-    // the end.
+    // As above. In addition, the refcount block of the second image is missing, and a cluster of
+    // the third lies past the end.
     prepare("qemu-img create -q -f qcow2 clean 10M && qemu-io -c 'write 0 1M' clean && "
             "cp clean lost && cp clean gone && cp clean past && cp clean leak");
     prepare("printf '\\0\\0' | dd of=lost bs=1 seek=$((131072+20)) conv=notrunc status=none");
@@ -234,19 +234,19 @@ TEST_F(gaur_img, repairs_as_qemu_img_does) {
             EXPECT_EQ(qemu("compare -q x y").exit_code, 0);
         }
     }
-    // Leaks alone: to the last line.
+    // Leaks only: equal to the last line.
     prepare("cp leak x");
     const said leaks = ours("check -r leaks x 2>&-");
     prepare("cp leak x");
     EXPECT_EQ(leaks, qemu("check -r leaks x 2>&-"));
-    // With a line for the repair, and one for the second look.
+    // With a line for the repair, and one for the second check.
     prepare("cp lost x");
     const said shown = ours("check -p -r all x 2>&-");
     EXPECT_EQ(shown.exit_code, 0);
     const std::size_t first = shown.text.find("(100.00/100%)\r\n");
     EXPECT_NE(first, std::string::npos) << shown.text;
     EXPECT_NE(shown.text.find("(100.00/100%)\r\n", first + 1), std::string::npos) << shown.text;
-    // What cannot be mended is not touched.
+    // An image that cannot be repaired is not changed.
     prepare("cp past x");
     const said refused = ours("check -r all x");
     EXPECT_EQ(refused.exit_code, 2);
@@ -274,7 +274,7 @@ TEST_F(gaur_img, benches_as_qemu_img_does) {
         EXPECT_TRUE(wrote.text.starts_with(begin)) << wrote.text;
         EXPECT_TRUE(last_line(wrote.text).starts_with("Run completed in ")) << wrote.text;
         EXPECT_TRUE(last_line(wrote.text).ends_with(" seconds.")) << wrote.text;
-        // The same requests, wrapped round the end in the same way.
+        // The same requests, wrapped around the end in the same way.
         EXPECT_EQ(qemu("compare a b"), (said{0, "Images are identical.\n"}));
         EXPECT_EQ(qemu("check -q a"), (said{0, ""}));
         EXPECT_EQ(ours("bench -c 50 -t none -f qcow2 -i " + backend + " a").exit_code, 0);
@@ -283,7 +283,7 @@ TEST_F(gaur_img, benches_as_qemu_img_does) {
     EXPECT_EQ(ours("bench -f qcow2 -o 2M a").exit_code, qemu("bench -f qcow2 -o 2M a").exit_code);
 }
 
-/// Who writes has to say that persistent bitmaps may go; a repair keeps them.
+/// A writer must be told that persistent bitmaps may be invalidated. A repair keeps them.
 TEST_F(gaur_img, refuses_to_spoil_bitmaps) {
     prepare("qemu-img create -q -f qcow2 b.qcow2 4M && qemu-img bitmap --add b.qcow2 one && "
             "truncate -s 1M zeroes");
@@ -312,7 +312,8 @@ TEST_F(gaur_img, names_the_file_of_the_chain_that_fails) {
     EXPECT_NE(ours("map --no-references middle").text.find("'gone': the image names"), why.npos);
 }
 
-/// What somebody writes to is read by force only, by the commands that qemu-img has it for.
+/// An image that another process writes to is read only with force-share, by the commands for which
+/// qemu-img has that option.
 TEST_F(gaur_img, shares_as_qemu_img_does) {
     prepare("qemu-img create -q -f qcow2 a 1M && qemu-io -f qcow2 -c 'write -P 7 0 100k' a && "
             "qemu-img create -q -f qcow2 -b a -F qcow2 top");
@@ -338,7 +339,7 @@ TEST_F(gaur_img, shares_as_qemu_img_does) {
         EXPECT_EQ(ours(command).exit_code, 1) << command;
         EXPECT_EQ(qemu(command).exit_code, 1) << command;
     }
-    const std::string over = "create -q -f qcow2 -b a -F qcow2 x"; // only its size is asked
+    const std::string over = "create -q -f qcow2 -b a -F qcow2 x"; // only its size is read
     EXPECT_EQ(ours(over), (said{0, ""}));
     EXPECT_EQ(qemu(over), (said{0, ""}));
     EXPECT_NE(writer.ask("read -P 7 0 100k").find("read 102400/102400"), std::string::npos);

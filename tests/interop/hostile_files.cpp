@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The program gaur-img over the hostile images of support/hostile_rows.hpp, one of each row: the
-// right exit code, no control character on the terminal, not a byte of the file changed by reading,
-// and writing ends with an exit code too.
+// right exit code, no control character on the terminal, no byte of the file changed by reading,
+// and writing also ends with an exit code.
 #include "support/hostile_rows.hpp"
 #include "support/qemu_img.hpp"
 
@@ -26,7 +26,7 @@ class hostile_files : public ::testing::Test {
         if (!std::filesystem::exists(program_)) { GTEST_SKIP() << "gaur-img was not built"; }
     }
 
-    /// Exit code; -1 where it was killed, as by a sanitizer or a timeout.
+    /// Exit code; -1 if it was killed, as by a sanitizer or a timeout.
     int ours(const std::string& arguments) {
         said_.clear();
         const int status = run("cd " + folder_.file("") + " && timeout -s KILL 20 " + program_ +
@@ -39,7 +39,7 @@ class hostile_files : public ::testing::Test {
         return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     }
 
-    /// It tells of all that parses, whether or not it could be opened.
+    /// `info` reports every image whose header parses, whether or not it can be opened.
     static int of_info(const variant& v, const std::vector<std::byte>& bytes) {
         const bool table_read = v.expected.reading != errc::snapshot_malformed;
         return qcow2::layout::parse(bytes, bytes.size()) && table_read ? 0 : 1;
@@ -76,10 +76,10 @@ TEST_F(hostile_files, are_read_and_never_written) {
 
         EXPECT_EQ(ours("info -f qcow2 image"), of_info(v, image.bytes)) << said_;
         const int checked = ours("check -f qcow2 image");
-        // As with qemu-img, what could not be looked at counts for more than what is corrupt.
+        // As with qemu-img, tables that could not be read take precedence over corruptions.
         const bool in_part = said_.find("internal errors have occurred") != std::string::npos;
         EXPECT_EQ(checked, in_part ? 1 : of_check(v.expected)) << said_;
-        // As qemu-img does, it follows what the image names; and a TiB takes its time.
+        // Like qemu-img, the command follows the references in the image. And a TiB takes too long.
         const bool follows = v.policy == qcow2::references::refuse && v.row != 25;
         if (follows && image.header().size == image.size() && v.row != 57) {
             EXPECT_EQ(ours("convert -f qcow2 -O raw image raw"), of_convert(v.expected)) << said_;
@@ -89,7 +89,7 @@ TEST_F(hostile_files, are_read_and_never_written) {
     EXPECT_EQ(last, row_count);
 }
 
-/// Whatever a write meets: an exit code of gaur-img's, never a signal.
+/// Whatever a write meets, gaur-img ends with an exit code, never by a signal.
 TEST_F(hostile_files, are_written_to_with_an_end) {
     const std::vector<std::byte> raw(200'000, std::byte{0x5a});
     write_file(folder_.file("source"), raw);

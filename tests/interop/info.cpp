@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// `info` of images with every feature, gaur's own and others, key by key against qemu-img.
+// `info` of images with every feature, gaur's own and foreign ones, key by key against qemu-img.
 #include "support/gaur_img.hpp"
 
 #include <gaur/base/bytes.hpp>
@@ -30,8 +30,8 @@ class info : public gaur::test::gaur_img {
             EXPECT_EQ(sorted(ours(json)), sorted(theirs));
         }
     }
-    /// An image "luks" with a header of such an encryption by AES behind its other clusters.
-    /// qemu-img makes one only where it can measure time well.
+    /// An image "luks" with a header of AES encryption in this mode behind its other clusters.
+    /// qemu-img can make one only if it can measure time well.
     void make_luks(const std::string& mode, std::uint32_t key_bytes) const {
         prepare("rm -f luks && qemu-img create -q -f qcow2 luks 1M");
         std::vector<std::byte> image = gaur::test::read_file(file("luks"));
@@ -45,8 +45,8 @@ class info : public gaur::test::gaur_img {
         };
         u32(32, 2); // crypt_method
         u32(112, 0x0537be77), u32(116, 16);
-        u32(120, 0), u32(124, at), u32(128, 0), u32(132, 2 << 20); // the extension that says where
-        std::memset(image.data() + 136, 0, 8); // and which is the last one
+        u32(120, 0), u32(124, at), u32(128, 0), u32(132, 2 << 20); // extension: its place
+        std::memset(image.data() + 136, 0, 8); // the end marker
 
         text(at, std::string("LUKS\xba\xbe\0\1", 8));
         text(at + 8, "aes"), text(at + 40, mode), text(at + 72, "sha256");
@@ -123,7 +123,7 @@ TEST_F(info, names_the_data_file_that_cannot_be_opened) {
     EXPECT_EQ(ours("map x").exit_code, 1) << "which it cannot read";
 }
 
-/// qemu-img tells nothing of such an image.
+/// qemu-img reports nothing about such an image.
 TEST_F(info, names_unknown_features) {
     prepare("qemu-img create -q -f qcow2 x 1M && "
             "printf '\\100' | dd of=x bs=1 seek=79 conv=notrunc status=none");

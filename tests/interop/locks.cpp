@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// One file, several programs: what QEMU holds we do not open, and the other way round. Every one of
-// them is a running qemu-io or qemu-nbd, not an imitation of their locks.
+// One file, several programs: gaur does not open what QEMU holds, and the other way round. Each of
+// the other programs is a running qemu-io or qemu-nbd, not an imitation of their locks.
 #include "support/interop.hpp"
 #include "support/qemu_io.hpp"
 
@@ -44,7 +44,7 @@ class locks : public ::testing::Test {
         qcow2 = "-f qcow2 " + path;
     }
 
-    /// Why we do not open it, or nothing.
+    /// Why gaur does not open it; empty if it does.
     template <class T>
     static std::string why(const result<T>& r) {
         return r ? "" : r.error().message();
@@ -102,7 +102,7 @@ TYPED_TEST(locks, readers_share) {
 TYPED_TEST(locks, a_writer_of_ours_holds_them_off) {
     auto disk = this->open(this->path, {.write = true});
     ASSERT_TRUE(disk);
-    // Many at a time, so that a pool of descriptors is in use: they are one holder.
+    // Many at a time, so that a pool of descriptors is in use: they count as one holder.
     const load some = load::random(1, 1 << 20, 50, 65536);
     ASSERT_TRUE(this->b->disks.write(*disk, some, 24));
     this->expect_qemu_refuses(this->qcow2);
@@ -150,7 +150,7 @@ TYPED_TEST(locks, backing_files_too) {
     this->expect_qemu_refuses(this->qcow2);
 }
 
-/// A writer to what an image stands on: nobody may open the image.
+/// A process writes to a backing file: the image must not be opened.
 TYPED_TEST(locks, a_backing_file_that_is_written_to) {
     const std::string top = this->b->path("top");
     ASSERT_TRUE(this->b->disks.create(
@@ -169,7 +169,8 @@ TYPED_TEST(locks, a_backing_file_that_is_written_to) {
     this->expect_qemu_refuses("-f qcow2 " + top);
 }
 
-/// Ours are as strict as a guest's disk; QEMU's tools let others write to a raw file.
+/// gaur's locks are as strict as those of a guest's disk. QEMU's tools let other programs write to
+/// a raw file.
 TYPED_TEST(locks, raw_files) {
     const std::string raw = "-f raw " + this->b->path("raw");
     write_file(this->b->path("raw"), std::vector<std::byte>(1 << 20));
@@ -204,7 +205,8 @@ TYPED_TEST(locks, a_server_of_theirs) {
         const auto bytes = read_file(pid_file);
         const std::string number(reinterpret_cast<const char*>(bytes.data()), bytes.size());
         ::kill(std::stoi(number), SIGTERM);
-        // Not a child of ours to wait for. What counts is that its locks are gone.
+        // It is not a child of this process, so it cannot be waited for. Waits until its locks are
+        // gone.
         const auto late = std::chrono::steady_clock::now() + std::chrono::seconds(60);
         while (this->ours(this->path, {.write = true}) != "") {
             ASSERT_LT(std::chrono::steady_clock::now(), late);
@@ -224,7 +226,7 @@ TYPED_TEST(locks, a_server_of_theirs) {
     EXPECT_NE(run(serve + this->qcow2), 0);
 }
 
-/// Another process of ours; killed, it leaves no lock behind.
+/// Another gaur process. If it is killed, it leaves no lock behind.
 TYPED_TEST(locks, a_process_of_ours) {
     int ready[2];
     ASSERT_EQ(::pipe(ready), 0);
@@ -249,7 +251,7 @@ TYPED_TEST(locks, a_process_of_ours) {
     EXPECT_EQ(this->ours(this->path, {.write = true}), "");
 }
 
-/// Two images of one process, as strangers.
+/// Two images in one process exclude each other like two processes.
 TYPED_TEST(locks, our_own_exclude_each_other) {
     {
         const auto writer = this->open(this->path, {.write = true});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Names with protocols: on the command line, in images, and as they are written into them.
+// Names with protocols: on the command line, in images, and as they are written into images.
 #include "support/gaur_img.hpp"
 
 #include <gtest/gtest.h>
@@ -106,7 +106,7 @@ TEST_F(names, that_create_writes_are_opened_by_qemu) {
             EXPECT_EQ(ours("compare -q x s/base.raw"), (said{0, ""})) << how;
         }
     }
-    // What nobody opens stays as it is.
+    // A name that is not opened is stored unchanged.
     EXPECT_EQ(ours("create -q -u -f qcow2 -b nbd://h/x -F raw x 1M"), (said{0, ""}));
     EXPECT_EQ(full_name_of("x"), "nbd://h/x\n");
     EXPECT_EQ(ours("create -q -u -f qcow2 -b a:b.raw -F raw s/x 1M"), (said{0, ""}));

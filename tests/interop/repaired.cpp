@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Damaged images, repaired: clean for `qemu-img check`, with the guest's bytes as they were, where
-// `qemu-img check -r` makes the same damage good; else untouched.
+// Damaged images, repaired: clean for `qemu-img check`, with the guest's bytes unchanged, if
+// `qemu-img check -r` repairs the same damage; otherwise not changed.
 #include "support/damaged.hpp"
 #include "support/interop.hpp"
 
@@ -36,8 +36,8 @@ struct expected {
     scope what = scope::all;
     qcow2::repair_outcome outcome = outcome::mended;
     bool qemu_mends = true;
-    bool same_figures = true; ///< of what was repaired
-    /// Of two active entries for one cluster, once one has been written, the other lacks its
+    bool same_figures = true; ///< of the repairs
+    /// If two active entries name one cluster and one of them has been written, the other lacks its
     /// COPIED flag: with QEMU too.
     bool then_write = true;
 };
@@ -90,14 +90,15 @@ class repaired : public ::testing::Test {
             const auto again = disks.check(ours);
             ASSERT_TRUE(again);
             expect_same_verdict(*again, after);
-            // Raw copies of what was damaged need not be readable, but what QEMU mended is.
+            // Raw copies of a damaged image need not be readable, but an image that QEMU repaired
+            // is.
             if (e.qemu_mends) { EXPECT_TRUE(contents(ours) == contents(theirs)); }
             if (e.qemu_mends && e.same_figures) {
                 EXPECT_EQ(r->leaks_fixed, qemu.leaks_fixed) << qemu.said;
                 EXPECT_EQ(r->corruptions_fixed, qemu.corruptions_fixed) << qemu.said;
             }
             if (!e.then_write) { return; }
-            // It is an image to work with, for either.
+            // Both programs can write to the image.
             expect_runs("qemu-io -f qcow2 -c 'write -P 9 1M 1M' " + ours);
             EXPECT_EQ(qemu_check(ours).exit_code, 0);
             ASSERT_TRUE(disks.write(ours, load::random(3, 5 << 20, 40, 100'000), 8));
@@ -121,7 +122,7 @@ void make_leaks(damaged& d) {
     d.bytes.resize((end + 3) * d.cluster());
     d.set_refcount(end + 1, 1);
     d.set_refcount(end + 2, 7);
-    // Counts of data that is shared, and of data that is not.
+    // Refcounts of shared data, and of data that is not shared.
     d.set_refcount(damaged::offset(d.get(d.find_l2(is_own_data))) / d.cluster(), 2);
     d.set_refcount(damaged::offset(d.get(d.find_l2([](std::uint64_t e) {
                        return is_data(e) && e >> 63 == 0;
@@ -184,7 +185,7 @@ TEST_F(repaired, refcount_structures) {
     compare("refcount of a refcount block", [](damaged& d) {
         d.set_refcount(d.get(d.refcount_table()) / d.cluster(), 2);
     });
-    // Here QEMU marks the image as corrupt on its way, and then writes to it no more.
+    // Here QEMU marks the image as corrupt during the repair, and then refuses to write to it.
     compare("unaligned refcount block",
             [](damaged& d) { d.flip(d.refcount_table(), 512); },
             {.qemu_mends = false});
@@ -232,7 +233,7 @@ TEST_F(repaired, beyond_repair) {
     }, refused);
 }
 
-/// With bitmaps QEMU's repair is no measure: it loses the snapshots.
+/// With bitmaps QEMU's repair is no oracle: it loses the snapshots.
 TEST_F(repaired, bitmaps_stay) {
     const scratch_folder folder;
     const std::string image = folder.file("image.qcow2");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What signals, closed descriptors and closed pipes do to a command of gaur-img.
+// The effect of signals, closed descriptors and closed pipes on a command of gaur-img.
 #include "support/gaur_img.hpp"
 
 #include <gtest/gtest.h>
@@ -23,8 +23,8 @@ namespace {
 
 using gaur::test::said;
 
-/// A command that stands still as soon as it has shown its first progress: its standard output is
-/// a pipe with room for that line, and not for many more.
+/// A command that blocks as soon as it has shown its first progress: its standard output is a pipe
+/// with room for that line, and for few more.
 class held_command {
   public:
     held_command(const std::string& command, const std::string& folder) {
@@ -60,7 +60,7 @@ class held_command {
         ::close(error_[0]);
     }
 
-    /// Until the first line is there: it is in the midst of its work. False if it ends before.
+    /// Waits until the first line is there, so the command is at work. False if it ends before.
     bool wait_until_begun() const {
         int there = 0;
         while (::ioctl(out_[0], FIONREAD, &there) == 0) {
@@ -73,7 +73,7 @@ class held_command {
         return false;
     }
     void send(int signal) const { ::kill(pid_, signal); }
-    /// A line of its standard error; whatever has come when ten seconds have passed.
+    /// A line of its standard error, or what has arrived after ten seconds.
     std::string error_line() const {
         std::string line;
         pollfd in{error_[0], POLLIN, 0};
@@ -83,9 +83,9 @@ class held_command {
         }
         return line;
     }
-    /// Nobody reads its standard output any longer.
+    /// Closes the read end of its standard output.
     void break_pipe() { close_out(); }
-    /// Lets it go on to its end: the status of waitpid(2).
+    /// Lets it run to its end. Returns the status of waitpid(2).
     int end() {
         std::array<char, 4096> bytes;
         while (out_[0] >= 0 && ::read(out_[0], bytes.data(), bytes.size()) > 0) {}
@@ -132,7 +132,7 @@ bool is_progress(const std::string& line) {
 TEST_F(signals, usr1_prints_how_far_it_is_and_it_goes_on) {
     for (const std::string backend : {"uring", "posix_aio", "sync", "threads"}) {
         SCOPED_TRACE(backend);
-        if (ours("info --backend " + backend + " r.raw").exit_code != 0) { continue; } // not here
+        if (ours("info --backend " + backend + " r.raw").exit_code != 0) { continue; } // missing
         const std::string target = backend + ".q";
         held_command c = hold("convert -p --backend " + backend + " -O qcow2 r.raw " + target);
         ASSERT_TRUE(c.wait_until_begun());
@@ -147,7 +147,7 @@ TEST_F(signals, usr1_prints_how_far_it_is_and_it_goes_on) {
 }
 
 TEST_F(signals, usr1_works_for_every_command_that_takes_long) {
-    // Two L2 tables and more for each hundredth part of a check.
+    // At least two L2 tables for each hundredth part of a check.
     prepare("qemu-img convert -O qcow2 -o cluster_size=512 r.raw small.q");
     for (const std::string arguments :
          {"compare -p -f raw -F qcow2 r.raw small.q", "check -p small.q"}) {
@@ -161,7 +161,7 @@ TEST_F(signals, usr1_works_for_every_command_that_takes_long) {
     }
 }
 
-/// Ignored until the program has a handler, so that none is lost.
+/// Ignored until the program has a handler, so that the signal does not end it.
 TEST_F(signals, usr1_prints_how_far_a_bench_is) {
     struct sigaction ignore {};
     struct sigaction before {};
@@ -238,7 +238,7 @@ TEST_F(signals, an_image_that_was_there_stays_one) {
     EXPECT_NE(shell("qemu-img check t").exit_code, 2);
 }
 
-/// As of a background job of a shell, or under nohup.
+/// As in a background job of a shell, or under nohup.
 TEST_F(signals, what_was_ignored_stays_ignored) {
     struct sigaction ignore {};
     struct sigaction before {};
@@ -259,7 +259,7 @@ TEST_F(signals, a_closed_standard_descriptor_becomes_no_image) {
          {"<&- >&-", "<&- >&- 2>&-", ">&- 2>&-", "2>&-", ">&-", "<&-", "<&- 2>&-"}) {
         for (const std::string format : {"raw", "qcow2"}) {
             SCOPED_TRACE(closed + ' ' + format);
-            // Progress goes to descriptor 1, what SIGUSR1 and errors print to 2.
+            // Progress goes to descriptor 1; errors and the output for SIGUSR1 go to 2.
             for (const std::string source : {"s.raw", "s.q"}) {
                 prepare(program() + " convert --backend sync -p -O " + format + ' ' + source +
                         " t " + closed);

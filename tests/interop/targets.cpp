@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What gaur-img reads is safe from what it writes, and a command that is refused changes nothing.
+// gaur-img never writes over what it reads, and a command that is refused changes nothing.
 #include "support/gaur_img.hpp"
 #include "support/qemu_io.hpp"
 
@@ -20,7 +20,7 @@ class targets : public gaur::test::gaur_img {
 
     bytes content(const std::string& name) const { return gaur::test::read_file(file(name)); }
 
-    /// The command fails, says something, and leaves the files as they were.
+    /// The command fails with a message, and leaves the files unchanged.
     void expect_refused(const std::string& arguments, const std::vector<std::string>& kept,
                         const std::string& part = "") const {
         SCOPED_TRACE(arguments);
@@ -52,7 +52,7 @@ constexpr const char* is_read = "would be destroyed; name another file";
 TEST_F(targets, no_image_is_made_over_its_own_chain) {
     make_chain();
     for (const std::string& name : names_of_base()) {
-        // A backing file's name begins in the folder of the image.
+        // The name of a backing file is relative to the folder of the image.
         const std::string up = name.starts_with("d/up") ? "../" : "";
         for (const std::string below : {"base.q", "middle.q", "top.q"}) {
             for (const std::string how : {"", "-u "}) {
@@ -91,7 +91,7 @@ TEST_F(targets, no_conversion_writes_over_what_it_reads) {
     }
     expect_refused("convert -f raw -O raw r.raw ./r.raw", {"r.raw"}, is_read);
     expect_refused("convert -f raw -n -U -O raw r.raw r.raw", {"r.raw"}, is_read);
-    // Into an overlay of what is read: fine.
+    // Into an overlay of the source: allowed.
     EXPECT_EQ(ours("convert -n -O qcow2 base.q top.q").exit_code, 0);
     prepare("qemu-img compare -f raw -F qcow2 r.raw top.q");
 }
@@ -142,7 +142,7 @@ TEST_F(targets, a_target_that_somebody_holds_stays_as_it_was) {
 }
 
 TEST_F(targets, a_command_that_fails_half_way_leaves_no_target_that_looks_whole) {
-    // Limits of the shell's file sizes: a write past 2 MiB fails.
+    // The shell limits file sizes: a write past 2 MiB fails.
     prepare("head -c 4M /dev/urandom > r.raw && echo old > there.raw && cp there.raw there.q");
     for (const std::string format : {"raw", "qcow2"}) {
         SCOPED_TRACE(format);
@@ -202,19 +202,19 @@ TEST_F(targets, cache_modes_are_qemus) {
     }
 }
 
-/// How often the host is asked to make something durable.
+/// Number of flushes that reach the host.
 TEST_F(targets, cache_modes_flush_as_they_say) {
     if (gaur::test::run("strace -V") != 0) { GTEST_SKIP() << "strace is not installed"; }
     prepare("head -c 8M /dev/urandom > r.raw");
     const auto flushes = [&](const std::string& arguments) {
-        // What a failing command says is no number.
+        // The message of a failing command is no number.
         const said s = shell("strace -f -o log -e trace=fdatasync,fsync " + program() + ' ' +
                              arguments + " --backend sync >out 2>&1 || cat out; grep -c sync log");
         return std::stoi(s.text);
     };
     for (const std::string format : {"raw", "qcow2"}) {
         SCOPED_TRACE(format);
-        // Making the image flushes, with any mode.
+        // Creating the image flushes, in any mode.
         const int made = flushes("create -q -f " + format + " x 8M");
         const std::string convert = "convert -O " + format + " r.raw x ";
         EXPECT_EQ(flushes(convert), made) << "the default is unsafe, as qemu-img's";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Processes that end without closing the image, one after another, over real files: what they have
-// allocated ahead does not add up, and a clean close or a repair gives it back.
+// preallocated does not accumulate, and a clean close or a repair frees it.
 #include "support/interop.hpp"
 
 #include <gaur/io/threads.hpp>
@@ -33,7 +33,7 @@ class unclean_ends : public ::testing::Test {
         driver<backend> disks(*io);
         ASSERT_TRUE(disks.create(path, {.size = size}));
     }
-    /// Takes space on the host, bytes.
+    /// Allocated space on the host, in bytes.
     std::uint64_t allocated() const {
         struct stat status {};
         EXPECT_EQ(::stat(path.c_str(), &status), 0);
@@ -49,7 +49,8 @@ class unclean_ends : public ::testing::Test {
         return found->image_end_offset;
     }
 
-    /// A process that writes all of the disk and is gone, with requests in flight or not.
+    /// A process that writes the whole disk and ends without a close, with requests in flight or
+    /// not.
     void end_uncleanly(std::uint32_t round, bool flushes) {
         const pid_t pid = ::fork();
         if (pid == 0) {
@@ -99,7 +100,8 @@ TEST_F(unclean_ends, are_given_back_by_a_repair) {
     if (has_qemu_img()) { expect_qemu_finds_nothing(path); }
 }
 
-/// QEMU does not cut: what a snapshot of its has freed at the end goes with our next close.
+/// QEMU does not truncate the file: clusters at the end that deleting a snapshot in QEMU has freed
+/// are cut off by gaur's next close.
 TEST_F(unclean_ends, what_qemu_has_freed_is_cut_off_too) {
     GAUR_NEEDS_QEMU_IMG();
     expect_runs("qemu-io -f qcow2 -c 'write -P 1 0 1M' " + path);

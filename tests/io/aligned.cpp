@@ -35,7 +35,7 @@ struct operation : file_type::operation {
     unsigned ends = 0;
 };
 
-/// The parameter: what the device asks for.
+/// The parameter is the alignment that the device requires.
 class aligned : public ::testing::TestWithParam<std::uint32_t> {
   protected:
     aligned() { start({}); }
@@ -70,7 +70,7 @@ class aligned : public ::testing::TestWithParam<std::uint32_t> {
     }
     std::uint64_t requests(opcode code) { return io->inner().counters().requests(code); }
 
-    /// At no alignment that anybody would ask for.
+    /// An address without any useful alignment.
     static std::byte* misaligned(bytes& memory) { return memory.data() + 1; }
 
     buffer_pool buffers;
@@ -80,12 +80,12 @@ class aligned : public ::testing::TestWithParam<std::uint32_t> {
 INSTANTIATE_TEST_SUITE_P(block, aligned, ::testing::Values(1U, 512U, 4096U),
                          [](const auto& p) { return std::to_string(p.param); });
 
-/// Where not everything fits.
+/// For tests with requests that are only partly aligned.
 class aligned_blocks : public aligned {};
 INSTANTIATE_TEST_SUITE_P(block, aligned_blocks, ::testing::Values(512U, 4096U),
                          [](const auto& p) { return std::to_string(p.param); });
 
-/// Cuts `memory` into some parts, the whole of which is its first `size` bytes.
+/// Cuts `memory` into several parts; together they are its first `size` bytes.
 std::vector<iovec> cut(seeded& random, std::byte* memory, std::size_t size) {
     std::vector<iovec> parts;
     for (std::size_t done = 0; done < size;) {
@@ -146,11 +146,11 @@ TEST_P(aligned, what_fits_goes_straight_through) {
 TEST_P(aligned_blocks, costs_no_more_than_it_must) {
     bytes memory = filled(block() + 1, 7);
     io->inner().reset_counters();
-    // The address alone: through a buffer, but nothing is read first.
+    // Only the address is misaligned: goes through a buffer, but nothing is read first.
     ASSERT_EQ(run(request::write(0, std::span(misaligned(memory), block()))), 0);
     EXPECT_EQ(requests(opcode::read), 0U);
     EXPECT_EQ(requests(opcode::write), 1U);
-    // Inside a block: that is read and written.
+    // Inside a block: the block is read and written.
     ASSERT_EQ(run(request::write(10, std::span(misaligned(memory), 20))), 0);
     EXPECT_EQ(requests(opcode::read), 1U);
     EXPECT_EQ(requests(opcode::write), 2U);
@@ -198,7 +198,8 @@ TEST_P(aligned_blocks, a_whole_block_is_not_undone_by_part_of_it) {
         file->submit(b, request::write(0, whole.bytes()));
         file->submit(c, request::write(100, part));
         drain();
-        // Each of the parts came before the whole block or after it; what no part wrote is whole.
+        // Each of the parts came before the whole block or after it. What no part wrote is the
+        // whole block's.
         bytes after = content(block());
         for (std::size_t i = 0; i < after.size(); ++i) {
             const bool in_part = (i >= 10 && i < 30) || (i >= 100 && i < 120);

@@ -9,12 +9,12 @@
 #include <cstdint>
 #include <string>
 
-// Both ways: what has every piece is a backend, and what lacks one is none. The sentences that say
-// which piece are held by tests/compile_fail/backend_*.cpp.
+// Both directions: a type with every member is a backend, and a type that lacks one is not.
+// tests/compile_fail/backend_*.cpp test the messages that name the missing member.
 namespace gaur::io {
 namespace {
 
-/// Everything that the concept asks for, and nothing else.
+/// Everything that the concept requires, and nothing else.
 struct complete {
     static constexpr const char* name = "complete";
     using operation = io::operation;
@@ -36,7 +36,7 @@ static_assert(check_backend<complete>());
 static_assert(IoBackend<sync::backend>);
 static_assert(!IoBackend<int>);
 
-// Each of these spoils one piece.
+// Each of these breaks one member.
 struct no_name : complete {
     void name() = delete;
 };

@@ -19,7 +19,8 @@ static_assert(io::check_backend<memory_fault>());
 static_assert(io::check_backend<io::fault::backend<io::sync::backend>>());
 static_assert(io::check_backend<io::fault::backend<memory_fault>>(), "wraps itself too");
 
-/// Joins the conformance suite over any backend: a queue of one keeps the order of submission.
+/// Adds the fault backend over any other to the conformance suite: a queue of one keeps the order
+/// of submission.
 template <class Inner, order Order, class Base>
 struct over : Base {
     using backend = io::fault::backend<Inner>;
@@ -71,7 +72,7 @@ struct fault : ::testing::Test {
     int run(const request& what) { return run(*file, what); }
     io::sparse_bytes& content() { return io->inner().content("a"); }
 
-    /// The order in which ten operations that are in flight together end.
+    /// The order in which ten operations end that are in flight together.
     std::vector<int> order_of(const io::fault::options& how) {
         start(how);
         std::vector<int> ended;
@@ -221,7 +222,7 @@ TEST_F(fault, what_was_flushed_survives) {
         first_bytes.insert(std::to_integer<int>(left[0]));
     }
     EXPECT_EQ(first_bytes, (std::set<int>{5, 7})) << "nothing is sure without a flush";
-    // One of them is a disk again.
+    // One of the survivors can be used as a disk again.
     auto again = io::memory::backend::make({}, io->survivors(1));
     ASSERT_TRUE(again);
     EXPECT_EQ((*again)->content("a").size(), bytes.size());

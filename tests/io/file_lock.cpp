@@ -17,7 +17,7 @@
 namespace gaur::io {
 namespace {
 
-/// errc{} where it went well.
+/// errc{} if it succeeded.
 template <class T>
 errc why(const result<T>& r) {
     return r ? errc{} : static_cast<errc>(std::error_code(r.error()).value());
@@ -61,7 +61,7 @@ class host_lock : public ::testing::Test {
         ::close(mine);
         ::close(other);
     }
-    /// A lock of somebody else's, of the kind that any program may take.
+    /// A lock of another holder, of a kind that any program can take.
     int hold(short type, off_t byte) const {
         struct flock said;
         return detail::call_lock(other, F_OFD_SETLK, type, byte, 1, said);
@@ -72,7 +72,7 @@ class host_lock : public ::testing::Test {
     int other = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
 };
 
-/// The bytes are QEMU's: nothing else would hold it off.
+/// The bytes are QEMU's: with other bytes the lock would not exclude QEMU.
 TEST_F(host_lock, marks_the_bytes) {
     const auto marked = [&] {
         std::string bytes;
@@ -121,7 +121,7 @@ TEST_F(host_lock, asks_for_the_bytes) {
     }
 }
 
-/// As the kernel's worker that ends what a killed process had in flight, and closes its file late.
+/// Like the kernel worker that ends what a killed process had in flight, and closes its file late.
 TEST_F(host_lock, tries_again_for_a_while) {
     using std::chrono::milliseconds;
     ASSERT_TRUE(take_lock(other, writer));
@@ -147,7 +147,7 @@ TEST_F(host_lock, gives_up_in_time_and_leaves_no_mark) {
     EXPECT_EQ(why(take_lock(other, writer)), errc{}) << "the one that gave up is in the way";
 }
 
-/// Some lock bytes for themselves alone, where QEMU shares them.
+/// Some other programs lock bytes exclusively that QEMU shares.
 TEST_F(host_lock, bears_exclusive_locks_of_others) {
     ASSERT_EQ(hold(F_WRLCK, 101), 0);
     EXPECT_EQ(why(take_lock(mine, writer)), errc::held_for_writing);

@@ -81,7 +81,7 @@ TEST_F(host_file_test, is_known_by_its_inode) {
     EXPECT_EQ(first->identity(), identity_of(status));
 }
 
-/// Whichever node names it: the node's own inode says nothing of the device.
+/// Through any node: the inode of the node does not identify the device.
 TEST_F(host_file_test, a_block_device_is_known_by_its_number) {
     struct stat status {};
     status.st_mode = S_IFBLK;
@@ -97,7 +97,7 @@ TEST_F(host_file_test, a_block_device_is_known_by_its_number) {
     EXPECT_EQ(identity_of(status), (file_identity{5, 600}));
 }
 
-/// A child that this process forked may have the description open still.
+/// A child that this process forked may still have the description open.
 TEST_F(host_file_test, its_lock_ends_with_it) {
     constexpr open_mode alone{.write = true, .create = true, .lock = file_lock::writer()};
     int kept = -1;

@@ -12,7 +12,7 @@
 namespace gaur::test {
 namespace {
 
-// With several descriptors glibc's threads start further ones, from where the thread sanitizer's
+// With several descriptors, glibc's threads start further threads, in which the thread sanitizer's
 // calloc crashes: it does not know them.
 #ifdef __SANITIZE_THREAD__
 constexpr unsigned descriptors = 1;

@@ -179,8 +179,8 @@ TEST_F(power_log_test, truncate_at_open_forgets) {
     EXPECT_EQ(states(), set({{}}));
 }
 
-// Two sectors that grow the file: where the second is not there, the size may be or not. One in its
-// place: twice as many.
+// Two sectors that grow the file: if the second is lost, the size may have changed or not. A
+// further sector that is overwritten in place doubles the number of disks.
 TEST_F(power_log_test, every_coin_gives_every_disk_once) {
     const auto count = [this] {
         test::every_coin all;

@@ -6,7 +6,7 @@
 namespace gaur::io {
 namespace {
 
-/// The published numbers of splitmix64 for this seed: they hold on every host.
+/// The published numbers of splitmix64 for this seed. They hold on every host.
 TEST(seeded, is_splitmix64) {
     seeded random(1234567);
     EXPECT_EQ(random.next(), 6457827717110365317U);

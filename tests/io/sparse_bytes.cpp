@@ -78,7 +78,7 @@ TEST(sparse_bytes, equal_is_about_bytes_not_space) {
 
 TEST(sparse_bytes, counts_space_in_pages) {
     sparse_bytes file;
-    put(file, page - 1, 2, 1); // over a border
+    put(file, page - 1, 2, 1); // across a border
     EXPECT_EQ(file.allocated(), 2 * page);
     EXPECT_EQ(file.missing(0, 4 * page), 2 * page);
     file.allocate(3 * page, 1);
@@ -87,7 +87,7 @@ TEST(sparse_bytes, counts_space_in_pages) {
     EXPECT_EQ(file.missing(0, 4 * page), page);
     file.zero(0, 4 * page);
     EXPECT_EQ(file.allocated(), 3 * page) << "zeroes keep their space";
-    file.discard(1, 2 * page); // whole: the second page only
+    file.discard(1, 2 * page); // only the second page is whole
     EXPECT_EQ(file.allocated(), 2 * page);
     file.allocate(0, 40 * chunk);
     EXPECT_EQ(file.allocated(), 40 * chunk);
@@ -108,7 +108,7 @@ TEST(sparse_bytes, what_was_cut_off_reads_as_zeroes_when_the_file_grows_again) {
 
 TEST(sparse_bytes, ranges_reach_across_large_holes) {
     sparse_bytes file;
-    constexpr std::uint64_t step = 16 << 20; // where the next table of chunks begins
+    constexpr std::uint64_t step = 16 << 20; // start of the next table of chunks
     for (const std::uint64_t at : {std::uint64_t{0}, 2 * step, 5 * step}) { put(file, at, 1, 7); }
     file.zero(0, 3 * step);
     EXPECT_EQ(get(file, 2 * step, 1), filled(1, 0));
@@ -117,7 +117,7 @@ TEST(sparse_bytes, ranges_reach_across_large_holes) {
     EXPECT_EQ(file.allocated(), 0U);
 }
 
-/// Against a plain vector, with random operations round the borders of pages, chunks and leaves.
+/// Against a plain vector, with random operations near the borders of pages, chunks and leaves.
 TEST(sparse_bytes, behaves_like_plain_memory) {
     constexpr std::uint64_t leaf = 256 * chunk;
     for (const std::uint64_t base : {std::uint64_t{0}, leaf - 2 * chunk, 5 * leaf - chunk - 77}) {

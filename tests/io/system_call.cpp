@@ -86,7 +86,7 @@ TEST(check_request, asks_reads_and_writes_for_alignment) {
     EXPECT_EQ(check_request(direct_limits, request::truncate(1)), 0);
     EXPECT_EQ(check_request(direct_limits, request::flush()), 0);
 
-    // A vector is aligned in each of its parts, and not too long.
+    // Each part of a vector must be aligned, and the vector must not be too long.
     std::array<iovec, 2> uneven = {iovec{memory.data(), 1024}, iovec{memory.data() + 1024, 3072}};
     EXPECT_EQ(check_request(direct_limits, request::read(0, std::span(uneven), 4096)), EINVAL);
     std::array<iovec, 5> many{};
@@ -147,7 +147,7 @@ TEST(run_request, zeroes_and_punches_within_the_file) {
     const std::string hole(4096, '\0');
     for (const opcode code : {opcode::zero, opcode::discard}) {
         file.set_content(block + block + block + block);
-        EXPECT_EQ(file.run(request::flush()), 0); // else the file may have no space yet
+        EXPECT_EQ(file.run(request::flush()), 0); // otherwise the file may have no space yet
         const auto space = file.status().st_blocks;
         const int outcome = file.run(request::range(code, 4096, 8192));
         if (outcome == EOPNOTSUPP) { GTEST_SKIP() << "this file system has no holes"; }
@@ -193,7 +193,7 @@ TEST(grow_by_rewriting, grows_and_keeps_content) {
     EXPECT_EQ(file.content(), "abc" + std::string(7, '\0'));
     EXPECT_EQ(grow(no_limits, 0, 2), 0);
     EXPECT_EQ(file.content(), "abc" + std::string(7, '\0'));
-    // In whole blocks, and in none that lies outside of the range.
+    // In whole blocks, and in none outside the range.
     EXPECT_EQ(grow(direct_limits, 0, 4096), 0);
     EXPECT_EQ(file.content(), "abc" + std::string(4093, '\0'));
     EXPECT_EQ(grow(direct_limits, 4096, 4097), EOPNOTSUPP);

@@ -14,7 +14,7 @@ struct threads_traits : host_traits {
 using threads_backends = ::testing::Types<threads_traits, direct<threads_traits>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(threads, backend_conformance, threads_backends);
 
-/// Workers signal from the first call of descriptor() on: what ended before must not be forgotten.
+/// Workers signal from the first call of descriptor() on. What ended before must not be missed.
 TEST(threads, may_be_asked_for_its_descriptor_late) {
     for (int i = 0; i < 100; ++i) {
         auto io = io::threads::backend::make();

@@ -40,7 +40,7 @@ using uring_backends =
     ::testing::Types<uring_traits, direct<uring_traits>, pooled_traits, sqpoll_traits>;
 INSTANTIATE_TYPED_TEST_SUITE_P(uring, backend_conformance, uring_backends);
 
-/// Has io_uring_setup(2) fail from now on, as a container does.
+/// Makes io_uring_setup(2) fail from now on, as a container does.
 bool forbid_io_uring() {
     std::array program = {
         sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
@@ -113,7 +113,7 @@ TEST_F(uring_test, moves_registered_memory_as_any_other) {
     if (!registered) { GTEST_SKIP() << registered.error().message(); }
     const std::span<std::byte> inside = std::span(region).subspan(block, 2 * block);
     EXPECT_EQ(run(io::request::write(0, inside)), 0);
-    // Partly outside of the region, so not by it; and a second region.
+    // Partly outside the region, so not through it; and a second region.
     std::vector<std::byte> other(2 * block);
     EXPECT_EQ(run(io::request::read(0, other)), 0);
     EXPECT_EQ(other, std::vector<std::byte>(2 * block, std::byte{5}));
@@ -125,7 +125,7 @@ TEST_F(uring_test, moves_registered_memory_as_any_other) {
     EXPECT_EQ(inside[0], std::byte{5});
     EXPECT_EQ(inside[block], std::byte{6});
     EXPECT_EQ(region[0], std::byte{5}) << "and nothing beside it";
-    // Past the end of the file: whole all the same.
+    // Past the end of the file: the request still completes in full.
     EXPECT_EQ(run(io::request::read(block + 512, inside)), 0);
     EXPECT_EQ(inside[0], std::byte{6});
     EXPECT_EQ(inside.back(), std::byte{0});
@@ -148,12 +148,12 @@ TEST_F(uring_test, has_so_many_regions_and_gives_them_back) {
     all.pop_front();
     EXPECT_TRUE(io_->register_memory(region));
     all.clear();
-    // Nothing is registered any more, and nothing goes to where it was.
+    // The region is no longer registered, and nothing goes to its old place.
     open("uring.given_back");
     EXPECT_EQ(run(io::request::write(0, region)), 0);
 }
 
-/// More files than the ring has places for, and places that are used again.
+/// More files than the ring has slots, and slots that are reused.
 TEST_F(uring_test, files_come_and_go) {
     make({.depth = 8});
     if (IsSkipped()) { return; }
@@ -178,7 +178,7 @@ TEST_F(uring_test, files_come_and_go) {
     for (unsigned i = 50; i < 150; ++i) { expect_own(i); }
 }
 
-/// A lease for writing is for him alone who has the file open.
+/// A lease for writing is given only to the sole opener of the file.
 TEST_F(uring_test, keeps_no_file_that_is_closed) {
     make({.depth = 8});
     if (IsSkipped()) { return; }
@@ -200,7 +200,7 @@ TEST_F(uring_test, keeps_no_file_that_is_closed) {
     EXPECT_EQ(leased, 0) << "the ring still has it";
 }
 
-/// The kernel may cancel what a thread has left behind: that is no outcome of ours.
+/// The kernel may cancel what a thread has left behind. That is not an outcome of the operation.
 TEST_F(uring_test, outlives_the_thread_that_submitted) {
     make({.depth = 8, .single_thread = false});
     if (IsSkipped()) { return; }
@@ -223,7 +223,7 @@ TEST_F(uring_test, outlives_the_thread_that_submitted) {
     }
 }
 
-/// Made here and used there, with its default options: as on a strand of a pool.
+/// Made in one thread and used in another, with its default options: as on a strand of a pool.
 TEST_F(uring_test, goes_over_to_the_thread_that_uses_it) {
     make({.depth = 8});
     if (IsSkipped()) { return; }
@@ -257,8 +257,8 @@ TEST_F(uring_test, says_why_another_thread_cannot_have_it_now) {
     EXPECT_EQ(mine.outcome(), 0);
 }
 
-/// The kernel ends what a killed process had in flight, and closes the file, after its parent has
-/// seen it go.
+/// The kernel ends what a killed process had in flight, and closes the file, after the parent has
+/// seen the process end.
 TEST_F(uring_test, a_killed_process_holds_the_lock_a_little_longer) {
     const std::string path = "uring.killed." + std::to_string(::getpid());
     const io::open_mode mode{.write = true, .create = true, .lock = io::file_lock::writer()};
@@ -304,7 +304,7 @@ TEST_F(uring_test, a_killed_process_holds_the_lock_a_little_longer) {
     ::unlink(path.c_str());
 }
 
-/// tmpfs has no ZERO_RANGE: the way round is one of system calls.
+/// tmpfs has no ZERO_RANGE: the fallback uses system calls.
 TEST_F(uring_test, finds_a_way_round_what_the_host_refuses) {
     make({});
     if (IsSkipped()) { return; }

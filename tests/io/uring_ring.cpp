@@ -49,7 +49,7 @@ TEST_F(ring_test, becomes_everybodys_with_all_that_is_registered) {
     EXPECT_EQ(kept.descriptor(), event);
     if (region) { EXPECT_EQ(kept.region_of(bytes.data() + 10, 100), static_cast<int>(*region)); }
     if (slot < 0) { GTEST_SKIP() << "this kernel registers no files so"; }
-    // A write by the file's place and by the region's, in a thread that did not make the ring.
+    // A write by the file's slot and the region's index, in a thread that did not make the ring.
     std::thread([&] {
         io_uring_sqe* const entry = ::io_uring_get_sqe(&kept.get());
         ASSERT_NE(entry, nullptr);

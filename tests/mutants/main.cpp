@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-// test_mutants <number> <by>: chooses a mutant of mutants.cmake and succeeds where the tests `by`
-// (simulation, or a filter of gtest's) find it. test_mutants 0: no mutant, nothing may be found.
+// test_mutants <number> <by>: chooses a mutant of mutants.cmake and succeeds if the tests `by`
+// (simulation, or a gtest filter) find it. test_mutants 0: no mutant, nothing may be found.
 //
-// Bounded by work: so many seeds, for each of both orderings. A mutant may end in a difference, in
-// an assertion, by a signal, or in no end: all of it happens in a process of its own.
+// Bounded by work: a fixed number of seeds for each of both orderings. A mutant may end in a
+// difference, in an assertion, by a signal, or not at all, so every run has a process of its own.
 #include "support/simulations.hpp"
 
 #include <gaur/mutant.hpp>
@@ -54,7 +54,7 @@ constexpr kind_of_run kinds_of_run[] = {
     {"faults, serialize", &faulty<track::serialize>},
 };
 
-/// Printed before each run, since the run may not come back.
+/// Printed before each run, since the run may not return.
 void say_where(const kind_of_run& kind, std::uint64_t seed) {
     std::printf("\r%s, seed %llu", kind.name, static_cast<unsigned long long>(seed));
     std::fflush(stdout);
@@ -71,7 +71,7 @@ TEST(simulation, finds_it) {
     }
 }
 
-/// Clusters enough that L2 tables have several slices, and slices several sectors.
+/// Enough clusters that L2 tables have several slices, and slices several sectors.
 TEST(geometry, finds_it) {
     const std::uint64_t seeds = mutant == 0 ? 2 : 60;
     for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
@@ -95,7 +95,8 @@ TEST(last_cluster, finds_it) {
     }
 }
 
-// A failing run of some hundred steps leaves those that matter: a mutant in each kind of run.
+// A failing run of some hundred steps is reduced to the relevant ones: a mutant in each kind of
+// run.
 TEST(shrinking, leaves_a_handful_of_steps) {
     struct {
         int number;

@@ -6,7 +6,7 @@
 namespace gaur::test {
 namespace {
 
-/// A driver if the backend has a descriptor to watch; else the io_context alone, which knows no
+/// A driver if the backend has a descriptor to watch; otherwise only the io_context, which knows no
 /// backend.
 template <class B>
 class loop_over {

@@ -6,7 +6,7 @@
 namespace gaur::test {
 namespace {
 
-/// Needs no backend: whoever waits drives it.
+/// Needs no backend: the waiting caller drives it.
 template <class B>
 struct loop_over : exec::inline_loop {
     explicit loop_over(B& backend) noexcept : io(backend) {}

@@ -8,7 +8,7 @@
 namespace gaur::test {
 namespace {
 
-/// A strand whose turns go round three threads.
+/// A strand whose turns rotate over three threads.
 template <class B>
 class loop_over {
   public:
@@ -16,7 +16,7 @@ class loop_over {
     ~loop_over() { open_gate(); }
     auto get_executor() noexcept { return strand_.get_executor(); }
 
-    /// After so many turns the strand stands, until reach() has returned and the image has gone.
+    /// After `steps` turns the strand stops, until reach() has returned and the image is destroyed.
     void arm(unsigned steps) {
         left_ = steps;
         gate_.emplace([this](job& self) {
@@ -48,7 +48,7 @@ class over_strand : public ::testing::Test {};
 using all_pairs = pairs<track::serialize, track::join>;
 TYPED_TEST_SUITE(over_strand, all_pairs, pair_names);
 
-/// A ring with its default options too: it is made in another thread than those of the pool.
+/// Includes a ring with its default options: it is made in another thread than those of the pool.
 TYPED_TEST(over_strand, round_trip) { GAUR_ROUND_TRIP(TypeParam, loop_over, true); }
 TYPED_TEST(over_strand, leaves_scope_at_any_step) { leave_at_each_step<TypeParam, loop_over>(); }
 

@@ -18,20 +18,21 @@ namespace {
 
 namespace field = qcow2::layout::field;
 
-/// Verdicts against QEMU's are in tests/interop/checked.cpp; here is what QEMU does not show.
+/// tests/interop/checked.cpp compares verdicts with QEMU's. These tests cover what QEMU does not
+/// report.
 class check_test : public ::testing::Test {
   protected:
     result<qcow2::check_report> check(const qcow2::check_options& how = {}) {
         images.reset_counters();
         return images.wait(qcow2::check(images.io, images.get_executor(), "i", how));
     }
-    /// An image of 1 MiB with clusters of 4 KiB: header 0, refcount table 1, block 2, L1 3, and
-    /// with `tables` L2 tables and their data clusters behind them, one entry each.
+    /// Creates an image with clusters of 4 KiB: header 0, refcount table 1, block 2, L1 3. The L2
+    /// tables and their data clusters follow once something is written.
     void create(std::uint64_t size = 1 << 20) {
         images.create("i", {.size = size, .cluster_bits = 12});
     }
     void write_some() { write({1000}, 20'000); }
-    /// So many bytes at each of the places, and closes.
+    /// Writes `size` bytes at each of the places, and closes the image.
     void write(const std::vector<std::uint64_t>& places, std::size_t size = 4096) {
         auto disk =
             images.wait(qcow2::open(images.io, images.get_executor(), "i", {.write = true}));
@@ -64,7 +65,7 @@ TEST_F(check_test, figures_of_a_sound_image) {
 TEST_F(check_test, describes_only_so_many_findings) {
     create();
     for (std::uint64_t c = 4; c < 20; ++c) { images.set<std::uint16_t>("i", 2 * 4096 + c * 2, 1); }
-    images.set<std::uint64_t>("i", 20 * 4096 - 8, 0); // the file reaches so far
+    images.set<std::uint64_t>("i", 20 * 4096 - 8, 0); // the file extends to there
     const auto r = check({.max_findings = 3});
     ASSERT_TRUE(r);
     EXPECT_EQ(r->leaks, 16U);
@@ -105,7 +106,8 @@ TEST_F(check_test, memory_is_limited_by_the_caller) {
     EXPECT_EQ(r.error().host_errno(), EFBIG);
 }
 
-/// Half a million entries for one table are read, and walked, once: what is there counts for all.
+/// Half a million L1 entries for one table: it is read and walked once, and its result counts for
+/// all.
 TEST_F(check_test, one_table_named_by_every_l1_entry) {
     constexpr std::uint64_t entries = 1 << 19;
     create(entries << 21);
@@ -127,7 +129,8 @@ TEST_F(check_test, one_table_named_by_every_l1_entry) {
     EXPECT_LT(reads(), 20U);
 }
 
-/// L1 tables that overlap could be without end; those that lie apart are no larger than the file.
+/// L1 tables that overlap could be unbounded. Tables that do not overlap are bounded by the size of
+/// the file.
 TEST_F(check_test, snapshots_whose_l1_tables_overlap) {
     create();
     const std::uint64_t end = images.bytes("i").size();
@@ -157,7 +160,7 @@ TEST_F(check_test, without_its_snapshots_nothing_leaks) {
     const std::uint64_t end = images.bytes("i").size();
     images.set<std::uint32_t>("i", field::nb_snapshots, 1);
     images.set<std::uint64_t>("i", field::snapshots_offset, end);
-    images.set<std::uint64_t>("i", end + 32, 0xffff'ffff); // extra data without end
+    images.set<std::uint64_t>("i", end + 32, 0xffff'ffff); // extra data past the end of the file
     const auto r = check();
     ASSERT_TRUE(r);
     EXPECT_EQ(r->check_errors, 1U);
@@ -165,7 +168,8 @@ TEST_F(check_test, without_its_snapshots_nothing_leaks) {
     EXPECT_EQ(r->corruptions, 0U);
 }
 
-/// A table that cannot be read is an error, and nothing that it may refer to is called a leak.
+/// A table that cannot be read is an error, and a cluster to which it may refer is not reported as
+/// a leak.
 TEST_F(check_test, goes_on_where_a_table_cannot_be_read) {
     create(8 << 20);
     write({0, 3 << 20, 5 << 20});
@@ -174,7 +178,7 @@ TEST_F(check_test, goes_on_where_a_table_cannot_be_read) {
     EXPECT_EQ(sound->allocated_clusters, 3U);
     const std::uint64_t all = reads();
 
-    // Each read in turn, and whatever reads the same again.
+    // Each read in turn, and all reads after it.
     for (std::uint64_t nth = 1; nth <= all; ++nth) {
         images.io.fail({.nth = nth, .code = io::opcode::read, .from_then_on = true});
         const auto r = check();
@@ -187,7 +191,7 @@ TEST_F(check_test, goes_on_where_a_table_cannot_be_read) {
         EXPECT_GT(r->check_errors, 0U);
         EXPECT_EQ(r->leaks, 0U);
     }
-    // One of several in flight: the others are looked at all the same.
+    // One of several reads in flight: the others are checked nevertheless.
     images.io.fail({.nth = all, .code = io::opcode::read});
     const auto again = check();
     images.io.forget_rules();
@@ -195,7 +199,7 @@ TEST_F(check_test, goes_on_where_a_table_cannot_be_read) {
     EXPECT_TRUE(again->is_clean()) << "a read that failed once was not tried again";
 }
 
-/// More than are compared in one look, and one in the first table lies in one of the last.
+/// More than are compared in one pass, and one in the first table overlaps one of the last.
 TEST_F(check_test, compressed_clusters_of_different_tables) {
     constexpr std::uint64_t cluster = 65536;
     constexpr std::uint64_t tables = qcow2::compressed_overlaps::usual_room / 8192 + 2;
@@ -222,12 +226,12 @@ TEST_F(check_test, compressed_clusters_of_different_tables) {
     ASSERT_TRUE(r);
     EXPECT_EQ(r->compressed_clusters, tables * 8192);
     EXPECT_EQ(r->check_errors, 0U);
-    // One begins where it does, and thirteen behind that.
+    // One begins at the same offset, and thirteen in the range behind it.
     EXPECT_EQ(r->beyond_repair, 14U);
     EXPECT_GT(reads(), 2 * tables);
     EXPECT_LT(peak.bytes(), std::size_t{20} << 20);
 
-    // Tables that cannot be read again are named.
+    // Tables that cannot be read again are reported.
     images.io.fail({.nth = reads() - 5, .code = io::opcode::read, .from_then_on = true});
     const auto failed = check();
     images.io.forget_rules();
@@ -276,8 +280,8 @@ TEST_F(check_test, an_image_that_is_open) {
     ASSERT_TRUE(images.wait((*f)->close()));
 }
 
-/// Of 1 TiB with clusters of 64 KiB, all of them in use, each by so many guest clusters. What lies
-/// behind its tables is a hole in the file.
+/// A disk of 1 TiB with clusters of 64 KiB, all of them in use, each by a given number of guest
+/// clusters. What lies behind its tables is a hole in the file.
 class check_of_a_tib : public check_test, public ::testing::WithParamInterface<std::uint64_t> {
   protected:
     static constexpr std::uint64_t cluster = 65536;
@@ -332,7 +336,7 @@ TEST_P(check_of_a_tib, memory_is_bounded) {
     const auto r = check();
     std::printf("%zu KiB at most\n", peak.bytes() >> 10);
     ASSERT_TRUE(r);
-    // Nothing names the block with which the image was made.
+    // Nothing refers to the refcount block with which the image was created.
     EXPECT_EQ(r->corruptions, 0U);
     EXPECT_EQ(r->leaks, 1U);
     EXPECT_GT(r->allocated_clusters, GetParam() * clusters * 99 / 100);

@@ -16,7 +16,7 @@ constexpr std::uint64_t copied = std::uint64_t{1} << 63;
 constexpr std::uint64_t cluster = 4096;
 
 /// An image of 64 clusters of 4 KiB, with refcounts of 16 bits: header 0, refcount table 1, block
-/// 2, L1 3, L2 4. What tests/interop/checked.cpp compares with QEMU, here one by one.
+/// 2, L1 3, L2 4. Tests the faults one by one that tests/interop/checked.cpp compares with QEMU.
 class checked_tables_test : public ::testing::Test {
   protected:
     checked_tables_test() : checked(make(64 * cluster)) {
@@ -40,7 +40,7 @@ class checked_tables_test : public ::testing::Test {
         for (const auto& [i, e] : entries) { store_be<std::uint64_t>(&bytes[i * 8], e); }
         return bytes;
     }
-    /// The image with these L2 entries in its one table.
+    /// Checks the image with these L2 entries in its only table.
     check_report with(const std::map<std::size_t, std::uint64_t>& entries) {
         checked.add({3 * cluster}, cluster);
         checked.check_l1(table({{0, 4 * cluster | copied}}), true);
@@ -98,7 +98,7 @@ TEST_F(checked_tables_test, reserved_bits_and_alignment) {
     set_refcount(10, 1);
     set_refcount(11, 1);
     const check_report r = with({{0, 10 * cluster | copied | 2}, {1, 10 * cluster + 512}});
-    // Reserved; not aligned; one reference too many to 10; COPIED of the second.
+    // Reserved bit; unaligned; one reference too many to 10; COPIED of the second.
     EXPECT_EQ(r.corruptions, 4U) << said(r);
 }
 
@@ -118,7 +118,7 @@ TEST_F(checked_tables_test, a_table_that_snapshots_share_counts_for_each) {
     EXPECT_EQ(r.allocated_clusters, 1U) << "of the active table alone";
 }
 
-/// With 4 KiB clusters eight times as many unaligned tables fit as aligned ones.
+/// With 4 KiB clusters, eight times as many unaligned tables fit as aligned ones.
 TEST_F(checked_tables_test, unaligned_tables_are_limited) {
     std::map<std::size_t, std::uint64_t> entries;
     for (std::size_t i = 0; i < 500; ++i) { entries[i] = cluster + i * 512; }
@@ -178,7 +178,7 @@ TEST_F(checked_tables_test, compressed_clusters_that_overlap) {
         return layout::l2_entry::compressed({20 * cluster + at}, size, 12).raw;
     };
     set_refcount(20, 4);
-    // Two end to end in one sector, one twice, and one that begins a sector too early.
+    // Two end to end in one sector, one named twice, and one that begins a sector too early.
     const check_report sound =
         with({{0, packed(0, 700)}, {1, packed(700, 300)}, {2, packed(1100, 1000)},
               {3, packed(1100, 1000)}});
@@ -209,7 +209,7 @@ TEST_F(checked_tables_test, an_l2_entry_with_a_flag_and_no_cluster) {
     EXPECT_EQ(checked.mended({copied}).raw, 0U);
 }
 
-/// Right refcounts do not make two tables of one cluster.
+/// Right refcounts do not allow two tables to share a cluster.
 TEST_F(checked_tables_test, tables_that_lie_over_each_other) {
     set_refcount(5, 2);
     checked.add_table({5 * cluster}, 100, "L1 table of a snapshot");
@@ -220,7 +220,8 @@ TEST_F(checked_tables_test, tables_that_lie_over_each_other) {
     EXPECT_NE(said(r).find("lies over another table"), std::string::npos) << said(r);
 }
 
-/// A long table and two short ones inside it: the first of these does not end the long one.
+/// A long table and two short ones inside it: the end of the first short one does not end the long
+/// one.
 TEST_F(checked_tables_test, a_long_table_lies_over_each_short_one) {
     for (std::uint64_t c = 10; c < 18; ++c) { set_refcount(c, c == 11 || c == 15 ? 2 : 1); }
     checked.add_table({10 * cluster}, 8 * cluster, "L1 table of a snapshot");

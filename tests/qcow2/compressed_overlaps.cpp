@@ -19,7 +19,8 @@ using layout::compressed_run;
 /// `n` further sectors behind the one in which it begins.
 compressed_run run(std::uint64_t at, std::uint64_t n) { return {{at}, (n + 1) * 512 - at % 512}; }
 
-/// Shows all runs until no more looks are asked for; the overlaps, and how many looks it took.
+/// Makes passes over all runs until no more are needed. Returns the overlaps, and the number of
+/// passes.
 std::pair<std::vector<std::uint64_t>, unsigned> compare(const std::vector<compressed_run>& runs,
                                                         std::size_t room) {
     compressed_overlaps list(16, room);
@@ -50,7 +51,7 @@ TEST(compressed_overlaps, runs_may_share_a_sector_but_no_byte) {
               (list{9000, 20000})) << "all that lie in one, not the next alone";
 }
 
-/// The same is found in whatever room, in a bounded number of looks.
+/// The result is the same for any room, and the number of passes is bounded.
 TEST(compressed_overlaps, looks_again_where_there_is_no_room) {
     io::seeded random(1);
     std::vector<compressed_run> runs;
@@ -58,7 +59,7 @@ TEST(compressed_overlaps, looks_again_where_there_is_no_room) {
         runs.push_back(run(random.below(1 << 24), random.below(12)));
         if (random.coin()) { runs.push_back(runs[random.below(runs.size())]); }
     }
-    runs.push_back(run(1 << 20, 255)); // from one look's part of the file into the next one's
+    runs.push_back(run(1 << 20, 255)); // from one pass's part of the file into the next one's
 
     std::set<std::pair<std::uint64_t, std::uint64_t>> sorted;
     for (const compressed_run& r : runs) { sorted.emplace(r.at.value, r.size); }

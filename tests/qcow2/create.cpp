@@ -80,7 +80,7 @@ TEST_F(create_test, refuses_options_before_it_touches_the_file) {
                 errc::size_too_large);
 }
 
-/// Until everything else is durable the file is no qcow2 image.
+/// The file is not a qcow2 image until everything else is durable.
 TEST_F(create_test, the_header_comes_last) {
     ASSERT_TRUE(create({.size = 1 << 20}));
     const std::uint64_t flushes = images.counters().requests(io::opcode::flush);
@@ -116,8 +116,8 @@ TEST_F(create_test, leaves_what_the_caller_reads) {
     EXPECT_EQ(images.bytes("i"), before);
 }
 
-/// Stale bytes, of another image too, must not be taken for tables, and the old header must be
-/// gone before the first table is written over the old ones.
+/// Stale bytes, even of another image, must not be taken for tables. The old header must be cleared
+/// before the first table is written over the old ones.
 TEST_F(create_test, on_a_block_device_full_of_something_else) {
     memory_images device({.limits = {.fixed_size = true}});
     const auto make = [&](const qcow2::create_options& how) {
@@ -131,7 +131,7 @@ TEST_F(create_test, on_a_block_device_full_of_something_else) {
         const auto v = device.check("d");
         EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
     }
-    const std::uint64_t flushes = 3; // the old header is gone, the tables are there, all is there
+    const std::uint64_t flushes = 3; // old header cleared, tables written, everything written
     device.reset_counters();
     device.io.fail({.nth = 2, .code = io::opcode::flush});
     EXPECT_FALSE(make({.size = 1 << 20, .cluster_bits = 9}));

@@ -24,8 +24,8 @@ class counted_end : public ::testing::Test {
     static constexpr std::uint64_t cluster = 65536;
     static constexpr std::uint64_t per_block = cluster / 2;
 
-    /// `blocks` of them, all in the table, and of zeroes if nothing is set. Block i lies at (i + 2)
-    /// clusters, beyond the end of the memory file at first: reads there give zeroes.
+    /// `blocks` refcount blocks, all in the table, and zero unless set. Block i lies at cluster i +
+    /// 2, at first beyond the end of the memory file: reads there return zeroes.
     void make(std::uint64_t blocks, std::uint64_t file_size) {
         images.set_bytes("i", std::vector<std::byte>(512));
         std::vector<std::byte> entries(blocks * 8);
@@ -42,7 +42,7 @@ class counted_end : public ::testing::Test {
         images.set<std::uint16_t>(
             "i", block(cluster_index / per_block) + cluster_index % per_block * 2, 1);
     }
-    /// In clusters.
+    /// The end of use, in clusters.
     std::uint64_t found() {
         const result<host_offset> end =
             images.wait(qcow2::detail::counted_end(images.shard, *m, counts));
@@ -97,7 +97,7 @@ TEST_F(counted_end, looks_at_no_block_that_is_not_there) {
 TEST_F(counted_end, gives_up_in_a_file_with_thousands_of_blocks_of_zeroes) {
     constexpr std::uint64_t all = (std::uint64_t{64} << 40) / cluster;
     make(all / per_block, all * cluster);
-    // What has not been looked at counts as in use.
+    // Clusters that were not looked at count as in use.
     EXPECT_EQ(found(), all - 256 * per_block);
     EXPECT_EQ(reads(), 256U);
     EXPECT_EQ(images.counters().bytes(io::opcode::read), std::uint64_t{16} << 20);
@@ -117,7 +117,7 @@ TEST_F(counted_end, takes_what_cannot_be_looked_at_for_in_use) {
     EXPECT_EQ(found(), 2 * per_block);
 }
 
-/// An image with something of everything, and behind it the data of a writer that died.
+/// An image with every structure, and behind it the data of a writer that was killed.
 class tail : public ::testing::Test {
   protected:
     void make(std::uint64_t clusters) {
@@ -227,16 +227,16 @@ TEST_F(tail, begins_behind_each_table_whatever_its_refcount) {
     set(made.l1 + 8, (behind() + made.cluster()) | crafted_image::copied); // refcount 0
     const auto f = load();
     ASSERT_TRUE(f) << f.error().message();
-    take(**f, 1); // where the refcounts say that there is room
+    take(**f, 1); // at the first place that the refcounts say is free
     EXPECT_TRUE(images.wait((*f)->close()));
     EXPECT_EQ(size(), behind() + 2 * made.cluster());
 }
 
-/// The same with more L2 tables than an open looks at, one of which refers to the tail.
+/// The same with more L2 tables than an open reads, one of which refers to the tail.
 class tail_of_many_tables : public tail {
   protected:
     tail_of_many_tables() {
-        // 16,385 L2 tables of 4 KiB are more than 64 MiB, and more than the file has.
+        // 16,385 L2 tables of 4 KiB exceed 64 MiB, and the size of the file.
         constexpr std::uint32_t entries = 16'385;
         const std::uint64_t l1 = made.take(entries * 8 / made.cluster() + 1);
         for (std::uint64_t i = 0; i < entries; ++i) {
@@ -249,7 +249,7 @@ class tail_of_many_tables : public tail {
         made.set(made.l2_too + 8, (behind() + 2 * made.cluster()) | crafted_image::copied);
         make(4);
     }
-    /// Where that is, for the guest.
+    /// The guest offset of that reference.
     guest_offset referred() const {
         return guest_offset{made.header().tables().l1_reach() + made.cluster()};
     }

@@ -11,7 +11,7 @@
 namespace gaur::test {
 namespace {
 
-/// One open image, and what each commit costs it.
+/// One open image, and the cost of each commit.
 class epoch : public ::testing::Test {
   protected:
     void open(bool lazy) {
@@ -25,7 +25,7 @@ class epoch : public ::testing::Test {
         EXPECT_EQ(images_.check("i").corruptions, 0U);
     }
 
-    /// Barriers of one commit.
+    /// Number of barriers of one commit.
     std::uint64_t commit() {
         const std::uint64_t before = format_->figures().barriers;
         EXPECT_TRUE(images_.wait(format_->write_epoch()));
@@ -76,7 +76,7 @@ TEST_F(epoch, costs_one_where_new_clusters_were_counted_before) {
     commit(); // counts 4 MiB, and the file is long enough from now on
     allocate({65536}, true);
     EXPECT_EQ(commit(), 1U);
-    // Data that replaces something must be there before the mapping.
+    // Data that replaces old content must be durable before the mapping.
     allocate({131072}, false);
     EXPECT_EQ(commit(), 2U);
 }
@@ -88,14 +88,14 @@ TEST_F(epoch, writes_dirty_sectors_only) {
     const std::uint64_t before = format_->figures().metadata_bytes;
     allocate({65536}, true);
     commit();
-    // One sector of the L2 table: the new cluster was counted along with the one before it.
+    // One sector of the L2 table: the new cluster was counted together with the one before it.
     EXPECT_EQ(format_->figures().metadata_bytes - before, 512U);
 }
 
 TEST_F(epoch, leaves_lazy_refcounts_to_the_close) {
     open(true);
     allocate({0}, false);
-    commit(); // the dirty bit and the new table, then what points there
+    commit(); // the dirty bit and the new table, then the entry that refers to it
     const std::uint64_t before = format_->figures().metadata_bytes;
     allocate({65536}, false);
     commit();

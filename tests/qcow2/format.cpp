@@ -64,7 +64,7 @@ TEST_F(format_test, a_commit_costs_what_it_has_to) {
     EXPECT_EQ(flushes(), 3U);
 }
 
-/// Every prefix of a commit leaves refcounts that are no lower than the references.
+/// After every prefix of a commit, refcounts are no lower than the references.
 TEST_F(format_test, a_commit_that_stops_anywhere_only_leaks) {
     for (std::uint64_t nth = 1; nth <= 8; ++nth) {
         create();
@@ -113,7 +113,7 @@ TEST_F(format_test, a_commit_whose_barrier_failed_fails_all_later_ones) {
     EXPECT_TRUE(images.wait(f->close()).error() == errc::poisoned);
 }
 
-/// A cluster that a mapping has left may still be read by requests that began before.
+/// A cluster that is no longer mapped may still be read by requests that began earlier.
 TEST_F(format_test, dropped_clusters_wait_for_readers) {
     create();
     const device::grant given = images.resolved(*f, [this] { return f->take({0}, {1}); });

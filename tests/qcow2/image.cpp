@@ -29,7 +29,7 @@ class image_test : public ::testing::Test {
         EXPECT_TRUE(opened) << opened.error().message();
         return *std::move(opened);
     }
-    /// Why it does not open, or nothing.
+    /// Why it does not open; empty if it opens.
     std::string refusal(const qcow2::open_options& how) {
         const auto r = images.wait(qcow2::open(images.io, images.get_executor(), "i", how));
         return r ? "" : r.error().message();
@@ -203,7 +203,7 @@ TEST_F(image_test, streams_that_alternate_get_runs_of_their_own) {
     EXPECT_EQ(v.corruptions + v.leaks, 0U) << v.first;
 }
 
-/// An image whose first cluster is mapped, and where its tables lie.
+/// An image whose first cluster is mapped, and the offsets of its tables.
 class damaged_image : public image_test {
   protected:
     static constexpr std::uint64_t offset_mask = 0x00ff'ffff'ffff'fe00;
@@ -218,7 +218,7 @@ class damaged_image : public image_test {
         block = images.get("i", head.refcount_table_offset);
         how.on_damage = [this](error why) { events.push_back(why); };
     }
-    /// No further writes, the image says so, and the file is as it was but for that.
+    /// The image refuses further writes and is marked as corrupt; otherwise the file is unchanged.
     void expect_fenced(image& disk, const std::vector<std::byte>& before) {
         EXPECT_FALSE(disk.is_writable());
         EXPECT_TRUE(write(disk, 8192, bytes_of(3, 10)).error() == errc::read_only);
@@ -263,13 +263,13 @@ TEST_F(damaged_image, no_table_is_taken_for_free_space) {
     ASSERT_FALSE(taken);
     EXPECT_TRUE(taken.error() == errc::metadata_overlap);
     EXPECT_EQ(taken.error().where(), l2);
-    // The count was raised before it was seen whose cluster it is: no harm.
+    // The refcount was raised before the overlap was detected. That does no harm.
     std::vector<std::byte> expected = before;
     expected[static_cast<std::size_t>(block + l2 / 4096 * 2 + 1)] = std::byte{1};
     expect_fenced(disk, expected);
 }
 
-/// What belongs to snapshots and bitmaps is as safe as what the active state needs.
+/// Clusters of snapshots and bitmaps are protected as well as those of the active state.
 TEST_F(image_test, no_write_goes_over_what_is_kept_for_later) {
     const crafted_image sound;
     for (const std::uint64_t table :
@@ -304,7 +304,8 @@ TEST_F(image_test, both_orderings_write_the_same) {
     EXPECT_EQ(read(disk, 777, 39'223), bytes_of(3, 39'223));
 }
 
-/// Clusters of a block device hold old bytes, so what surrounds a write in them must be written.
+/// Clusters of a block device hold old bytes, so the rest of a cluster must be written with a
+/// write.
 TEST(image_on_a_block_device, reads_what_was_written_and_else_zeroes) {
     constexpr std::uint64_t disk_size = 3 << 20;
     for (const std::uint32_t bits : {9U, 12U, 16U}) {
@@ -334,7 +335,8 @@ TEST(image_on_a_block_device, reads_what_was_written_and_else_zeroes) {
 }
 
 TEST(image_on_a_block_device, a_full_one_fails_writes_and_nothing_else) {
-    // It ends where a refcount block would have to lie behind its end, or in part of a cluster.
+    // The next refcount block would lie past the end of the device, or the device ends inside a
+    // cluster.
     for (const auto& [bits, device_size] : {std::pair{9U, 1U << 20}, std::pair{9U, 1'053'576U},
                                             std::pair{12U, 1U << 20}, std::pair{16U, 1'053'576U}}) {
         SCOPED_TRACE(std::to_string(bits) + ' ' + std::to_string(device_size));
@@ -358,7 +360,7 @@ TEST(image_on_a_block_device, a_full_one_fails_writes_and_nothing_else) {
             }
             EXPECT_EQ(r.error().host_errno(), ENOSPC);
             EXPECT_GE(at, 600'000U) << "nearly all of the device is data";
-            // What is there may be written to, and made durable, all the same.
+            // Mapped clusters can still be written, and made durable.
             const load again{8, {{0, 70'000}, {}}};
             r = disks.write(*disk, again, 1);
             EXPECT_TRUE(r) << r.error().message();

@@ -24,7 +24,7 @@ image_tables make(memory_images& images, std::uint32_t cluster_bits, std::uint64
 
 TEST(image_tables, what_lies_behind_the_file_has_never_been_written) {
     memory_images images;
-    // Part of the last cluster is in the file, so nothing is known of it.
+    // Part of the last cluster is in the file, so its content is unknown.
     EXPECT_EQ(make(images, 12, 4096 * 3 + 1).used_end.value, 4096U * 4);
     EXPECT_EQ(make(images, 12, 4096 * 3).used_end.value, 4096U * 3);
     EXPECT_EQ(make(images, 12, 4096 * 3 + 1).written_end().value, 4096U * 4);

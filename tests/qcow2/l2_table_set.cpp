@@ -41,7 +41,7 @@ TEST(l2_table_set, room_is_limited) {
     std::uint64_t taken = 0;
     while (list.add({{taken * 512}, 1, 0})) { ASSERT_LE(++taken, 2 * most); }
     EXPECT_GE(taken, most);
-    // Those that come nevertheless cost nothing much, and known ones are counted.
+    // Further tables cost little, and tables that are known are counted.
     for (std::uint64_t n = 0; n < 1'000'000; ++n) {
         ASSERT_FALSE(list.add({{(taken + n) * 512}, 1, 0}));
         ASSERT_TRUE(list.add({{n % taken * 512}, 0, 1}));

@@ -25,20 +25,21 @@ class mappings_test : public ::testing::Test {
         open();
     }
     void open() {
-        // An entry that cannot be has had the image marked as corrupt.
+        // A malformed entry has had the image marked as corrupt.
         images.set("i", qcow2::layout::field::incompatible_features, 0);
         auto loaded = images.load("i", {.write = true, .grow_ahead = 0, .count_ahead = 0});
         ASSERT_TRUE(loaded) << loaded.error().message();
         f = *std::move(loaded);
     }
-    /// Puts L2 entries into the file, from the first of the disk on, and opens it again.
+    /// Puts L2 entries into the file, from the first guest cluster on, and opens it again.
     void reopen_with(const std::vector<std::uint64_t>& entries) {
         f.reset();
         const std::uint64_t table = align_up(images.bytes("i").size(), 4096);
         for (std::uint64_t i = 0; i < 512; ++i) {
             images.set("i", table + i * 8, i < entries.size() ? entries[i] : 0);
         }
-        // So that the file holds what the entries name, and all of it counts as in use.
+        // So that the file holds the clusters that the entries name, and all of it counts as in
+        // use.
         images.set("i", 0x200000, 0);
         const std::uint64_t block = images.get("i", images.header("i").refcount_table_offset);
         images.set<std::uint16_t>("i", block + 0x200 * 2, 1);
@@ -70,7 +71,7 @@ class mappings_test : public ::testing::Test {
     std::unique_ptr<memory_images::format_type> f;
 };
 
-/// Behind a slice lies another one, or nothing that is ours.
+/// Behind a slice lies another slice, or memory that is not the cache's.
 TEST_F(mappings_test, a_plan_ends_where_its_slice_does) {
     reopen_with({});
     EXPECT_EQ(plan((2 << 20) - 3 * 4096, 100 * 4096).new_clusters.value, 3U);
@@ -94,7 +95,7 @@ TEST_F(mappings_test, neighbours_make_one_extent) {
     EXPECT_EQ(first.host.value, 0x10000U + 100);
     EXPECT_EQ(first.size, 8192U - 100);
     EXPECT_TRUE(first.in_place);
-    // COPIED changes where the host's clusters go on.
+    // COPIED changes while the host clusters are contiguous.
     EXPECT_EQ(extent_at(8192, 100 * kib).size, 4096U);
     const device::extent shared = extent_at(12288, 100 * kib);
     EXPECT_EQ(shared.size, 8192U);
@@ -129,9 +130,9 @@ TEST_F(mappings_test, hits_what_is_one_run_in_memory) {
         EXPECT_EQ(hit(4 << 20, 1, writes), 0U);       // no table
     }
     EXPECT_EQ(hit(8192, 8192, false), 0x13000U);
-    EXPECT_EQ(hit(8192, 8192, true), 0U); // a snapshot's too
+    EXPECT_EQ(hit(8192, 8192, true), 0U); // shared with a snapshot
     f.reset();
-    // The table too may be a snapshot's.
+    // The table too may be shared with a snapshot.
     const std::uint64_t l1 = images.header("i").l1_table_offset;
     images.set("i", l1, images.get("i", l1) & ~copied);
     open();
@@ -140,7 +141,7 @@ TEST_F(mappings_test, hits_what_is_one_run_in_memory) {
     EXPECT_EQ(hit(100, 50, true), 0U);
 }
 
-/// In memory one slice lies behind the other, and its entries may go on as those before it.
+/// In memory slices are contiguous, and the entries of the next may continue the run.
 TEST_F(mappings_test, a_hit_ends_where_its_slice_does) {
     std::vector<std::uint64_t> entries(512);
     entries[0] = 0x10000 | copied;
@@ -162,7 +163,7 @@ TEST_F(mappings_test, a_hit_ends_where_its_slice_does) {
     }
 }
 
-/// Behind that there is nothing yet, and soon perhaps what belongs to another guest cluster.
+/// Behind the end of the file there is nothing yet, and later perhaps another guest cluster's data.
 TEST_F(mappings_test, a_run_ends_with_the_file) {
     reopen_with({0x1ff000 | copied, 0x200000 | copied, 0x201000 | copied}); // 2 MiB and 8 bytes
     EXPECT_EQ(extent_at(0, 12288).size, 8192U);
@@ -239,7 +240,7 @@ TEST_F(mappings_test, refuses_entries_that_cannot_be) {
     }
 }
 
-/// Before a cluster is taken for those beside it: it may lie where the damaged entry points.
+/// Before clusters are taken for its neighbours: they may lie where the damaged entry points.
 TEST_F(mappings_test, refuses_a_run_with_an_entry_that_cannot_be) {
     constexpr std::uint64_t far = std::uint64_t{1} << 40;
     for (const std::uint64_t bad :
@@ -260,7 +261,7 @@ TEST_F(mappings_test, a_write_without_a_table_wants_one) {
     const device::write_plan after = plan(100, 10'000);
     EXPECT_EQ(after.in_place.size, 0U);
     EXPECT_EQ(after.new_clusters.value, 3U);
-    // No further than the slice.
+    // Not past the end of the slice.
     EXPECT_EQ(f->slice_left({100}), (2U << 20) - 100);
 }
 
@@ -274,7 +275,7 @@ TEST_F(mappings_test, what_is_linked_is_found) {
     EXPECT_EQ(extent_at(0, 100 * kib).kind, mapping::unallocated);
     const device::write_plan p = plan(8192, 100 * kib);
     EXPECT_EQ(p.in_place.size, 3U * 4096);
-    // New clusters end where one's own begin.
+    // New clusters end where an exclusively owned cluster begins.
     EXPECT_EQ(plan(4096, 100 * kib).new_clusters.value, 1U);
 
     ASSERT_TRUE(images.wait(f->close()));

@@ -69,7 +69,7 @@ TEST(metadata_map, what_was_freed_is_no_table) {
     EXPECT_FALSE(all.meets({{12}, {1}}));
     EXPECT_TRUE(all.meets({{13}, {2}}));
     EXPECT_FALSE(all.meets({{15}, {200}}));
-    // One end of a run, the other, and what is left of it.
+    // One end of a run, the other, and the rest.
     all.remove({10});
     EXPECT_FALSE(all.meets({{0}, {11}}));
     EXPECT_TRUE(all.meets({{11}, {1}}));
@@ -91,7 +91,8 @@ TEST(metadata_map, runs_that_touch_or_overlap_become_one) {
     EXPECT_FALSE(all.meets({{35}, {10}}));
 }
 
-/// A long run and two short ones inside it, added or kept, in each order: none shortens it.
+/// A long run and two short ones inside it, added or kept, in each order: none shortens the long
+/// one.
 TEST(metadata_map, short_runs_inside_a_long_one_leave_it_whole) {
     std::vector<host_range> runs{{{10}, {20}}, {{11}, {2}}, {{20}, {3}}};
     const auto by_first = [](const host_range& a, const host_range& b) {
@@ -129,8 +130,8 @@ TEST(metadata_map, many_runs_at_once_are_as_good_as_one_by_one) {
     EXPECT_FALSE(all.meets({{40}, {1}}));
 }
 
-/// As many as an image may have snapshots, the last in the file first: one by one each would move
-/// all others.
+/// As many runs as an image may have snapshots, the last in the file first: to insert them one by
+/// one would move all others each time.
 TEST(metadata_map, as_many_runs_as_there_may_be) {
     std::vector<host_range> many;
     for (std::uint64_t c = 1'000'000; c > 0; --c) { many.push_back({{2 * c}, {1}}); }
@@ -170,7 +171,7 @@ TEST(metadata_map, agrees_with_a_set) {
     std::set<std::uint64_t> model;
     std::set<std::uint64_t> kept;
     for (int step = 0; step < 20'000; ++step) {
-        // Few enough that they collide, and come again.
+        // Few enough clusters that they collide, and recur.
         const std::uint64_t c = random() % 700 * ((random() & 1) != 0 ? 1 : 64);
         ASSERT_EQ(all.is_kept({c}), kept.contains(c)) << step;
         switch (random() % 4) {

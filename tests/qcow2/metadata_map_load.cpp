@@ -76,10 +76,10 @@ TEST(snapshot_l1_tables, are_limited_one_by_one_and_together) {
     EXPECT_EQ(l1_tables(shared, {.snapshot_l1_bytes = 16}), "16384-16400 ");
 }
 
-/// The parts of an open image, and a file with whatever L1 tables a test puts into it.
+/// The parts of an open image, and a file with the L1 tables that a test puts into it.
 class metadata_map_load : public ::testing::Test {
   protected:
-    /// A file of so many clusters, which nothing takes memory for.
+    /// A file of `clusters` clusters, which takes no memory.
     void open(std::uint64_t clusters) {
         const crafted_image i;
         images.set_bytes("i", i.bytes);
@@ -112,7 +112,7 @@ class metadata_map_load : public ::testing::Test {
 TEST_F(metadata_map_load, l2_tables_of_snapshots) {
     open(100);
     const std::uint64_t entries[] = {50 * cluster, 0, 51 * cluster | copied,
-                                     52 * cluster + 512, 53 * cluster | 1, // can be no tables
+                                     52 * cluster + 512, 53 * cluster | 1, // cannot be tables
                                      100 * cluster, std::uint64_t{1} << 55, copied, 99 * cluster};
     for (std::size_t i = 0; i < std::size(entries); ++i) {
         images.set("i", 40 * cluster + i * 8, entries[i]);
@@ -135,13 +135,14 @@ TEST_F(metadata_map_load, no_more_reads_than_snapshots) {
     ASSERT_TRUE(note(all));
     EXPECT_EQ(reads(), 700U);
     for (std::uint64_t n = 0; n < 700; ++n) { ASSERT_TRUE(is_table(2000 + n)) << n; }
-    // All have the same one.
+    // All snapshots have the same one.
     for (snapshot& s : all) { s.l1_table_offset = {100 * cluster}; }
     ASSERT_TRUE(note(all));
     EXPECT_EQ(reads(), 1U);
 }
 
-/// Of more than is read at once, 4 MiB, all is read, once, and in large pieces.
+/// Of tables larger than 4 MiB, which is read at once, everything is read, once, and in large
+/// pieces.
 TEST_F(metadata_map_load, large_l1_tables) {
     open(8000);
     images.set("i", 7999 * cluster, 5 * cluster);
@@ -176,14 +177,14 @@ TEST_F(metadata_map_load, errors_are_passed_on) {
 TEST_F(metadata_map_load, tables_of_bitmaps) {
     open(1000);
     constexpr std::uint64_t directory = 100 * cluster;
-    constexpr std::uint64_t each = 40'000; // with a name as long as names may be
+    constexpr std::uint64_t each = 40'000; // with a name of the maximum length
     for (std::uint64_t n = 0; n < 20; ++n) {
         const std::uint64_t at = directory + n * each;
         images.set("i", at, (500 + 2 * n) * cluster);
         images.set<std::uint32_t>("i", at + 8, 1);
         images.set<std::uint16_t>("i", at + 18, 39'976);
     }
-    images.set("i", directory + 3 * each, 600 * cluster + 512); // can be no table
+    images.set("i", directory + 3 * each, 600 * cluster + 512); // cannot be a table
     images.set<std::uint32_t>("i", directory + 4 * each + 8, 0x800'0001);
     images.set<std::uint32_t>("i", directory + 5 * each + 8, 513);
     qcow2::layout::header& h = m->header;
@@ -197,21 +198,21 @@ TEST_F(metadata_map_load, tables_of_bitmaps) {
     EXPECT_EQ(all_tables(),
               "500 502 504 510 511 512 514 516 518 520 522 524 526 528 530 532 534 536 ");
     EXPECT_LE(reads(), 4U);
-    // Without the bit that vouches for them there are none.
+    // Without the autoclear bit there are no bitmaps.
     h.autoclear_features = 0;
     images.reset_counters();
     ASSERT_TRUE(images.wait(qcow2::map_bitmap_tables(images.shard, *m, size)));
     EXPECT_EQ(reads(), 0U);
 }
 
-/// The directory is read 256 KiB at a time. An entry that begins right before such a step and ends
-/// behind it is read whole, wherever in it the step lies.
+/// The directory is read 256 KiB at a time. An entry that begins right before the border of a piece
+/// and ends behind it is read whole, wherever in the entry the border lies.
 TEST_F(metadata_map_load, an_entry_of_a_bitmap_across_a_step_of_the_reader) {
     constexpr std::uint64_t step = std::uint64_t{256} << 10;
     constexpr std::uint64_t directory = 100 * cluster;
     for (const std::uint64_t before : {32U, 24U, 16U, 8U, 0U}) {
         open(1000);
-        // The first entry has so much extra data that the second begins `before` the step.
+        // The extra data of the first entry makes the second begin `before` bytes before the step.
         const std::uint64_t second = step - before;
         images.set("i", directory, 500 * cluster);
         images.set<std::uint32_t>("i", directory + 8, 1);
@@ -232,8 +233,8 @@ TEST_F(metadata_map_load, an_entry_of_a_bitmap_across_a_step_of_the_reader) {
     }
 }
 
-/// A small image with everything, open for writing; what is wrong in it is found when it would do
-/// harm.
+/// A small image with every structure, open for writing. Damage is detected when a write would do
+/// harm because of it.
 class kept_tables : public ::testing::Test {
   protected:
     using image = qcow2::image<memory_images::backend, memory_images::executor>;
@@ -253,7 +254,7 @@ class kept_tables : public ::testing::Test {
         auto r = disk.write({guest_cluster * cluster}, sector);
         return async::sync_wait(r);
     }
-    /// So that what was let go is free.
+    /// So that dropped clusters are free.
     static void flush_often(image& disk) {
         for (int n = 0; n < 3; ++n) {
             auto flushed = disk.flush();
@@ -272,7 +273,8 @@ class kept_tables : public ::testing::Test {
         }
         return kept;
     }
-    /// The image has been closed for writing, says so, and the snapshot has lost nothing.
+    /// The image has been closed for writing and is marked as corrupt, and the snapshot has lost
+    /// nothing.
     void expect_fenced(image& disk, const std::vector<std::byte>& before,
                        std::uint64_t table = 0) {
         EXPECT_FALSE(disk.is_writable());
@@ -309,8 +311,8 @@ TEST_F(kept_tables, a_snapshots_l2_table_is_not_taken_for_free_space) {
     expect_fenced(disk, before);
 }
 
-/// The active state shares its L2 table with the snapshot, and the refcount knows of one of them:
-/// when the active state gets its own, the other would be free.
+/// The active state shares its L2 table with the snapshot, and the refcount counts one of them.
+/// When the active state gets its own table, the shared one would be freed.
 TEST_F(kept_tables, a_snapshots_l2_table_is_not_freed) {
     i.set(i.l1, i.snapshot_l2);
     image disk = open_to_write();
@@ -320,7 +322,7 @@ TEST_F(kept_tables, a_snapshots_l2_table_is_not_freed) {
     expect_fenced(disk, before);
 }
 
-/// Nor what the active state takes for an L2 table, and a snapshot has for its L1 table.
+/// Nor a cluster that is an L2 table in the active state, and the L1 table of a snapshot.
 TEST_F(kept_tables, a_snapshots_l1_table_is_not_freed) {
     i.set(i.l1, i.snapshot_l1);
     i.set(i.snapshot_l1, 0); // which is no L2 entry
@@ -331,8 +333,8 @@ TEST_F(kept_tables, a_snapshots_l1_table_is_not_freed) {
     expect_fenced(disk, before, i.snapshot_l1);
 }
 
-/// Two L1 entries have one L2 table, and the refcount knows of one of them: when that gets its own,
-/// the other still needs it.
+/// Two L1 entries name one L2 table, and the refcount counts one of them. When one entry gets its
+/// own table, the other still needs the old one.
 TEST_F(kept_tables, a_table_of_two_l1_entries_is_not_freed) {
     i.set(i.l1, i.l2);
     i.set(i.l1 + 8, i.l2);
@@ -356,7 +358,7 @@ TEST_F(kept_tables, nor_does_a_write_go_over_a_bitmaps_table) {
     ASSERT_TRUE(images.wait(disk.close()));
 }
 
-/// What nobody writes to needs nothing of it.
+/// An image that is opened for reading needs none of these tables.
 TEST_F(kept_tables, are_read_for_writing_only) {
     const auto reads = [this](bool writing) {
         images.reset_counters();
@@ -374,7 +376,7 @@ TEST_F(kept_tables, are_read_for_writing_only) {
     EXPECT_EQ(reads(true), reading) << "nor is the snapshot table";
 }
 
-/// A snapshot without a table, or whose table is damaged, is no obstacle to a writer.
+/// A snapshot without a table, or whose table is damaged, does not prevent writing.
 TEST_F(kept_tables, damage_of_a_snapshot_is_no_obstacle) {
     const std::vector<std::function<void()>> damages = {
         [this] { i.set(i.snapshot_l1, i.snapshot_l2 + 512); },

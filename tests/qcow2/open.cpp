@@ -19,7 +19,7 @@ namespace field = qcow2::layout::field;
 
 class open_test : public ::testing::Test {
   protected:
-    /// Why the image `name` does not open, or nothing.
+    /// Why the image `name` does not open; empty if it opens.
     std::string refusal(const qcow2::open_options& how, const std::string& name = "i") {
         const auto r = images.wait(qcow2::open(images.io, images.get_executor(), name, how));
         return r ? "" : r.error().message();
@@ -32,7 +32,7 @@ class open_test : public ::testing::Test {
     memory_images images;
 };
 
-/// One field of a sound image changed: what refuses it then, for reading and for writing.
+/// One field of a sound image is changed: the errors of an open for reading and for writing.
 struct changed_field {
     std::uint64_t at;
     unsigned bytes;
@@ -102,7 +102,8 @@ TEST_F(open_test, every_field_that_can_be_wrong) {
     }
 }
 
-/// Whoever writes has to say that the bitmaps may go; they do before anything else is written.
+/// A writer must be told that the bitmaps may be invalidated. They are, before anything else is
+/// written.
 TEST_F(open_test, persistent_bitmaps) {
     const crafted_image made;
     images.set_bytes("i", made.bytes);
@@ -138,8 +139,8 @@ TEST_F(open_test, malformed_snapshot_table) {
     EXPECT_EQ(refusal({}), text(errc::snapshot_malformed, end));
 }
 
-/// What cannot be understood of a snapshot table, in the header too, is not looked at where a
-/// reader asks for that. (All of row 38: tests/hostile/rows.cpp.)
+/// A malformed snapshot table, or its fields in the header, are not examined if the reader asks for
+/// that. (All of row 38: tests/hostile/rows.cpp.)
 TEST_F(open_test, without_snapshots) {
     create();
     images.set<std::uint32_t>("i", field::nb_snapshots, 65537);
@@ -220,7 +221,8 @@ TEST_F(open_test, chains_that_do_not_end) {
     EXPECT_EQ(refusal({.references = follow}), error::from_errno(ENOENT).message());
 }
 
-/// The top is held for writing when the chain comes back to it, but it is a loop all the same.
+/// The top layer is held for writing when the chain comes back to it. The error is a loop
+/// nevertheless.
 TEST_F(open_test, chains_that_do_not_end_in_a_writer) {
     const auto follow = qcow2::references::follow;
     for (const std::string format : {"qcow2", "raw"}) {
@@ -280,8 +282,8 @@ TEST_F(open_test, follows_paths_and_no_protocol) {
         << "a path, and in memory another file";
 }
 
-/// Every file of the chain goes through the policy; see tests/qcow2/reference_policy.cpp for what
-/// it decides.
+/// Every file of the chain goes through the policy. tests/qcow2/reference_policy.cpp tests its
+/// decisions.
 TEST_F(open_test, asks_the_gate_for_each_file) {
     images.create("x/i", {.size = 4096, .backing_file = "b", .backing_format = "qcow2"});
     images.create("x/b", {.size = 4096, .backing_file = "/c", .backing_format = "raw"});
@@ -300,7 +302,7 @@ TEST_F(open_test, asks_the_gate_for_each_file) {
     EXPECT_EQ(refusal({.references = ask(false)}, "x/i"), text(errc::reference_refused));
     EXPECT_EQ(asked, both);
 
-    // What the policy says is opened, not what the image says: in memory "x/./b" is another file.
+    // The policy's path is opened, not the image's: in memory "x/./b" is another file.
     const auto listed = [](const std::string& first) {
         return qcow2::reference_policy::listed({first, "/c"});
     };
@@ -308,7 +310,7 @@ TEST_F(open_test, asks_the_gate_for_each_file) {
     EXPECT_EQ(refusal({.references = listed("x/./b")}, "x/i"), error::from_errno(ENOENT).message());
 }
 
-/// Whoever writes and does not keep up what the bits vouch for takes them away.
+/// A writer that does not maintain the structures clears their autoclear bits.
 TEST_F(open_test, a_writer_clears_the_autoclear_bits) {
     create();
     images.set("i", field::autoclear_features, 1 | 1 << 9);
@@ -318,7 +320,7 @@ TEST_F(open_test, a_writer_clears_the_autoclear_bits) {
     EXPECT_EQ(images.header("i").autoclear_features, 0U);
 }
 
-/// Not before it is certain that the image opens, and if they cannot be cleared it does not.
+/// They are cleared only when the open is certain to succeed. If they cannot be cleared, it fails.
 TEST_F(open_test, clears_the_autoclear_bits_last) {
     images.create("i", {.size = 4096, .backing_file = "b", .backing_format = "raw"});
     images.set("i", field::autoclear_features, 1 << 9);
@@ -350,7 +352,8 @@ TEST_F(open_test, passes_on_the_hosts_errors) {
     const std::uint64_t reads = images.counters().requests(io::opcode::read);
     for (std::uint64_t nth = 1; nth <= reads; ++nth) {
         images.io.fail({.nth = nth, .code = io::opcode::read});
-        // The last is of a refcount block: its clusters count as in use until a write needs it.
+        // The last read is of a refcount block: its clusters count as in use until a write needs
+        // it.
         EXPECT_EQ(refusal({.write = true}),
                   nth < reads ? error::from_errno(EIO).message() : std::string())
             << nth;

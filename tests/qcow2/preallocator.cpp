@@ -56,7 +56,7 @@ TEST_F(preallocator, in_large_steps_beside_the_requests) {
     grower.reach({9000});
     EXPECT_TRUE(grower.is_running());
     EXPECT_TRUE(grower.has_grown());
-    grower.reach({2 * step}); // one at a time: this comes to nothing
+    grower.reach({2 * step}); // one extension at a time: this call does nothing
     EXPECT_EQ(extensions(), 1U);
     EXPECT_EQ(idle, 0);
     drain();
@@ -77,7 +77,7 @@ TEST_F(preallocator, only_when_less_than_half_a_step_is_left) {
     drain();
     EXPECT_EQ(extensions(), 2U);
     EXPECT_EQ(file_size(), 10'001 + step / 2 + step) << "never more than a step ahead";
-    grower.reach({10 * step}); // further than what has been grown
+    grower.reach({10 * step}); // beyond the preallocated range
     drain();
     EXPECT_EQ(file_size(), 11 * step);
 }

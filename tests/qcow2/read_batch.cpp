@@ -48,7 +48,7 @@ TEST_F(read_pieces_test, fills_each) {
 }
 
 TEST_F(read_pieces_test, says_which_one_failed) {
-    // One in flight with the others fails; when each is read for itself, the third does.
+    // One read in flight with the others fails. When each is read separately, the third fails.
     images.io.fail({.nth = 5, .code = io::opcode::read});
     images.io.fail({.nth = 8 + 3, .code = io::opcode::read});
     read();

@@ -20,7 +20,7 @@ class refcounts_test : public ::testing::Test {
         open();
     }
     void open(std::uint64_t grow_ahead = 0, std::uint64_t count_ahead = 0) {
-        f.reset(); // its file is its own
+        f.reset(); // it owns its file
         auto loaded = images.load(
             "i", {.write = true, .grow_ahead = grow_ahead, .count_ahead = count_ahead});
         ASSERT_TRUE(loaded) << loaded.error().message();
@@ -134,7 +134,7 @@ TEST_F(refcounts_test, a_close_gives_back_what_was_counted_and_not_taken) {
     f.reset();
     const auto v = images.check("i");
     EXPECT_EQ(v.corruptions, 0U) << v.first;
-    EXPECT_EQ(v.leaks, 3U); // nothing refers to what was taken
+    EXPECT_EQ(v.leaks, 3U); // nothing refers to the clusters taken
     open(0, 100 * 512);
     EXPECT_EQ(take(1).first.value, used + 3);
 }
@@ -152,11 +152,11 @@ TEST_F(refcounts_test, makes_blocks_and_moves_the_table) {
 
     const auto head = images.header("i");
     EXPECT_GT(head.refcount_table_clusters, 1U);
-    // Nothing refers to what was taken, so all of it leaks; and nothing else is wrong.
+    // Nothing refers to the clusters taken, so all of them leak. Nothing else is wrong.
     const auto v = images.check("i");
     EXPECT_EQ(v.corruptions, 0U) << v.first;
     EXPECT_EQ(v.leaks, 5000U);
-    // The old table's cluster has been given back.
+    // The old table's cluster has been freed.
     open();
     EXPECT_EQ(take(1).first.value, 1U);
 }

@@ -13,7 +13,8 @@ namespace {
 
 constexpr cluster_geometry clusters{9};
 
-/// Of a file of ten clusters, the last half there; 8-bit refcounts: one block counts 512.
+/// Of a file of ten clusters, only half of the last one present; 8-bit refcounts: one block counts
+/// 512.
 reference_audit ten(unsigned order = 3) {
     auto made =
         reference_audit::make(clusters, layout::refcount_width(order), 9 * 512 + 256, 64, 1 << 20);
@@ -40,7 +41,7 @@ TEST(count_array, holds_counts_of_every_width) {
     EXPECT_FALSE(counts.is_short());
 }
 
-/// Zeroes take nothing, ones a bit, and only the piece with a large count more.
+/// Zeroes take no memory, ones a bit each. Only the piece with a large count takes more.
 TEST(count_array, is_as_wide_as_its_counts) {
     constexpr std::uint64_t pieces = 100;
     constexpr std::uint64_t all = pieces * count_array::per_piece;
@@ -52,7 +53,7 @@ TEST(count_array, is_as_wide_as_its_counts) {
     for (std::uint64_t c = 0; c < all; ++c) { counts.set({c}, 1); }
     counts.set({5}, 65535);
     EXPECT_FALSE(counts.is_short());
-    counts.set({all - 1}, 65535); // there is no room for that
+    counts.set({all - 1}, 65535); // there is no room for that count
     EXPECT_TRUE(counts.is_short());
     EXPECT_EQ(counts.get({all - 1}), 1U);
     EXPECT_EQ(counts.get({5}), 65535U);
@@ -222,11 +223,11 @@ TEST(reference_audit, memory_is_limited) {
     made->add({4096 * 512}, 512, 1, report);
     EXPECT_EQ(made->memory().error().host_errno(), EFBIG);
     EXPECT_EQ(make(std::uint64_t{1} << 62, 1 << 20).error().host_errno(), EFBIG);
-    // What the refcount table claims costs nothing: the file is small.
+    // The size that the refcount table claims costs nothing: the file is small.
     EXPECT_TRUE(reference_audit::make(clusters, wide, 512, std::uint64_t{1} << 40, 1 << 20));
 }
 
-/// Where one kind has counts and the other has none, for a whole large file.
+/// One side has counts and the other has none, for a whole large file.
 TEST(reference_audit, compares_large_files_fast) {
     constexpr std::uint64_t count = 1 << 20;
     auto made = reference_audit::make(clusters, layout::refcount_width(4), count * 512, 4096,

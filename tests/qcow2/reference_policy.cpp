@@ -30,7 +30,7 @@ reference named(const std::string& path) { return {"dir/image", "name", path, "r
 std::string text(error why) { return why.message(); }
 const std::string refused = text(errc::reference_refused);
 
-/// Why a file is not admitted, or nothing.
+/// Why a file is not admitted; empty if it is.
 std::string verdict(const reference_policy& by, const std::string& path) {
     const auto admitted = by.admit(named(path));
     return admitted ? "" : admitted.error().message();
@@ -102,7 +102,7 @@ TEST(reference_policy, asks_the_program) {
     EXPECT_EQ(asked, (std::vector<std::string>{"dir/image|name|yes|raw", "dir/image|name|no|raw"}));
 }
 
-/// A folder that names may not leave, and a secret outside.
+/// A folder that names must not leave, and a secret outside.
 class within : public ::testing::Test {
   protected:
     void SetUp() override {
@@ -131,7 +131,7 @@ TEST_F(within, what_is_below_the_folder) {
     }
     EXPECT_EQ(verdict(reference_policy::within(at("elsewhere")), at("in/base")), "");
     EXPECT_EQ(verdict(reference_policy::within("/"), at("out/secret")), "");
-    // The next name begins where the file really is.
+    // The next name is relative to the real location of the file.
     const auto admitted = reference_policy::within(at("in")).admit(named(at("in/link/base")));
     ASSERT_TRUE(admitted);
     EXPECT_EQ(admitted->path, fs::canonical(at("in/a/base")));
@@ -175,7 +175,7 @@ TEST_F(within, says_what_the_host_says) {
               text(error::from_errno(ENOTDIR)));
 }
 
-/// Between the verdict and the open somebody puts a link to the secret in the file's place.
+/// Between the decision and the open another process replaces the file by a link to the secret.
 TEST_F(within, what_was_admitted_cannot_be_exchanged) {
     const auto admitted = reference_policy::within(at("in")).admit(named(at("in/base")));
     ASSERT_TRUE(admitted);
@@ -207,7 +207,7 @@ TEST_F(within, a_whole_chain) {
     };
     ASSERT_TRUE(wait(qcow2::create(io, loop.get_executor(), at("in/bottom"), {.size = 4096})));
     make("in/a/middle", "../bottom");
-    link("a/middle", "in/link"); // the name in it begins in a/, not beside the link
+    link("a/middle", "in/link"); // the name in it is relative to a/, not to the folder of the link
     make("out/top", at("in/link"));
     EXPECT_EQ(opens("out/top"), "");
     ASSERT_TRUE(wait(qcow2::create(io, loop.get_executor(), at("out/bottom"), {.size = 4096})));

@@ -59,7 +59,7 @@ class repair_test : public ::testing::Test {
         EXPECT_TRUE(check().is_clean());
         EXPECT_TRUE(content() == content_);
     }
-    /// Repaired, sound, with the content it had.
+    /// The image is repaired and sound, and its content is unchanged.
     void expect_repairs(std::uint64_t leaks, std::uint64_t corruptions) {
         const auto r = repair();
         EXPECT_EQ(r.outcome, outcome::mended);
@@ -107,7 +107,7 @@ TEST_F(repair_test, clears_the_marks_of_a_sound_image) {
 }
 
 TEST_F(repair_test, lowers_leaks_in_place) {
-    set_refcount(8, 3); // data, not flagged yet for so many
+    set_refcount(8, 3); // data, whose COPIED flag does not fit yet
     images.set("i", l2(4), images.get("i", l2(4)) & ~copied);
     set_refcount(40, 1);
     set_refcount(9, 1);
@@ -120,7 +120,7 @@ TEST_F(repair_test, lowers_leaks_in_place) {
     expect_mended();
 }
 
-/// More refcount blocks than are written together: 16-bit counts, 256 to a block of 512 bytes.
+/// More refcount blocks than are written together: 16-bit refcounts, 256 to a block of 512 bytes.
 TEST_F(repair_test, many_refcount_blocks) {
     images.create("i", {.size = 12 << 20, .cluster_bits = 9});
     {
@@ -173,7 +173,7 @@ TEST_F(repair_test, mends_flags) {
 }
 
 TEST_F(repair_test, clears_flags_of_what_is_shared) {
-    // Two entries for one cluster: as if it had been copied on purpose.
+    // Two entries for one cluster: as if it had been shared on purpose.
     const std::vector<std::byte> was = images.bytes("i");
     images.set("i", l2(10), images.get("i", l2(2)));
     content_ = content();
@@ -197,7 +197,7 @@ TEST_F(repair_test, rebuilds_what_is_lost_of_the_refcounts) {
 }
 
 TEST_F(repair_test, a_block_that_cannot_be_read_is_made_anew) {
-    // Reads: header twice, refcount table, and then the block, twice.
+    // Reads: the header twice, the refcount table, and then the block, twice.
     for (const std::uint64_t nth : {3U, 4U, 5U}) {
         SetUp();
         images.io.fail({.nth = nth, .code = io::opcode::read});
@@ -299,7 +299,7 @@ TEST_F(repair_test, a_device_without_room_behind_its_end) {
     EXPECT_LE(images.bytes("i").size(), 20U * 4096) << "it went to free clusters";
 }
 
-/// What a writer that died has left behind all that is in use goes, whatever else is repaired.
+/// A repair cuts off what a killed writer has left behind the end of use, whatever else it repairs.
 TEST_F(repair_test, cuts_off_what_lies_behind_the_end_of_use) {
     const std::vector<std::byte> sound = images.bytes("i");
     std::vector<std::byte> longer = sound;
@@ -309,7 +309,7 @@ TEST_F(repair_test, cuts_off_what_lies_behind_the_end_of_use) {
         EXPECT_EQ(repair(s).outcome, outcome::sound);
         EXPECT_TRUE(images.bytes("i") == sound);
 
-        set_refcount(20, 1); // a leak, in what is to go
+        set_refcount(20, 1); // a leak, in the range to be cut off
         std::vector<std::byte> leaking = images.bytes("i");
         leaking.resize(50 * 4096, std::byte{0xee});
         images.set_bytes("i", leaking);
@@ -343,7 +343,7 @@ TEST_F(repair_test, a_host_that_cannot_cut_keeps_what_it_has) {
     EXPECT_TRUE(images.bytes("i") == longer);
 }
 
-/// A power cut that lost the file's growth leaves clusters counted that it does not have.
+/// After a power cut that lost the file's growth, clusters past its end are counted.
 TEST_F(repair_test, frees_what_is_counted_behind_the_files_end) {
     for (const scope s : {scope::leaks, scope::all}) {
         set_refcount(images.bytes("i").size() / 4096, 1);
@@ -386,7 +386,7 @@ TEST_F(repair_test, a_refcount_too_narrow_for_its_references) {
     EXPECT_NE(repair().obstacle()->text.find("overflow"), std::string::npos);
 }
 
-/// Whichever request fails, the image is no worse, and the next repair succeeds.
+/// If any request fails, the image is no worse, and the next repair succeeds.
 TEST_F(repair_test, fails_at_every_request) {
     set_refcount(6, 0);
     set_refcount(8, 4);
@@ -408,7 +408,7 @@ TEST_F(repair_test, fails_at_every_request) {
             }
             EXPECT_LE(images.check("i").corruptions, corruptions);
             EXPECT_TRUE(content() == content_);
-            // A refcount block that cannot be read is made anew, and no failure.
+            // A refcount block that cannot be read is rebuilt, and is no failure.
             if (!r) { EXPECT_EQ(r.error().host_errno(), ENOSPC); }
             EXPECT_NE(repair().outcome, outcome::refused);
             expect_mended();

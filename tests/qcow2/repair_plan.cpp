@@ -43,7 +43,7 @@ class repair_plan_test : public ::testing::Test {
     static std::uint64_t entry(const std::vector<std::byte>& bytes, std::size_t i) {
         return load_be<std::uint64_t>(&bytes[i * 8]);
     }
-    /// The image with these entries in the table at 4, and none in that at 5.
+    /// Checks the image with these entries in the table at 4, and none in that at 5.
     void look(const std::map<std::size_t, std::uint64_t>& entries) {
         found.add_table({3 * cluster}, 16, "L1 table");
         l1 = table({{0, 4 * cluster | copied}, {1, 5 * cluster}}, 16);
@@ -125,8 +125,8 @@ TEST_F(repair_plan_test, data_over_a_table_keeps_the_cluster) {
     EXPECT_NE(plan.l1_at().value, 3 * cluster);
 }
 
-/// Half a million L2 tables, of which data shares the last half's clusters and the first half's
-/// flags are wrong: they are met in turns, and each goes in front of half of the others.
+/// Half a million L2 tables. Data shares the clusters of the last half, and the flags of the first
+/// half are wrong. Both kinds are met in turns, and each is inserted before half of the others.
 TEST_F(repair_plan_test, any_number_of_tables_moves) {
     constexpr std::uint64_t size = 512;
     constexpr std::uint64_t half = 250'000;

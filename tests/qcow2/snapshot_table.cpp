@@ -16,7 +16,7 @@ using qcow2::layout::snapshot;
 
 class snapshot_table_test : public ::testing::Test {
   protected:
-    /// Loads a table of these entries that lies at 0x10000, where the file ends with it.
+    /// Loads a table of these entries at 0x10000, at whose end the file ends, `cut` bytes early.
     result<qcow2::snapshot_table> load(const std::vector<snapshot>& entries, std::uint32_t count,
                                        std::uint64_t cut = 0) {
         std::vector<std::byte> table;
@@ -75,7 +75,7 @@ TEST_F(snapshot_table_test, long_names_take_more_reads) {
 }
 
 TEST_F(snapshot_table_test, ends_past_the_file) {
-    // To the end of the last cluster there are zeroes, and no further.
+    // Up to the end of the last cluster the file reads as zeroes, but not beyond.
     const auto cut = load({named("a"), named(std::string(40'000, 'b')),
                            named(std::string(40'000, 'c'))}, 3, 39'000);
     ASSERT_FALSE(cut);

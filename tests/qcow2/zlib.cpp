@@ -18,7 +18,7 @@ std::vector<std::byte> plain(std::size_t size) {
     return bytes;
 }
 
-/// Raw deflate with the window that qcow2 asks for.
+/// Raw deflate with the window that qcow2 requires.
 std::vector<std::byte> deflated(std::span<const std::byte> from, int window = -12) {
     z_stream s{};
     EXPECT_EQ(deflateInit2(&s, 9, Z_DEFLATED, window, 9, Z_DEFAULT_STRATEGY), Z_OK);
@@ -67,7 +67,7 @@ TEST(zlib, refuses_garbage) {
 TEST(zlib, writes_nothing_beyond_the_cluster) {
     const auto packed = deflated(plain(4096));
     std::vector<std::byte> to(4096, std::byte{0x5a});
-    // More in the stream than the cluster holds: the rest is not there, and not asked for.
+    // The stream holds more than the cluster: the rest is not inflated.
     EXPECT_TRUE(zlib_inflate(packed, std::span(to).first(1024)));
     EXPECT_TRUE(
         std::all_of(to.begin() + 1024, to.end(), [](std::byte b) { return b == std::byte{0x5a}; }));

@@ -159,7 +159,7 @@ TEST_F(raw_image, ends_with_the_sector_in_which_the_file_ends) {
 }
 
 TEST_F(raw_image, is_as_large_for_every_alignment_of_the_host) {
-    // A host that wants whole blocks of 512 or 4096 bytes, as with O_DIRECT.
+    // A host that requires whole blocks of 512 or 4096 bytes, as with O_DIRECT.
     for (const std::uint32_t block : {512U, 4096U}) {
         io::memory::backend device({.limits = {block, block}});
         device.set_content("a", io::sparse_bytes(seven));
@@ -193,7 +193,7 @@ TEST_F(raw_image, each_request_is_one_of_the_host) {
     EXPECT_EQ(images.counters().requests(io::opcode::flush), 1U);
 }
 
-/// Requests take the coroutine's way then.
+/// With hooks, requests take the coroutine's path.
 struct counting {
     static constexpr bool enabled = true;
     result<void> reached(async::point at, std::uint64_t) noexcept {

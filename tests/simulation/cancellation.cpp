@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// An image that goes, or is closed, with requests in flight at every stage.
+// The image is destroyed or closed with requests in flight at every stage.
 #include "support/held_points.hpp"
 #include "support/orderings.hpp"
 
@@ -14,7 +14,7 @@ struct cancellation : ::testing::Test {
     static constexpr std::uint64_t cluster = stage_type::cluster;
 
     // T7, T25
-    /// The image goes while requests stand where `at` says; then everything is let go.
+    /// Destroys the image while requests are held at `at`, then releases them.
     static void destroy_at(point at) {
         stage_type s({.deferred = true, .seed = 5});
         s.plan.size = 2048 * cluster;

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: BSL-1.0
-// Small workloads, all of them: up to three operations, on each kind of cluster, in images of
-// several shapes; and after each the disks that a power cut may leave: all, where they are at most
-// 1024 an epoch, else every choice of at most 10 whole changes and some torn ones; of more changes
-// none, all, each alone, all but each, the metadata, the data, and some at random.
+// All small workloads: up to three operations, on each kind of cluster, in images of several
+// shapes. After each the disks that a power cut may leave: all of them if an epoch has at most
+// 1024, otherwise every choice of at most 10 whole changes and some torn ones. Of more changes:
+// none, all, each alone, all but each, the metadata, the data, and some random choices.
 //
-//   GAUR_EXHAUSTIVE=3 test_simulation --gtest_filter='exhaustive*'   not only a part of them; 4:
+//   GAUR_EXHAUSTIVE=3 test_simulation --gtest_filter='exhaustive*'   the whole, not only a part; 4:
 //                                                                    up to four operations, …
-//   GAUR_QEMU_EVERY=1000 …                       one in so many disks goes to qemu-img; 0: none
+//   GAUR_QEMU_EVERY=1000 …                       one in 1000 disks goes to qemu-img; 0: none
 //
-// States are looked at whenever a flush is in flight, and when an operation has ended. That is all
-// of them: what a cut may leave at any other moment it may leave at the next of these as well, with
-// the changes between lost.
+// States are checked whenever a flush is in flight, and when an operation has ended. This covers
+// all of them: what a cut may leave at any other moment it may also leave at the next of these,
+// with the changes between lost.
 //
-// Some of the disks are recovered: repaired where they are marked dirty, and now and then where
-// clusters leak; opened, read, written to and closed. In all of this the power goes again, some of
-// those disks are recovered in the same way, with a third cut, and some of what that leaves without
-// one. What a recovery finds on the disk must be there after the next cut too.
+// Some of the disks are recovered: repaired if they are marked dirty, and sometimes if clusters
+// leak; then opened, read, written to and closed. During all of this the power is cut again. Some
+// of those disks are recovered in the same way, with a third cut, and some of what that leaves are
+// recovered without one. What a recovery finds on the disk must also be there after the next cut.
 #include "support/every_coin.hpp"
 #include "support/judged_by_qemu.hpp"
 #include "support/simulated_disk.hpp"
@@ -67,10 +67,10 @@ constexpr shape shapes[] = {{.version = 2},
                             {.cluster_bits = 12, .refcount_bits = 64, .lazy = true}};
 constexpr std::uint64_t clusters = 4;
 
-/// The disk that workloads begin with: all of its clusters are of one kind.
+/// The disk with which workloads begin: all of its clusters are of one kind.
 struct start {
     memory_disk files;
-    std::vector<std::byte> below; ///< what the top layer lies on
+    std::vector<std::byte> below; ///< what the guest sees below the top layer
     std::vector<std::byte> content;
     bool has_snapshot = false;
 };
@@ -90,7 +90,7 @@ async::task<tried_image<Policies>> open_top(simulated_device& io, exec::inline_l
                                   .inflate = &reference_image::inflate_stored});
 }
 
-/// Nothing where there is no such image.
+/// Empty if there is no such image.
 std::optional<start> make_start(const shape& how, kind what) {
     const bool zeroes = what == kind::zero || what == kind::zero_with_host;
     if (zeroes && how.version < 3) { return {}; }
@@ -136,33 +136,33 @@ std::optional<start> make_start(const shape& how, kind what) {
     return s;
 }
 
-/// How many disks are looked at, of those that there may be in an epoch.
+/// How many disks are checked, of those that an epoch may leave.
 struct bounds {
-    unsigned coins;  ///< all of them with no more than these, or every choice of so many changes
+    unsigned coins;  ///< at most so many: all disks; or every choice of so many changes
     bool each;       ///< of more changes each alone, and all but each
     unsigned random; ///< each change lost, kept or torn
     unsigned torn;   ///< all changes torn
     unsigned one_in; ///< of these disks one is recovered
 };
 constexpr unsigned most_cuts = 3;
-/// By the cuts before.
+/// By the number of cuts before.
 using all_bounds = std::array<bounds, most_cuts>;
 constexpr all_bounds a_part = {
     {{10, true, 64, 16, 64}, {3, false, 2, 1, 32}, {2, false, 1, 1, 16}}};
 constexpr all_bounds in_full = {
     {{10, true, 64, 16, 32}, {7, true, 16, 8, 64}, {4, false, 8, 4, 64}}};
 
-/// What a workload and its recoveries have in common.
+/// The state that a workload and its recoveries share.
 struct course {
     const all_bounds& most;
     std::uint64_t qemu_every; ///< 0: never
-    std::uint64_t turn;       ///< which disks are chosen
+    std::uint64_t turn;       ///< selects the disks
     std::uint64_t disks[most_cuts] = {};
     std::uint64_t to_qemu = 0;
 };
 
-/// One session with an image, and the disks that a cut in it may leave: of a workload in its last
-/// operation, of a recovery at any time.
+/// One session with an image, and the disks that a cut in it may leave: of a workload during its
+/// last operation, of a recovery at any time.
 template <class Policies>
 class session {
   public:
@@ -198,7 +198,7 @@ class session {
         wrong_ += what;
     }
 
-    /// Stale refcounts have to be counted anew before anybody writes.
+    /// Stale refcounts must be rebuilt before a write.
     void mend() {
         reference_image file(io_.inner().content("top").bytes());
         const bool dirty = file.is_dirty();
@@ -214,7 +214,7 @@ class session {
         if (!done) { return note("repair: " + done.error().message()); }
         if (done->outcome == qcow2::repair_outcome::refused) { return note("repair is refused"); }
         if (looking_) { look_at_all(); }
-        // Those past the file's end are none for qemu-img, but they are repaired.
+        // qemu-img does not report leaks past the end of the file, but they are repaired.
         reference_image mended(io_.inner().content("top").bytes());
         if (mended.check().leaks != 0) { note("repaired, but clusters leak"); }
         if (mended.bytes().size() > mended.counted_end()) {
@@ -305,7 +305,7 @@ class session {
         }
     }
 
-    /// What a cut now may leave.
+    /// Checks the disks that a cut now may leave.
     void look_at_all() {
         const bounds& most = all_.most[cuts_];
         std::uint64_t coins = 0;
@@ -351,7 +351,7 @@ class session {
             look_at_kept(n, [=](std::size_t i, const auto&) { return i != n; });
         }
     }
-    /// Whole changes, in an order that `seed` chooses where there is a choice.
+    /// Whole changes, in an order that `seed` chooses if there is a choice.
     template <class Kept>
     void look_at_kept(std::uint64_t seed, Kept kept) {
         look_at(io::seeded(seed), [kept](std::size_t i, const io::power_log::change& c) {
@@ -376,7 +376,7 @@ class session {
         if (goes_on) { go_on_with(disk, std::move(seen)); }
     }
 
-    /// What a guest would read there.
+    /// What a guest would read from the file.
     std::vector<std::byte> look_at_rest(const io::sparse_bytes& top, bool after_cut) {
         reference_image file(top.bytes());
         if (!file.is_dirty()) {
@@ -438,7 +438,7 @@ std::vector<operation> sequence(std::uint64_t n) {
     return steps;
 }
 
-/// `part`: a prime, so that every so many-th workload has some of everything.
+/// `part`: a prime, so that every `part`-th workload has some of everything.
 template <class Policies>
 void run_workloads(std::uint64_t part) {
     const std::uint64_t most = from_environment("GAUR_EXHAUSTIVE", 0);

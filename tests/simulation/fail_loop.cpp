@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // The first I/O operation fails, then the second, and so on to the last: of create, open, reads,
-// allocating writes over everything that can lie below them, flush and close.
+// allocating writes over every kind of lower content, flush and close.
 #include "support/held_points.hpp"
 #include "support/model_disk.hpp"
 #include "support/orderings.hpp"
@@ -25,7 +25,7 @@ struct fail_loop : ::testing::Test {
     static constexpr std::uint64_t cluster = stage_type::cluster;
     static constexpr std::uint64_t size = 40 * cluster;
 
-    /// The disk that every round begins with; fills `content` with what its guest sees.
+    /// The disk with which every round begins. Fills `content` with what its guest sees.
     static io::memory::disk prepare(const setup& how, std::vector<std::byte>& content) {
         stage_type s;
         s.plan.size = size;
@@ -78,7 +78,7 @@ struct fail_loop : ::testing::Test {
             const std::uint32_t began = model.begin_flush();
             todo.push_back({&s.flush(), began, {}});
         }
-        /// Until all have ended; tells the model how.
+        /// Waits until all have ended, and tells the model the outcomes.
         void wait() {
             s.drain();
             for (const step& t : todo) {
@@ -134,7 +134,7 @@ struct fail_loop : ::testing::Test {
         return seen;
     }
 
-    /// False where nothing was left to fail.
+    /// False if nothing was left to fail.
     static bool run_round(const setup& how, const io::memory::disk& files,
                           const std::vector<std::byte>& content, std::uint64_t nth) {
         round r(how, files, content);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A commit whose writes fail for want of space, each of them in turn, once or several times: the
-// flush says so, nothing is lost, reads and writes go on, and a later flush makes everything good.
-// The power may go at any moment.
+// A commit whose writes fail for lack of space, each of them in turn, once or several times. The
+// flush returns the error, nothing is lost, reads and writes go on, and a later flush makes
+// everything durable. The power may be cut at any moment.
 #include "support/modelled_stage.hpp"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ class failed_commits : public ::testing::TestWithParam<image_kind> {
     using stage_type = modelled::stage_type;
 
     static constexpr std::uint64_t cluster = 512;
-    static constexpr std::uint64_t reach = 64 * cluster; // what one L2 table maps
+    static constexpr std::uint64_t reach = 64 * cluster; // bytes that one L2 table maps
     static std::uint64_t size(image_kind kind) {
         return (kind == image_kind::growing_refcounts ? 80 : 8) * reach;
     }
@@ -34,13 +34,13 @@ class failed_commits : public ::testing::TestWithParam<image_kind> {
         if (kind == image_kind::tiny_cache) { s.how.cache_bytes = 0; }
     }
 
-    /// The disk with which each round begins; fills `content` with what its guest sees.
+    /// The disk with which each round begins. Fills `content` with what its guest sees.
     static io::memory::disk prepare(image_kind kind, std::vector<std::byte>& content) {
         stage_type s;
         configure(s, kind);
         content.assign(size(kind), std::byte{0});
         s.create_and_open();
-        // Where the refcount table has to grow, next to all that the old one counts is in use.
+        // If the refcount table is to grow, nearly everything that the old table counts is in use.
         const std::uint64_t used =
             kind == image_kind::growing_refcounts ? 62 * reach - 4096 : reach / 2;
         const auto part = std::span(content).first(used);
@@ -48,7 +48,7 @@ class failed_commits : public ::testing::TestWithParam<image_kind> {
         s.begin(device::verb::write, 0, {part.begin(), part.end()});
         s.drain();
         if (kind != image_kind::growing_refcounts) {
-            // Its L2 table is no neighbour of the L1 table: a commit writes them apart.
+            // Its L2 table is no neighbour of the L1 table: a commit writes them separately.
             const auto more = std::span(content).subspan(reach, cluster);
             fill_tagged(more, reach, 0xb000'0001);
             s.begin(device::verb::write, reach, {more.begin(), more.end()});
@@ -61,8 +61,8 @@ class failed_commits : public ::testing::TestWithParam<image_kind> {
         return s.io.inner().snapshot();
     }
 
-    /// Writes to clusters that are there, to new ones of a table that is there, and of new tables.
-    /// In each `step` to others.
+    /// Writes to existing clusters, to new clusters of an existing table, and to new clusters of
+    /// new tables. Each `step` writes to different clusters.
     static void load(modelled& r, image_kind kind, std::uint64_t step) {
         const std::uint64_t tables = size(kind) / reach;
         r.begin_write(3 * cluster + 100, cluster);
@@ -167,7 +167,7 @@ TEST_P(failed_commits, of_a_close) {
     }
 }
 
-/// Only what the host may have dropped is gone for good.
+/// Only a failed barrier is final: the host may have dropped the data.
 TEST_P(failed_commits, whose_barrier_failed_are_not_tried_again) {
     const image_kind kind = GetParam();
     std::vector<std::byte> content;
@@ -195,11 +195,11 @@ TEST_P(failed_commits, whose_barrier_failed_are_not_tried_again) {
     }
 }
 
-/// So much is dirty that writes have to wait for a commit, and every commit fails: what needs no
-/// new clusters goes on, the rest fails with the commit's error, and nothing hangs. Then there is
+/// So much is dirty that writes must wait for a commit, and every commit fails. Writes that need no
+/// new clusters go on, the others fail with the commit's error, and nothing hangs. Then there is
 /// space again.
 TEST(failed_commit, that_writes_have_to_wait_for) {
-    constexpr std::uint64_t reach = 64 * 512; // what one L2 table maps
+    constexpr std::uint64_t reach = 64 * 512; // bytes that one L2 table maps
     constexpr std::uint64_t tables = 64;
     const error full = error::from_errno(ENOSPC);
     stage<track::join> s;
@@ -246,8 +246,8 @@ TEST(failed_commit, that_writes_have_to_wait_for) {
     s.expect_clean_close();
 }
 
-/// With nothing but data to write before its barrier, a commit fails before it has begun that: the
-/// next one must not write the mappings without it.
+/// The commit has only data to write before its barrier, and fails before it begins the barrier.
+/// The next commit must not write the mappings without it.
 TEST(failed_commit, that_never_came_to_its_barrier) {
     stage<track::join> s({.deferred = true}, {.record = true});
     s.plan.lazy_refcounts = true;

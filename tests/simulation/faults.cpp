@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A device that fails some requests: errors are reported, nobody reads wrong bytes, and the image
-// stays whole.
+// A device that fails some requests: errors are reported, no read returns wrong bytes, and the
+// image stays sound.
 #include "support/simulations.hpp"
 
 namespace gaur::test {

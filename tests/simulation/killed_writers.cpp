@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Writers that are killed, one after another, at any request to the device: all that had ended is
-// in the file, nothing else. However many of them there are, the file is no longer than what is in
-// use and one writer's window, and a repair and a clean close give the rest back.
+// Writers that are killed, one after another, at any request to the device. The file holds all that
+// had ended, and nothing else. However many writers there are, the file is at most one writer's
+// window longer than what is in use, and a repair and a clean close free the rest.
 #include "support/simulations.hpp"
 
 #include <gaur/qcow2/repair.hpp>
@@ -35,8 +35,9 @@ class killed_run {
   private:
     static constexpr unsigned writers = 10;
 
-    /// What a session itself frees at the end stays until one that writes after it, and one that
-    /// writes nothing leaves the file as it was: so in a few of them the file gets short.
+    /// What a session frees while it closes stays in the file until a later session writes, and a
+    /// session that writes nothing leaves the file unchanged. So it takes several sessions until
+    /// the file is short.
     void close_cleanly() {
         bool is_short = false;
         unsigned written = 0;
@@ -51,7 +52,7 @@ class killed_run {
                         " bytes behind what is in use");
         }
     }
-    /// A guest's clusters lie behind tables, and an odd one of each kind is taken for them.
+    /// An allowance: a guest's clusters need tables, and each kind of table takes some clusters.
     std::uint64_t some() const { return std::uint64_t{64} << image_.decided().top.cluster_bits; }
     std::uint64_t behind_use() const {
         const std::uint64_t used = reference_image(top().bytes()).counted_end();
@@ -82,14 +83,14 @@ class killed_run {
         if (!image_.good()) { return; }
         const std::string bad = image_.model().after_power_cut(image_.content_at_rest());
         if (!bad.empty()) { return image_.note("at rest: " + bad); }
-        // What was taken and not committed: each cluster once, and what was counted ahead.
+        // Taken but not committed: each cluster once, and what was counted ahead.
         if (behind_use() > 2 * s.top.size + 4 * s.count_ahead + s.grow_ahead + some()) {
             image_.note("killed: the file has " + std::to_string(behind_use()) +
                         " bytes behind what is in use");
         }
     }
 
-    /// Leaves nothing but what is in use.
+    /// Leaves only what is in use.
     void repair() {
         simulated_device io(*io::memory::backend::make(image_.decided().device, image_.files()));
         exec::inline_loop loop;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// The order of data and mapping, step by step, where something other than zeroes would be read if
-// it were wrong: over a backing file, in clusters that were used before, at the end of the file.
-// What a write that fails leaves of it, with another write joined. And refcount tables that move
-// more than once before a commit.
+// The order of data and mapping, step by step, in cases in which a wrong order would show something
+// other than zeroes: over a backing file, in clusters that were used before, at the end of the
+// file. What a failed write leaves, with another write joined. And refcount tables that move more
+// than once before a commit.
 #include "support/held_points.hpp"
 #include "support/orderings.hpp"
 
@@ -20,7 +20,7 @@ using async::point;
 constexpr std::uint64_t cluster = stage<>::cluster;
 constexpr std::uint64_t sector = 512;
 constexpr unsigned char old_byte = 0x11;
-constexpr unsigned char stale_byte = 0x5c; ///< of a cluster that is free
+constexpr unsigned char stale_byte = 0x5c; ///< of a free cluster
 constexpr unsigned char new_byte = 0xa1;
 
 io::sparse_bytes full_of(std::uint64_t size, unsigned char value) {
@@ -36,7 +36,7 @@ struct mapping_and_data : ::testing::Test {
         s.plan.backing_file = "below";
         s.plan.backing_format = "raw";
     }
-    /// L2 table, refcounts and growth are durable: the epochs to come write mappings alone.
+    /// L2 table, refcounts and growth are durable: the following epochs write only mappings.
     static void settle_tables(stage_type& s) {
         for (const std::uint64_t last : {1U, 2U}) {
             s.write(s.plan.size - last, 1, 9);
@@ -46,8 +46,8 @@ struct mapping_and_data : ::testing::Test {
         }
     }
 
-    /// What the disk may look like after a cut now: with all that the log holds but the guest's new
-    /// bytes, and at random. `below` is what the top layer lies on.
+    /// Checks what a cut now may leave: all that the log holds except the guest's new bytes, and
+    /// random choices. `below` is what the guest sees below the top layer.
     static void expect_old_or_new(stage_type& s, const std::vector<std::byte>& below,
                                   std::uint64_t at, std::uint64_t size) {
         using fate = io::power_log::fate;
@@ -73,7 +73,8 @@ struct mapping_and_data : ::testing::Test {
         }
     }
 
-    /// Writes whole clusters and parts of them, one flush each; the power may go at any moment.
+    /// Writes whole clusters and parts of them, with a flush for each. The power may be cut at any
+    /// moment.
     static void write_and_cut(stage_type& s, const std::vector<std::byte>& below) {
         struct {
             std::uint64_t at;
@@ -102,8 +103,8 @@ struct mapping_and_data : ::testing::Test {
 };
 TYPED_TEST_SUITE(mapping_and_data, orderings, ordering_name);
 
-// New clusters read as zeroes, and the file reaches over them durably: a mapping that came first
-// would be whole, and would hide the backing file's bytes behind zeroes.
+// New clusters read as zeroes, and the file durably covers them. A mapping that became durable
+// first would be valid, and would hide the backing file's bytes behind zeroes.
 TYPED_TEST(mapping_and_data, over_a_backing_file_with_growth_ahead) {
     typename TestFixture::stage_type s({.deferred = true}, {.record = true});
     this->lay_below(s, s.plan.size);
@@ -132,8 +133,7 @@ TYPED_TEST(mapping_and_data, over_the_end_of_a_backing_file_with_growth_ahead) {
     }
 }
 
-// Free clusters of the file hold what was written there once: a mapping that came first would show
-// it.
+// Free clusters of the file hold old content: a mapping that became durable first would expose it.
 TYPED_TEST(mapping_and_data, in_clusters_that_were_used_before) {
     typename TestFixture::stage_type before;
     before.create_and_open();
@@ -149,7 +149,8 @@ TYPED_TEST(mapping_and_data, in_clusters_that_were_used_before) {
     this->write_and_cut(s, std::vector<std::byte>(s.plan.size));
 }
 
-// The file ends before the new clusters: a mapping that came first would point past its end.
+// The file ends before the new clusters: a mapping that became durable first would point past its
+// end.
 TYPED_TEST(mapping_and_data, at_the_end_of_the_file) {
     typename TestFixture::stage_type s({.deferred = true}, {.record = true});
     s.how.count_ahead = 1 << 19;
@@ -158,7 +159,7 @@ TYPED_TEST(mapping_and_data, at_the_end_of_the_file) {
     this->write_and_cut(s, std::vector<std::byte>(s.plan.size));
 }
 
-/// What the first sector of a cluster holds, where all behind it is known to be zeroes.
+/// What the first sector of a cluster holds, if everything behind it is known to be zeroes.
 enum class stake { raw_file, small_clusters };
 
 struct failing_pair {
@@ -197,7 +198,7 @@ void run_failing_pair(const failing_pair& how) {
     s.create_and_open();
     s.write(s.plan.size - 1, 1, 9);
     s.drain();
-    EXPECT_EQ(s.value(0, sector), old_byte); // the lower layer's tables are in memory
+    EXPECT_EQ(s.value(0, sector), old_byte); // loads the lower layer's tables
     EXPECT_EQ(s.value(sector, cluster - sector), 0);
     s.io.fail({.nth = how.first_fails ? 1U : 1000U, .code = io::opcode::write});
     if (how.second_fails) { s.io.fail({.nth = 2, .code = io::opcode::write}); }
@@ -225,8 +226,8 @@ void run_failing_pair(const failing_pair& how) {
     s.expect_clean_close();
 }
 
-// The first write covers what is not zero, so it copies nothing, and the second joins it by a write
-// of its own. Whichever fails: what the failed one was to replace is still there.
+// The first write covers the part that is not zero, so it copies nothing, and the second joins it
+// by a direct write. Whichever write fails, the bytes that it was to replace are still there.
 TEST(failure_with_a_joined_write, what_is_not_zero_stays) {
     for (const stake old : {stake::raw_file, stake::small_clusters}) {
         for (const unsigned choice : {1U, 2U, 3U, 0U}) {
@@ -238,8 +239,8 @@ TEST(failure_with_a_joined_write, what_is_not_zero_stays) {
 }
 
 // 512-byte clusters and 64-bit refcounts: a block counts 64 clusters, a cluster of the table 64
-// blocks. 40 MiB without a flush move the table several times; what is not on disk when it moves
-// again belongs to nobody.
+// blocks. 40 MiB without a flush move the table several times. A table that is not on disk when it
+// moves again has no owner.
 TEST(growing_tables, a_refcount_table_that_moves_twice_in_one_epoch) {
     stage<track::join> s({.deferred = false});
     constexpr std::uint64_t size = std::uint64_t{40} << 20;

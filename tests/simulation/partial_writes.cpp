@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// An allocating write and the writes that join it, of which any subset fails: over clusters that
-// were never written, over recycled ones, over what has to be copied. Whatever fails, no entry
-// leads to a cluster without data or past the end of the file, and every byte is an allowed one;
-// also after the process is killed, and after a power cut.
+// An allocating write and the writes that join it, any subset of which fails: over clusters that
+// were never written, over recycled ones, over old content that must be copied. Whatever fails, no
+// entry points to a cluster without data or past the end of the file, and every byte is allowed.
+// This also holds after the process is killed, and after a power cut.
 #include "support/modelled_stage.hpp"
 
 #include <bit>
@@ -17,11 +17,11 @@ namespace {
 
 enum class below { pristine, recycled, shared_with_snapshot, backing_file, zeroes_round_data };
 
-/// Which writes there are beside the owner's: a set.
+/// The set of writes beside the owner's.
 enum joiner : unsigned { at_head = 1, in_middle = 2, at_tail = 4, behind = 8 };
 constexpr unsigned all_joiners = 16;
 
-/// The first so many writes of the device that fail, or not, in each combination.
+/// Number of first device writes of which each combination fails.
 constexpr unsigned failing_writes = 6;
 
 struct layout {
@@ -36,14 +36,14 @@ class partial_writes : public ::testing::TestWithParam<below> {
     using stage_type = modelled::stage_type;
     static constexpr std::uint64_t cluster = stage_type::cluster;
     static constexpr std::uint64_t size = 24 * cluster;
-    static constexpr std::uint64_t first = 2 * cluster; // of the three that the owner writes to
+    static constexpr std::uint64_t first = 2 * cluster; // of the owner's three clusters
 
     static void configure(stage_type& s, const layout& how) {
         s.plan.size = size;
         s.plan.lazy_refcounts = how.lazy;
     }
 
-    /// The disk with which each round begins; fills `content` with what its guest sees.
+    /// The disk with which each round begins. Fills `content` with what its guest sees.
     static io::memory::disk prepare(const layout& how, std::vector<std::byte>& content) {
         stage_type s;
         configure(s, how);
@@ -81,7 +81,7 @@ class partial_writes : public ::testing::TestWithParam<below> {
         if (how.old == below::shared_with_snapshot) {
             s.rewrite([](reference_image& file) { ASSERT_TRUE(file.add_snapshot()); });
         }
-        if (how.old == below::recycled) { // the clusters are free, and hold what they held
+        if (how.old == below::recycled) { // the clusters are free, and keep their old content
             s.rewrite([](reference_image& file) { file.zero_all(false); });
             content.assign(size, std::byte{0});
         }
@@ -117,7 +117,7 @@ class partial_writes : public ::testing::TestWithParam<below> {
         r.s.io.forget_rules();
     }
 
-    /// Another process goes on after this one was killed.
+    /// Another process opens the image after this one was killed.
     static void reopen(modelled& r) {
         r.s.disk.reset();
         r.s.drain();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Random load, power cuts and faults, as in random.cpp, power_cut.cpp and faults.cpp, where images
-// have another placement than the default.
+// Random load, power cuts and faults, as in random.cpp, power_cut.cpp and faults.cpp, for images
+// with another placement than the default.
 #include "support/simulations.hpp"
 
 #include <gaur/qcow2/alloc/best_fit.hpp>

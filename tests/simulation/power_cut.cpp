@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// The power goes at any request to the device. Of what was not flushed any part may be left, torn
-// into sectors; whatever is left must be a whole image with what was flushed in it, and in every
-// other place the old bytes or some of the new ones, never anybody else's. One disk in
-// GAUR_QEMU_EVERY goes to qemu-img too; 0: none.
+// The power is cut at any request to the device. Any part of what was not flushed may be left, torn
+// into sectors. Whatever is left must be a sound image that holds what was flushed, and in every
+// other place the old bytes or some of the new ones, never those of another write. One disk in
+// GAUR_QEMU_EVERY also goes to qemu-img; 0: none.
 #include "support/judged_by_qemu.hpp"
 #include "support/simulations.hpp"
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-// Races that have names: the engine is stopped where they happen, and let go in every order.
+// Named races: the engine is stopped at the point of the race, and released in every order.
 //
-// Here, in races_of_overlaps.cpp (o), races_at_the_end.cpp (e), cancellation.cpp (c), and on the
-// floors. T1 to T32, R1 to R5: who holds which says a comment at the test, `grep -rn '// .*T16'`.
+// They are here, in races_of_overlaps.cpp (o), races_at_the_end.cpp (e), cancellation.cpp (c), and
+// in the tests of the lower layers. T1 to T32, R1 to R5: a comment at each test names its race;
+// `grep -rn '// .*T16'` finds it.
 //
 //   T1  overlaps at head, tail, both     o whatever_overlaps_is_of_one_of_the_two; tracker.overlaps
 //   T2  neighbours                       o what_touches_does_not_wait; neighbours_do_not_wait
@@ -10,10 +11,10 @@
 //   T4  a chain on one cluster           o ten_thousand_on_one_cluster; a_hundred_on_one_cluster
 //   T5  a convoy, odd and even           o a_convoy
 //   T6  the parent fails                 e a_parent_that_fails_anywhere; a_waiter_inherits_no_error
-//   T7  the parent or a waiter is gone   c destroy_at; e nobody_takes_clusters_that_are_still_…
+//   T7  the parent or a waiter destroyed c destroy_at; e nobody_takes_clusters_that_are_still_…
 //   T8  a waiter fails later, both fail  e every_choice_of_three_that_fail
 //   T9  a large write among small ones   o a_large_write_among_small_ones, do_not_delay_the_first
-//   T10 each holds what the next wants   o a_ring
+//   T10 each holds what the next needs   o a_ring
 //   T11 discard and allocating write     no such request yet
 //   T12 discard and write in place       no such request yet
 //   T13 the same and reads, sources      a_freed_cluster_waits_for_…; e a_read_in_flight_holds_…
@@ -24,7 +25,7 @@
 //   T17 snapshots taken in flight        no such request yet; copies_from_a_cluster_that_a_…
 //   T18 one load for all                 one_load_for_all_who_need_a_slice, a_load_that_fails_…
 //   T19 L2 tables, new and copied        one_l2_table_for_two_…, one_copy_of_a_shared_l2_table
-//   T20 a slice goes, its writer sleeps  a_slice_that_goes_while_its_writer_sleeps
+//   T20 slice evicted, writer suspended  a_slice_that_goes_while_its_writer_sleeps
 //   T21 refcounts grow                   e refcounts_that_grow_under_a_commit, … fail_to_load_…
 //   T22 flush: links, failures, others   e a_flush_while_…, a_flush_that_fails_while_another_waits;
 //                                        flushes_in_flight_share_an_epoch
@@ -39,7 +40,7 @@
 //   T31 bitmaps                          none yet: autoclear bits are cleared before a write
 //   T32 many extend, space runs out      e space_that_runs_out_at_any_of_those_who_extend
 //   R1  a late write, its cluster reused e nobody_takes_clusters_that_are_still_written (in place:
-//                                        nothing drops clusters that are ours alone yet)
+//                                        nothing frees clusters that are exclusively ours yet)
 //   R2  a late read, its cluster reused  e a_read_in_flight_holds_its_cluster
 //   R3  zeroes undone by copy on write   no such request yet
 //   R4  the same by subclusters          no such request yet
@@ -57,7 +58,7 @@ using serialized = stage<track::serialize>;
 using joining = stage<track::join>;
 constexpr std::uint64_t cluster = serialized::cluster;
 
-/// Writes from the test's own words until something is at the backend no more.
+/// Writes whole clusters, each alone, and closes the image: in memory nothing is left.
 template <class Stage>
 void fill_and_reopen(Stage& s, std::initializer_list<std::uint64_t> clusters) {
     s.create_and_open();
@@ -334,8 +335,8 @@ TYPED_TEST(both_orderings, one_copy_of_a_shared_l2_table) {
     EXPECT_TRUE(before == after) << "the snapshot has changed";
 }
 
-/// A write inside a cluster whose old content is the byte 1, wherever it lies: what is round it
-/// must come along.
+/// A write inside a cluster whose old content is the byte 1, wherever it is stored: the rest of the
+/// cluster must be copied.
 template <class Stage>
 void expect_copy_on_write(Stage& s) {
     s.points.shut(point::cow_read);
@@ -378,7 +379,7 @@ TYPED_TEST(both_orderings, copies_from_a_compressed_cluster) {
     s.expect_clean_close();
 }
 
-// T13: a source below.
+// T13: a source in the backing file.
 TYPED_TEST(both_orderings, copies_from_the_backing_file) {
     TypeParam s;
     s.io.inner().set_content(
@@ -436,7 +437,7 @@ TYPED_TEST(both_orderings, a_freed_cluster_waits_for_those_who_may_still_read_it
     ASSERT_EQ(s.points.held(point::read_compressed), 1U);
     s.write(0, cluster, 0xa1);
     s.drain();
-    // Its references are dropped durably, and still it may not be taken again.
+    // Its references are dropped durably, and still it must not be taken again.
     for (int i = 0; i < 3; ++i) {
         s.write(0, 512, 0xa1);
         s.flush();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Races with what ends badly, ends late, or is gone: errors, dropped clusters, flushes, growing
+// Races with a failed, late or cancelled completion: errors, dropped clusters, flushes, growing
 // tables, close. The table of all races is at the top of races.cpp.
 #include "support/held_points.hpp"
 #include "support/orderings.hpp"
@@ -34,7 +34,7 @@ struct endings : ::testing::Test {
         s.plan.backing_file = "below";
         s.plan.backing_format = "raw";
     }
-    /// A disk whose clusters 0 to `count - 1` hold their number and 1, at rest; then `change`.
+    /// A disk at rest whose clusters 0 to `count - 1` hold their number plus 1, after `change`.
     template <class F>
     static io::memory::disk filled(std::uint64_t count, F change) {
         stage_type s;
@@ -55,7 +55,7 @@ struct endings : ::testing::Test {
         const result<void> opened = s.open();
         ASSERT_TRUE(opened) << opened.error().message();
     }
-    /// Changes the L2 entry of guest cluster `c` in the file, below the first L1 entry.
+    /// Changes the L2 entry of guest cluster `c` in the file, in the table of the first L1 entry.
     static void change_entry(stage_type& s, std::uint64_t c, std::uint64_t clear,
                              std::uint64_t set) {
         std::vector<std::byte> bytes = reference_image(s.io.inner().content("top").bytes()).bytes();
@@ -65,11 +65,12 @@ struct endings : ::testing::Test {
         store_be<std::uint64_t>(entry, (load_be<std::uint64_t>(entry) & ~clear) | set);
         s.io.inner().set_content("top", io::sparse_bytes(bytes));
     }
-    /// Until only the oldest `left` operations are at the backend, where the newest go first.
+    /// Until only the oldest `left` operations are at the backend, if the newest are executed
+    /// first.
     static void drain_but(stage_type& s, unsigned left) {
         while (s.io.in_flight() > left) { s.io.wait(); }
     }
-    /// Dropped references are lowered, and what is free is taken and written over.
+    /// Lowers the refcounts of dropped references, takes what is free and overwrites it.
     static void use_what_is_free(stage_type& s, unsigned left) {
         for (int i = 0; i < 3; ++i) {
             s.flush();
@@ -92,7 +93,7 @@ struct endings : ::testing::Test {
 };
 TYPED_TEST_SUITE(endings, orderings, ordering_name);
 
-// T6, T7: whatever fails of the first, the second allocates for itself, and nothing leaks.
+// T6, T7: wherever the first write fails, the second allocates for itself, and nothing leaks.
 TYPED_TEST(endings, a_parent_that_fails_anywhere) {
     struct mishap {
         point at;
@@ -141,7 +142,7 @@ TYPED_TEST(endings, refcounts_that_fail_to_load_for_one) {
     const io::memory::disk files = this->filled(1, [](reference_image&) {});
     typename TestFixture::stage_type s;
     this->start_from(s, files);
-    EXPECT_EQ(s.value(0, cluster), 1); // the L2 slice is in memory, refcounts are not
+    EXPECT_EQ(s.value(0, cluster), 1); // loads the L2 slice, but no refcounts
     s.points.shut(point::refblock_load, 2);
     const auto& first = s.write(4 * cluster, sector, 0xa1);
     const auto& second = s.write(4 * cluster + sector, sector, 0xb2);
@@ -158,7 +159,7 @@ TYPED_TEST(endings, refcounts_that_fail_to_load_for_one) {
     s.expect_clean_close();
 }
 
-// T8: of three on one cluster any may fail, early or late, and each only for himself.
+// T8: of three writes on one cluster any may fail, early or late, and each fails only itself.
 TYPED_TEST(endings, every_choice_of_three_that_fail) {
     for (unsigned choice = 0; choice < 8; ++choice) {
         typename TestFixture::stage_type s({.deferred = true},
@@ -184,12 +185,12 @@ TYPED_TEST(endings, every_choice_of_three_that_fail) {
     }
 }
 
-// R1, T7: the link fails while a companion's own write into the new clusters is at the backend:
-// they are not given back before it has ended, or it would land in somebody else's.
+// R1, T7: the link fails while the direct write of a joiner into the new clusters is at the
+// backend. They are not given back before it has ended, or it would overwrite another owner's data.
 TEST(endings_of_companions, nobody_takes_clusters_that_are_still_written) {
     using of = endings<track::join>;
     stage<track::join> s({.deferred = true}, {.order = io::fault::order::newest_first});
-    of::lay_below(s, sector); // what the first one replaces is no zeroes, what is round it is
+    of::lay_below(s, sector); // the first write replaces nonzero data, with zeroes around it
     of::warm_up(s);
     s.points.shut(point::l2_update, 1);
     const auto& first = s.write(0, sector, 0xa1);
@@ -214,9 +215,9 @@ TEST(endings_of_companions, nobody_takes_clusters_that_are_still_written) {
     s.expect_clean_close();
 }
 
-// R2, T13: a read is at the backend while its cluster is replaced, durably dropped, and all that is
-// free is written over. The entry says that it is not ours alone, its refcount that it is: so a
-// write replaces it, as a discard would.
+// R2, T13: a read is at the backend while its cluster is replaced and durably dropped, and
+// everything free is overwritten. The entry says that the cluster is shared, its refcount that it
+// is not: so a write replaces it, as a discard would.
 TYPED_TEST(endings, a_read_in_flight_holds_its_cluster) {
     const io::memory::disk files = this->filled(2, [](reference_image&) {});
     typename TestFixture::stage_type s({.deferred = true},
@@ -224,7 +225,7 @@ TYPED_TEST(endings, a_read_in_flight_holds_its_cluster) {
     s.io.inner().restore(files);
     this->change_entry(s, 0, copied, 0);
     ASSERT_TRUE(s.open());
-    EXPECT_EQ(s.value(cluster, cluster), 2); // the table is in memory
+    EXPECT_EQ(s.value(cluster, cluster), 2); // loads the table
     const auto& reader = s.read(0, cluster);
     ASSERT_EQ(s.io.in_flight(), 1U);
     const auto& writer = s.write(0, cluster, 0xa1);
@@ -242,8 +243,8 @@ TYPED_TEST(endings, a_read_in_flight_holds_its_cluster) {
     s.expect_clean_close();
 }
 
-// R5, T22: a cluster that was dropped is used by nobody before the entry that dropped it is
-// durable, wherever the power goes: what was flushed is there.
+// R5, T22: a dropped cluster is not reused before the entry that dropped it is durable. Wherever
+// the power is cut, what was flushed is there.
 TYPED_TEST(endings, what_was_dropped_waits_until_that_is_durable) {
     const io::memory::disk files = this->filled(4, &TestFixture::compress_all);
     for (const point where : {point::flush_to_os, point::flush_refcounts, point::flush_mappings,
@@ -285,8 +286,8 @@ TYPED_TEST(endings, what_was_dropped_waits_until_that_is_durable) {
     }
 }
 
-// T15: the old host cluster of a zero cluster stays its own where the write that would have
-// replaced it fails, and nobody sees what is in it where one succeeds.
+// T15: a zero cluster keeps its old host cluster if the write that would have replaced it fails. If
+// one succeeds, the content of that host cluster is not visible.
 TYPED_TEST(endings, a_zero_cluster_that_has_one_keeps_it) {
     const io::memory::disk files = this->filled(2, [](reference_image&) {});
     typename TestFixture::stage_type s;
@@ -314,7 +315,7 @@ TYPED_TEST(endings, a_zero_cluster_that_has_one_keeps_it) {
     s.expect_clean_close();
 }
 
-// T15: the same where nobody succeeds.
+// T15: the same if no write succeeds.
 TYPED_TEST(endings, a_zero_cluster_whose_write_fails_loses_nothing) {
     const io::memory::disk files = this->filled(2, [](reference_image&) {});
     typename TestFixture::stage_type s;
@@ -369,12 +370,12 @@ TYPED_TEST(endings, compressed_clusters_that_share_a_host_cluster) {
     }
 }
 
-// T21: refcount blocks and the table itself grow inside allocations, many at once, while a commit
-// that knows the old ones is under way.
+// T21: refcount blocks and the table itself grow inside allocations, many at once, during a commit
+// that has taken its snapshot of the old ones.
 TYPED_TEST(endings, refcounts_that_grow_under_a_commit) {
     constexpr std::uint64_t small = 512;
     constexpr std::uint64_t writes = 80;
-    constexpr std::uint64_t size = 64 * small; // what one L2 table maps
+    constexpr std::uint64_t size = 64 * small; // bytes that one L2 table maps
     for (const point where : {point::flush_refcounts, point::flush_mappings}) {
         typename TestFixture::stage_type s({.deferred = true}, {.record = true});
         s.plan.cluster_bits = 9;
@@ -420,8 +421,8 @@ TYPED_TEST(endings, refcounts_that_grow_under_a_commit) {
     }
 }
 
-// T22: a flush makes durable what had ended, and waits for nobody who has not: not for who is about
-// to link, nor for who waits for him.
+// T22: a flush makes durable what had ended, and waits for no other write: neither for one that is
+// about to link, nor for its waiters.
 TYPED_TEST(endings, a_flush_while_entries_are_about_to_be_linked) {
     for (const point where : {point::flush_refcounts, point::flush_mappings,
                               point::flush_to_disk}) {
@@ -499,7 +500,7 @@ TYPED_TEST(endings, a_flush_that_fails_while_another_waits) {
     EXPECT_EQ(s.check().corruptions, 0U);
 }
 
-// T25: a close with a change in flight, some who wait for it or go along, readers, and a flush.
+// T25: a close with an allocation in flight, its waiters or joiners, readers, and a flush.
 TYPED_TEST(endings, a_close_waits_for_all_and_refuses_the_rest) {
     typename TestFixture::stage_type s;
     this->warm_up(s);
@@ -536,8 +537,8 @@ TYPED_TEST(endings, a_close_waits_for_all_and_refuses_the_rest) {
     EXPECT_TRUE(this->is_full_of(seen, 3));
 }
 
-// T32: many extend the file at once and the k-th finds no space, or all from the k-th on: no host
-// cluster is handed out twice, and what could not be written can be written later.
+// T32: many writes extend the file at once. The k-th finds no space, or all from the k-th on. No
+// host cluster is handed out twice, and what could not be written can be written later.
 TYPED_TEST(endings, space_that_runs_out_at_any_of_those_who_extend) {
     constexpr std::uint64_t writes = 8;
     for (std::uint64_t k = 1; k <= writes; ++k) {

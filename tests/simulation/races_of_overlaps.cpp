@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Races T1 to T10: writes that overlap, or only touch. The table of all races is at the top of
+// Races T1 to T10: writes that overlap or are adjacent. The table of all races is at the top of
 // races.cpp.
 #include "support/held_points.hpp"
 #include "support/orderings.hpp"
@@ -26,7 +26,7 @@ struct overlaps : ::testing::Test {
     using stage_type = stage<Order>;
     using pending = typename stage_type::pending;
 
-    /// An L2 table, its slice and the refcounts are in memory: what follows is the race alone.
+    /// Loads an L2 table, its slice and the refcounts, so that only the race follows.
     static void warm_up(stage_type& s) {
         s.create_and_open();
         s.write(s.plan.size - 1, 1, 9);
@@ -45,11 +45,11 @@ struct overlaps : ::testing::Test {
     static std::uint64_t asked(stage_type& s, io::opcode code) {
         return s.io.inner().counters().requests(code);
     }
-    /// The i-th of several writes, full of `0xa0 + i`.
+    /// The i-th of several writes; each of its bytes is `0xa0 + i`.
     static pending& write(stage_type& s, const std::vector<range>& all, std::size_t i) {
         return s.write(all[i].at, all[i].size, static_cast<unsigned char>(0xa0 + i));
     }
-    /// Every sector is of one of those who wrote it; where nobody did, it is as it was.
+    /// Every sector holds the data of one of the writes that cover it; `old` if none does.
     static void expect_owners(stage_type& s, const std::vector<range>& all, std::uint64_t size,
                               int old) {
         for (std::uint64_t at = 0; at < size; at += sector) {
@@ -67,7 +67,7 @@ struct overlaps : ::testing::Test {
         for (const pending& p : s.requests) { EXPECT_TRUE(p.ended && p.status); }
     }
 
-    /// Two writes, the first stopped at `where`, the second begun meanwhile.
+    /// Two writes: the first is stopped at `where`, and the second begins meanwhile.
     static void run_two(point where, const std::vector<range>& both, bool over_old) {
         stage_type s;
         if (over_old) { lay_below(s, s.plan.size); }
@@ -116,7 +116,7 @@ TYPED_TEST(overlaps, whatever_overlaps_is_of_one_of_the_two) {
     }
 }
 
-// T2: what only touches does not wait, be it by clusters or by sectors.
+// T2: adjacent writes do not wait, be they adjacent by clusters or by sectors.
 TYPED_TEST(overlaps, what_touches_does_not_wait) {
     typename TestFixture::stage_type s;
     this->warm_up(s);
@@ -132,7 +132,7 @@ TYPED_TEST(overlaps, what_touches_does_not_wait) {
     EXPECT_EQ(this->met(s), 0U);
     s.points.open(point::l2_update);
     s.drain();
-    // Where clusters are there already, sectors of one cluster are neighbours as well.
+    // If the clusters are mapped already, sectors of one cluster count as neighbours as well.
     const std::uint64_t loops = s.points.visits(point::allocation_wait);
     this->write(s, {{4 * cluster, sector}}, 0);
     s.write(4 * cluster + sector, sector, 0xa0);
@@ -144,7 +144,8 @@ TYPED_TEST(overlaps, what_touches_does_not_wait) {
     s.expect_clean_close();
 }
 
-// T3: its ends are in flight, its middle is nobody's. Nothing is read to be written back.
+// T3: both ends of the write are in flight, its middle is not. Nothing is read only to be written
+// back.
 TYPED_TEST(overlaps, a_middle_between_two_in_flight) {
     typename TestFixture::stage_type s;
     this->warm_up(s);
@@ -168,7 +169,7 @@ TYPED_TEST(overlaps, a_middle_between_two_in_flight) {
     s.expect_clean_close();
 }
 
-// T4: as many as one likes behind one cluster, and the stack does not grow with them.
+// T4: any number of waiters behind one cluster; the stack does not grow with their number.
 TYPED_TEST(overlaps, ten_thousand_on_one_cluster) {
     constexpr std::uint64_t count = 10000;
     typename TestFixture::stage_type s;
@@ -196,8 +197,8 @@ TYPED_TEST(overlaps, ten_thousand_on_one_cluster) {
     s.expect_clean_close();
 }
 
-// T4, T6: every one of them fails, and so the next one becomes the parent of those that are left:
-// neither in each other's stack, nor for ever, whether the device answers at once or later.
+// T4, T6: every one of them fails, and so the next becomes the parent of the remaining ones. They
+// do not nest on the stack, and the chain ends, whether the device answers at once or later.
 TYPED_TEST(overlaps, a_chain_in_which_everybody_fails) {
     constexpr std::size_t count = 500;
     for (const bool deferred : {false, true}) {
@@ -233,9 +234,9 @@ TYPED_TEST(overlaps, a_chain_in_which_everybody_fails) {
     }
 }
 
-// T5, T3: each overlaps the next one only. With `join` nobody waits, and all get one run of the
-// host file. With `serialize` every other one waits for the one before, fills the gap, and writes
-// where the one behind was: three rounds of the device, however many they are.
+// T5, T3: each write overlaps only the next one. With `join` none waits, and all get one run of the
+// host file. With `serialize` every other one waits for the previous one, fills the gap, and writes
+// in place where its successor wrote: three rounds of the device, however many writes there are.
 TYPED_TEST(overlaps, a_convoy) {
     constexpr bool joins = TypeParam::allocation::is_joinable;
     constexpr std::uint64_t latency = 1000;
@@ -263,8 +264,8 @@ TYPED_TEST(overlaps, a_convoy) {
     }
 }
 
-// T9: small writes keep coming to the clusters that a large one has yet to pass. It waits for each
-// that was there before it once at most, and for none twice.
+// T9: small writes keep arriving at clusters that a large write has yet to pass. It waits for each
+// that arrived earlier at most once, and for none twice.
 TYPED_TEST(overlaps, a_large_write_among_small_ones) {
     constexpr std::uint64_t clusters = 20;
     typename TestFixture::stage_type s;
@@ -293,7 +294,7 @@ TYPED_TEST(overlaps, a_large_write_among_small_ones) {
     s.expect_clean_close();
 }
 
-// T9: those who come along do not hold up the one they go along with.
+// T9: joiners do not delay the owner of the allocation that they join.
 TEST(overlaps_of_companions, do_not_delay_the_first) {
     stage<track::join> s({.deferred = true}, {.order = io::fault::order::oldest_first});
     overlaps<track::join>::warm_up(s);
@@ -309,8 +310,9 @@ TEST(overlaps_of_companions, do_not_delay_the_first) {
     s.expect_clean_close();
 }
 
-// T10: each holds what the next one wants, in every order of arrival, and the entries are linked
-// from the first or from the last. Nobody waits while he holds others off, so nobody hangs.
+// T10: each write holds what the next one needs, in every order of arrival, and the entries are
+// linked from the first or from the last. No write waits while it holds an allocation, so none
+// hangs.
 TYPED_TEST(overlaps, a_ring) {
     const std::vector<range> all{{sector, 2 * cluster},
                                  {cluster + sector, 2 * cluster},

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // The engine against a model of the guest's disk, over a device that ends requests in any order.
 //
-//   GAUR_SEEDS=100000 test_simulation   more of them
-//   GAUR_SEED=77 test_simulation        one, to look at
-//   GAUR_SEED=77 GAUR_SHRINK=1 …        the same in few steps
+//   GAUR_SEEDS=100000 test_simulation   more seeds
+//   GAUR_SEED=77 test_simulation        one seed, to debug
+//   GAUR_SEED=77 GAUR_SHRINK=1 …        the same, reduced to a few steps
 #include "support/simulations.hpp"
 
 namespace gaur::test {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// The power goes at any request of a repair. Whatever is left has no more corruptions than before,
-// the guest's bytes as they were, in snapshots too, and can be repaired. And an image with anything
-// in its tables is mended or left alone.
+// The power is cut at any request of a repair. What is left has no more corruptions than before,
+// keeps the guest's bytes, including those in snapshots, and can be repaired. And an image with
+// arbitrary content in its tables is repaired or left unchanged.
 #include "support/reference_image.hpp"
 #include "support/simulated_disk.hpp"
 
@@ -35,7 +35,7 @@ result<qcow2::repair_report> repair(Backend& io, scope what) {
     return sync_wait(io, executor, qcow2::repair(io, executor, "i", {.scope = what}));
 }
 
-/// All that guests read: the disk, and each snapshot's.
+/// All content that guests can read: the disk, and each snapshot's.
 std::vector<std::vector<std::byte>> contents(const reference_image& image) {
     std::vector<std::vector<std::byte>> all(1 + image.snapshot_count());
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -117,7 +117,7 @@ class damaged_image {
     void set(std::uint64_t at, std::uint64_t value) { store_be<std::uint64_t>(&bytes_[at], value); }
     void resize(std::uint64_t size) { bytes_.resize(static_cast<std::size_t>(size)); }
 
-    /// Something that a repair mends and that leaves the guest's bytes as they are.
+    /// Damage that a repair removes and that leaves the guest's bytes unchanged.
     void damage() {
         const auto width = head_.refcounts();
         const std::uint64_t table = head_.refcount_table_offset;
@@ -147,7 +147,7 @@ class damaged_image {
                       random_.below(std::min<std::uint64_t>(width.max(), 3) + 1));
         }
     }
-    /// As a snapshot that went away by half leaves it: one reference, counted twice.
+    /// The state after a partial deletion of a snapshot: one reference, counted twice.
     void share_with_nobody() {
         const auto width = head_.refcounts();
         const std::uint64_t l2 =
@@ -186,7 +186,7 @@ class cut_repair {
         : seed_(seed), image_(seed), before_(image_.bytes()), read_before_(contents(before_)),
           corruptions_(before_.check().corruptions) {}
 
-    /// What is wrong; empty: nothing.
+    /// What is wrong; empty if nothing is.
     std::string run() {
         for (std::uint64_t n = 1; wrong_.empty(); ++n) {
             if (!cut_at(n)) { break; }
@@ -195,7 +195,7 @@ class cut_repair {
     }
 
   private:
-    /// False where the repair ended before it.
+    /// False if the repair ended before that request.
     bool cut_at(std::uint64_t n) {
         auto inner = io::memory::backend::make(image_.device(), disk_of(image_.bytes()));
         faulty io(*std::move(inner), {.seed = seed_, .record = true});
@@ -224,7 +224,7 @@ class cut_repair {
     void ended(const std::vector<std::byte>& bytes, const qcow2::repair_report& r) {
         if (r.outcome == outcome::refused) {
             if (bytes != image_.bytes()) { note("refused, but touched"); }
-            // A refcount of one bit cannot count what a flag promises of a snapshot.
+            // A refcount of one bit cannot count the snapshot's reference that a flag implies.
             if (image_.what() == scope::all) { note("refused: " + r.obstacle()->text); }
             return;
         }
@@ -271,7 +271,8 @@ class cut_repair {
     std::string wrong_;
 };
 
-/// An image with anything in its tables: mended, or refused and then untouched, in bounded work.
+/// An image with arbitrary content in its tables: repaired, or refused and left unchanged, in
+/// bounded work.
 std::string repair_anything(std::uint64_t seed) {
     std::vector<std::byte> bytes = damaged_image(seed).bytes();
     io::seeded random(seed * 3 + 1);
@@ -279,7 +280,7 @@ std::string repair_anything(std::uint64_t seed) {
     const std::uint64_t places[] = {0, head.l1_table_offset, head.refcount_table_offset,
                                     head.snapshots_offset};
     for (std::uint64_t n = 1 + random.below(5); n > 0; --n) {
-        // Mostly where much hangs on it; offsets are mostly those of something.
+        // Mostly at important fields; offsets are mostly those of a structure.
         std::uint64_t at = one_of(random, places) + random.below(80);
         if (random.coin()) { at = random.below(bytes.size()); }
         if (at + 8 > bytes.size()) { continue; }

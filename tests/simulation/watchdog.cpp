@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A simulated run that hangs ends at once, and says why.
+// A simulated run that hangs ends at once, and reports why.
 #include "support/simulated_disk.hpp"
 
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 namespace gaur::test {
 namespace {
 
-/// All writes meet a change that never retires.
+/// All writes meet an allocation that never retires.
 void run_into_a_change_that_stays() {
     scenario s = decide(3, 9);
     s.device = {};

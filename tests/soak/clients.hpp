@@ -20,19 +20,19 @@
 
 namespace gaur::test::soak {
 
-/// What the process that is to be killed does.
+/// The work of the process that is to be killed.
 struct work_load {
     std::string path;
     std::uint64_t seed = 1;
     std::uint32_t first_id = 0;    ///< of its writes
     std::uint32_t sectors = 0;     ///< of the disk
-    std::uint32_t settled = 0;     ///< of these, those that are mapped before all else
+    std::uint32_t settled = 0;     ///< of these, those that are mapped before anything else
     std::uint32_t clients = 1;
     std::uint32_t writes = ~0U;    ///< then it closes the image and ends
     bool direct = false;
 };
 
-/// Many clients on one image that is open; each has one request in flight.
+/// Many clients of one open image. Each has one request in flight.
 template <class Image>
 class clients {
   public:
@@ -108,13 +108,14 @@ class clients {
         if (r) { self.told_.add({began, 0, 0, event::kind::flushed}); }
         co_return r;
     }
-    /// Whose the sectors may be only the model knows; but each is somebody's, and of this place.
+    /// Only the model knows which writes the sectors may hold. But each sector belongs to some
+    /// write, and to this place.
     static async::task<void> read(clients& self, std::uint32_t first, std::uint32_t count,
                                   std::vector<std::byte>& bytes) {
         bytes.resize(count * sector_size);
         auto request = self.disk_.read({std::uint64_t{first} * sector_size}, bytes);
         result<void> r = co_await request;
-        // Sectors that are written meanwhile may come mixed.
+        // Sectors that are written meanwhile may be mixed.
         std::string wrong;
         const bool quiet = self.load_.clients == 1;
         if (r && quiet) { owners_of(bytes, wrong, first); }
@@ -122,7 +123,8 @@ class clients {
         co_return r;
     }
 
-    /// Half of them meet in a small part of the disk; none crosses the border of what is settled.
+    /// Half of the requests fall into a small part of the disk. None crosses the border of the
+    /// settled part.
     std::pair<std::uint32_t, std::uint32_t> somewhere() {
         std::uint32_t first = below(load_.sectors);
         const std::uint32_t near = load_.sectors / 64;
@@ -141,7 +143,7 @@ class clients {
     std::uint32_t written_ = 0;
 };
 
-/// Opens the image, lets clients work, closes it. What is wrong, or nothing.
+/// Opens the image, runs the clients, closes it. Returns what is wrong, or an empty string.
 template <class B, class Ex>
 std::string work(B& io, const Ex& executor, const work_load& load, journal& told,
                  qcow2::open_options how) {

@@ -15,14 +15,14 @@
 
 namespace gaur::test::soak {
 
-/// What a client did, in the order in which it did it.
+/// What a client did. The journal keeps the order.
 struct event {
     enum class kind : std::uint8_t {
-        none,    ///< the process died over it
-        write,   ///< is about to be asked for
+        none,    ///< the process died while it was written
+        write,   ///< is about to be submitted
         written, ///< has succeeded
-        flush,   ///< is about to be asked for
-        flushed, ///< has succeeded; `id` is the place of its `flush`
+        flush,   ///< is about to be submitted
+        flushed, ///< has succeeded; `id` is the index of its `flush`
         settled, ///< the first sectors are mapped durably: writes there change no table
     };
     std::uint32_t id = 0;
@@ -31,8 +31,8 @@ struct event {
     kind what = kind::none;
 };
 
-/// Told by a process that is killed, read by the one that killed it: memory that both share, so
-/// what was told is there whenever the teller dies. Made before the fork, in its parent.
+/// Written by the process that is killed, read by the process that killed it. It lies in memory
+/// that both share, so it survives the writer. Made before the fork, in the parent.
 class journal {
   public:
     static constexpr std::size_t room = std::size_t{1} << 17;
@@ -53,10 +53,10 @@ class journal {
         shared_->wrong[0] = '\0';
     }
 
-    // The one that tells.
+    // For the writer.
 
     bool is_full() const noexcept { return size() + 1000 >= room; }
-    /// The event's place.
+    /// Returns the event's index.
     std::uint32_t add(event told) noexcept {
         const std::uint32_t at = shared_->size.load(std::memory_order_relaxed);
         shared_->events[at] = told;
@@ -70,11 +70,11 @@ class journal {
         shared_->wrong[n] = '\0';
     }
 
-    // The one that listens.
+    // For the reader.
 
     std::uint32_t size() const noexcept { return shared_->size.load(std::memory_order_acquire); }
     const event& operator[](std::size_t i) const noexcept { return shared_->events[i]; }
-    /// What the teller found wrong itself.
+    /// The error that the writer found itself.
     std::string wrong() const { return shared_->wrong; }
 
   private:

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // Processes that write to an image in real files, with many requests in flight, and are killed at
-// any moment. After each: the image checks without a corruption for us and for QEMU, holds what
-// they were told, in snapshots too, and the next process goes on with it.
+// any moment. After each, the image checks without a corruption for gaur and for QEMU, and holds
+// what the journal says, in snapshots too. The next process continues with it.
 //
-//   GAUR_SOAK_MINUTES=60 build/release/tests/test_soak     so long, with other seeds each time
+//   GAUR_SOAK_MINUTES=60 build/release/tests/test_soak     runs so long, with other seeds each time
 //   GAUR_SEED=7 GAUR_SOAK_DIR=/some/disk …                 that seed; images on that disk
 #include "clients.hpp"
 #include "journal.hpp"
@@ -103,7 +103,7 @@ struct figures {
     static unsigned long long number(std::uint64_t n) { return n; }
 };
 
-/// One image from its making to its end, through some processes.
+/// One image from its creation to its end, through some processes.
 class image_soak {
   public:
     image_soak(std::uint64_t seed, std::uint32_t& next_id, figures& all)
@@ -177,7 +177,7 @@ class image_soak {
         if (random_.coin()) {
             how.backing_file = folder_.file("below.raw");
             how.backing_format = "raw";
-            // It ends within the disk.
+            // It ends inside the disk.
             std::fill_n(holds_.begin(), sectors / 2 + random_.below(sectors / 2), next_id_++);
             write_file(how.backing_file, content_of(holds_));
         }
@@ -211,14 +211,15 @@ class image_soak {
         return load;
     }
 
-    /// By itself: that is a fault, and nothing to wait for. It stays to be waited for.
+    /// The process has ended on its own: a fault, so there is nothing left to kill. It is not
+    /// reaped here.
     static bool has_ended(pid_t pid) {
         siginfo_t ended{};
         return ::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
                ended.si_pid == pid;
     }
 
-    /// Once so much has been told, and a moment more: at any place in the midst of a request.
+    /// Kills the process after `events` events and a random delay: at any point of a request.
     void kill_after(pid_t pid, const journal& told, std::uint64_t events) {
         while (told.size() < events && told.wrong().empty() && !told.is_full() && !has_ended(pid)) {
             std::this_thread::yield();
@@ -232,12 +233,12 @@ class image_soak {
         const std::unique_ptr<usual> io = *usual::make();
         driver<usual> disks(*io);
         wait_for_lock(disks);
-        // Lazy refcounts are wrong until an image is closed, and it says so.
+        // Lazy refcounts are wrong until an image is closed, and the header says so.
         const auto head = header();
         EXPECT_FALSE(closed && head.is_dirty());
         EXPECT_TRUE(lazy_ || !head.is_dirty());
         if (head.is_dirty()) { mend(qcow2::repair_scope::all); }
-        // What was taken and not committed lies behind what is in use; one window is grown ahead.
+        // Uncommitted clusters lie behind the end of use; one window is preallocated.
         constexpr std::uint64_t disk = sectors * sector_size;
         check(disks, closed || head.is_dirty(),
               2 * disk + (closed ? 0 : qcow2::open_options().grow_ahead));
@@ -260,7 +261,7 @@ class image_soak {
         }
     }
 
-    /// The kernel ends what a killed process had given it, and only then gives up its locks.
+    /// The kernel ends the requests of a killed process, and only then releases its locks.
     void wait_for_lock(driver<usual>& disks) {
         const auto late = clock::now() + std::chrono::seconds(60);
         for (;;) {
@@ -274,7 +275,7 @@ class image_soak {
         const std::vector<std::byte> bytes = read_file(path());
         return *qcow2::layout::parse(bytes, bytes.size());
     }
-    /// `most_behind`: bytes of the host's space behind what is in use, at most.
+    /// `most_behind`: maximum space behind the end of use, in bytes.
     void check(driver<usual>& disks, bool is_whole, std::uint64_t most_behind) {
         const auto ours = disks.check(path());
         ASSERT_TRUE(ours) << ours.error().message();
@@ -285,7 +286,7 @@ class image_soak {
         struct stat status {};
         ASSERT_EQ(::stat(path().c_str(), &status), 0);
         const std::uint64_t taken = static_cast<std::uint64_t>(status.st_blocks) * 512;
-        // A file system has blocks of its own, and some for its lists of them.
+        // The file system's blocks and their index take some space.
         constexpr std::uint64_t some = std::uint64_t{1} << 20;
         EXPECT_LE(taken, ours->image_end_offset + most_behind + some) << "space adds up";
     }

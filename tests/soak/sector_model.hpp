@@ -19,7 +19,7 @@ namespace gaur::test::soak {
 
 inline constexpr std::size_t sector_size = 512;
 
-/// The sectors of a disk, each by the write that it is of; 0: of none, zeroes.
+/// For each sector of a disk the write whose data it holds; 0: none, zeroes.
 using owners = std::vector<std::uint32_t>;
 
 inline void fill_sectors(std::span<std::byte> to, std::uint32_t first, std::uint32_t owner) {
@@ -30,8 +30,8 @@ inline void fill_sectors(std::span<std::byte> to, std::uint32_t first, std::uint
     }
 }
 
-/// Whose each sector is, or in `wrong` the first of which that cannot be said: half a sector, or
-/// one that belongs elsewhere.
+/// The owner of each sector. `wrong` names the first sector without one: a torn sector, or data of
+/// another place.
 inline owners owners_of(std::span<const std::byte> content, std::string& wrong,
                         std::uint32_t first = 0) {
     owners found(content.size() / sector_size);
@@ -51,18 +51,18 @@ inline owners owners_of(std::span<const std::byte> content, std::string& wrong,
     return found;
 }
 
-/// What a disk may hold after a process that wrote to it was killed. As `model_disk`, but by the
-/// sector: a kill tears none, since the kernel has a write or has it not.
+/// What a disk may hold after a process that wrote to it was killed. Like `model_disk`, but by
+/// sector: a kill tears none, since the kernel has a write or does not have it.
 ///
-/// Mappings wait in memory for a flush, so a write that needed a cluster may be gone with the
-/// process although it had ended. In the first `settled` sectors, which are mapped durably before
-/// anything else is written, every write that had ended must be there, flushed or not.
+/// Mappings wait in memory for a flush, so a write that needed a cluster may be lost with the
+/// process although it had ended. The first `settled` sectors are mapped durably before anything
+/// else is written. There every write that had ended must be present, flushed or not.
 class sector_model {
   public:
     sector_model(owners start, std::uint32_t settled)
         : settled_(settled), start_(std::move(start)) {}
 
-    /// What the process told. Writes have numbers from `first_id` on.
+    /// Applies the journal. Writes are numbered from `first_id` on.
     void replay(const journal& told, std::uint32_t first_id) {
         first_id_ = first_id;
         std::vector<std::uint32_t> flush_began(told.size());
@@ -80,8 +80,8 @@ class sector_model {
         }
     }
 
-    /// Empty, or the first sector that none may hold so. `closed`: in good order, so that nothing
-    /// that had ended may be gone.
+    /// The first sector whose content is not allowed; empty if there is none. `closed`: the image
+    /// was closed cleanly, so nothing that had ended may be lost.
     std::string compare(const owners& found, bool closed) const {
         std::vector<std::uint32_t> since(found.size()); // began no earlier, or ended later
         for (const write& w : writes_) {
@@ -138,7 +138,7 @@ class sector_model {
     owners start_;
     std::uint32_t first_id_ = 0;
     std::vector<write> writes_;
-    std::uint32_t flushed_ = 0; // when the last good flush began
+    std::uint32_t flushed_ = 0; // when the last successful flush began
 };
 
 } // namespace gaur::test::soak

@@ -28,8 +28,8 @@
 #include <unistd.h>
 #include <vector>
 
-/// One test for each line of the contract in gaur/io/backend.hpp, under that line's name, and one
-/// for each opcode. A backend joins with a few lines:
+/// One test for each line of the contract in gaur/io/backend.hpp, named after that line, and one
+/// for each opcode. A backend is added with a few lines:
 ///
 ///     struct sync_traits : gaur::test::host_traits {
 ///         using backend = gaur::io::sync::backend;
@@ -38,18 +38,18 @@
 ///     using sync_backends = ::testing::Types<sync_traits, gaur::test::direct<sync_traits>>;
 ///     INSTANTIATE_TYPED_TEST_SUITE_P(sync, backend_conformance, sync_backends);
 ///
-/// `make(depth)` gives a result<std::unique_ptr<backend>>: with at most `depth` operations at once
-/// at the host, where it has such an option. An error of it skips the tests, visibly, where
-/// `may_be_missing` allows that error; else it fails them.
+/// `make(depth)` gives a result<std::unique_ptr<backend>>. At most `depth` operations are at the
+/// host at once, if the backend has such an option. If it fails, the tests are skipped if
+/// `may_be_missing` allows that error; otherwise they fail.
 namespace gaur::test {
 
 /// For backends whose files are the host's.
 struct host_traits {
-    /// O_DIRECT. Skipped where the working directory's file system has none.
+    /// O_DIRECT. Skipped if the file system of the working directory does not support it.
     static constexpr bool is_direct = false;
-    /// Buffers and files are the kernel's to judge: bad memory gives EFAULT, directories exist.
+    /// The kernel checks buffers and files: bad memory gives EFAULT, and directories exist.
     static constexpr bool is_host = true;
-    /// A thread may take over from another one.
+    /// A thread may take over operations from another thread.
     static constexpr bool any_thread = true;
     static bool may_be_missing(error) { return false; }
 };
@@ -64,16 +64,16 @@ struct direct : Traits {
     static constexpr bool is_direct = true;
 };
 
-/// What every host's O_DIRECT takes.
+/// The alignment that O_DIRECT accepts on every host.
 inline constexpr std::size_t block = 4096;
 
-/// An operation that remembers how it ended, and can go on from there.
+/// An operation that records how it ended and can run a continuation.
 template <class Backend>
 class tracked : public Backend::operation {
   public:
     tracked() : Backend::operation(&tracked::on_end) {}
 
-    unsigned ends = 0; ///< `done` and callbacks
+    unsigned ends = 0; ///< calls of `done` and of the callback
     bool in_submit = false;
     bool called_in_submit = false;
     std::function<void()> then; ///< runs last in the callback: may destroy this
@@ -118,7 +118,7 @@ class backend_conformance : public ::testing::Test {
         return {.write = true, .create = create, .truncate = create, .direct = Traits::is_direct};
     }
 
-    /// A new backend; the files of the one before go with it.
+    /// A new backend. The files of the previous backend are closed first.
     void make(unsigned depth) {
         file_.reset();
         io_.reset();
@@ -145,14 +145,14 @@ class backend_conformance : public ::testing::Test {
         return status;
     }
 
-    /// Ends everything that is in flight; how many that were.
+    /// Waits until everything in flight has ended. Returns the number of operations that ended.
     unsigned drain() {
         unsigned ended = 0;
         while (io_->in_flight() != 0) { ended += io_->wait(); }
         return ended;
     }
 
-    /// One request from start to end: 0 or its errno.
+    /// One request from start to end. Returns 0 or its errno.
     int run(const io::request& what) {
         tracked<backend> op;
         submit(op, what);
@@ -160,13 +160,13 @@ class backend_conformance : public ::testing::Test {
         return op.outcome();
     }
 
-    /// Memory for I/O, whole blocks of it, each byte `fill`.
+    /// Memory for I/O, in whole blocks; each byte is `fill`.
     std::span<std::byte> memory(std::size_t size, int fill = 0xee) {
         buffers_.push_back(pool_.take(size));
         std::memset(buffers_.back().data(), fill, size);
         return buffers_.back().bytes();
     }
-    /// The same, each block with content of its own: `seed` plus the block's number.
+    /// The same, but each block has its own content: `seed` plus the block's number.
     std::span<std::byte> pattern(std::size_t size, int seed) {
         const std::span<std::byte> bytes = memory(size);
         for (std::size_t i = 0; i < size; ++i) {
@@ -219,7 +219,7 @@ TYPED_TEST_P(backend_conformance, once) {
 TYPED_TEST_P(backend_conformance, not_in_submit) {
     using tracked_op = tracked<typename TypeParam::backend>;
     const auto data = this->pattern(block, 1);
-    std::deque<tracked_op> ops(100); // more than the depth, with refused ones among them
+    std::deque<tracked_op> ops(100); // more than the depth; some of them are refused
     for (std::size_t i = 0; i < ops.size(); ++i) {
         const std::uint64_t at = i % 10 == 9 ? ~std::uint64_t{0} - 100 : i * block;
         this->submit(ops[i], io::request::write(at, data));
@@ -268,7 +268,7 @@ TYPED_TEST_P(backend_conformance, borrowed) {
     const auto out = this->pattern(count * block, 3);
     const auto in = this->memory(count * block);
     ASSERT_EQ(this->run(io::request::write(0, out)), 0);
-    // The request itself is the caller's again at once: only operation, buffers, vector are lent.
+    // The request belongs to the caller again at once. Only operation, buffers and vector are lent.
     std::array<std::unique_ptr<tracked_op>, count> ops;
     std::array<iovec, count> vectors;
     io::request what;
@@ -278,7 +278,8 @@ TYPED_TEST_P(backend_conformance, borrowed) {
         vectors[i] = {part.data(), part.size()};
         what = i % 2 == 0 ? io::request::read(i * block, part)
                           : io::request::read(i * block, std::span(&vectors[i], 1), part.size());
-        // At its end everything is the caller's again: content is there, and stays as it is made.
+        // At its end everything belongs to the caller again: the content is there, and does not
+        // change.
         const auto check_and_reuse = [&, i, part] {
             EXPECT_EQ(std::memcmp(part.data(), out.data() + i * block, block), 0) << i;
             std::memset(part.data(), 0x5a, block);
@@ -299,7 +300,7 @@ TYPED_TEST_P(backend_conformance, whole) {
     const std::size_t parts = std::min(this->file_->limits().max_vectors, 1024U);
     const auto out = this->pattern(parts * block * 2, 5);
     const auto in = this->memory(out.size());
-    // Buffers of one and three blocks in turn, from the memory's end to its start.
+    // Buffers of one and three blocks alternate, from the end of the memory to its start.
     std::vector<std::size_t> sizes;
     for (std::size_t i = 0; i < parts; ++i) { sizes.push_back((i % 2 == 0 ? 1 : 3) * block); }
     const auto vectors_of = [&](std::span<std::byte> bytes) {
@@ -327,7 +328,7 @@ TYPED_TEST_P(backend_conformance, whole) {
     EXPECT_EQ(this->run(io::request::read(block, in.first(0))), 0);
 
     if constexpr (TypeParam::is_host) {
-        // The host stops in the middle, where memory ends: an error, never a short success.
+        // The host stops in the middle, where the mapping ends: an error, never a short success.
         void* const memory = ::mmap(nullptr, 2 * block, PROT_READ | PROT_WRITE,
                                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         ASSERT_NE(memory, MAP_FAILED);
@@ -352,7 +353,8 @@ TYPED_TEST_P(backend_conformance, never_full) {
     std::deque<tracked_op> first(100); // the host's own queues may grow once
     submit_all(first);
     this->drain();
-    // Less than a byte each: the host's own threads may take a little. (Sanitizers' malloc says 0.)
+    // Less than a byte for each operation: the host's own threads may allocate a little. (mallinfo2
+    // reports 0 under sanitizers.)
     const std::size_t before = ::mallinfo2().uordblks;
     submit_all(ops);
     const std::size_t after = ::mallinfo2().uordblks;
@@ -360,7 +362,7 @@ TYPED_TEST_P(backend_conformance, never_full) {
     this->drain();
     for (const tracked_op& op : ops) { ASSERT_EQ(op.ends, 1U); }
 
-    // In the order in which they came: with one at a time at the host they end in that order.
+    // In order of submission: with one operation at a time at the host they end in that order.
     this->remake(1);
     std::vector<std::size_t> order;
     std::deque<tracked_op> one_by_one(50);
@@ -384,7 +386,8 @@ TYPED_TEST_P(backend_conformance, past_end) {
     constexpr std::size_t end = block + 1000; // in the middle of a block
     ASSERT_EQ(this->run(io::request::truncate(end)), 0);
 
-    // One buffer; a vector, the end in its second buffer; nothing but what lies past the end.
+    // One buffer; a vector whose second buffer contains the end of the file; a range entirely past
+    // the end.
     EXPECT_EQ(this->run(io::request::read(0, in)), 0);
     EXPECT_EQ(std::memcmp(in.data(), out.data(), end), 0);
     EXPECT_TRUE(this->all_are(in.subspan(end), 0));
@@ -406,8 +409,8 @@ TYPED_TEST_P(backend_conformance, past_end) {
     EXPECT_EQ(std::memcmp(in.data() + 6 * block, out.data(), 2 * block), 0);
 }
 
-/// No crash here: tests of recovery cut the power over the fault backend. What can be seen is that
-/// a flush ends well: before any write, beside writes in flight, and after them.
+/// No power cut here: the tests of recovery cut the power over the fault backend. This test sees
+/// that a flush ends without error: before any write, beside writes in flight, and after them.
 TYPED_TEST_P(backend_conformance, flushed) {
     using tracked_op = tracked<typename TypeParam::backend>;
     const auto data = this->pattern(20 * block, 1);
@@ -447,7 +450,7 @@ TYPED_TEST_P(backend_conformance, progress) {
         }
         return pending;
     };
-    // wait() ends one at least, and says how many.
+    // wait() ends at least one operation, and returns how many it ended.
     std::deque<tracked_op> waited(30);
     for (unsigned left = submit_all(waited); left != 0;) {
         const unsigned ended = this->io_->wait();
@@ -456,7 +459,7 @@ TYPED_TEST_P(backend_conformance, progress) {
         left -= ended;
         ASSERT_EQ(this->io_->in_flight(), left);
     }
-    // poll() alone gets there too.
+    // poll() alone ends all of them too.
     const auto late = clock::now() + std::chrono::seconds(60);
     std::deque<tracked_op> polled(30);
     for (unsigned left = submit_all(polled); left != 0;) {
@@ -464,8 +467,8 @@ TYPED_TEST_P(backend_conformance, progress) {
         ASSERT_LT(clock::now(), late);
         ::sched_yield();
     }
-    // A foreign loop sleeps until the descriptor calls: it always does, for operations from the
-    // backlog (the depth is 8) and for those that callbacks submit.
+    // A foreign loop sleeps until the descriptor becomes readable. It does so for every operation:
+    // also for those from the backlog (the depth is 8) and for those that callbacks submit.
     if constexpr (io::PollableBackend<typename TypeParam::backend>) {
         const int descriptor = this->io_->descriptor();
         std::deque<tracked_op> more(30);
@@ -484,7 +487,7 @@ TYPED_TEST_P(backend_conformance, progress) {
         submit_all(driven);
         drive();
         for (const tracked_op& op : more) { EXPECT_EQ(op.ends, 1U); }
-        // And for what ends on a worker of the kernel, long after it was submitted.
+        // Also for an operation that ends on a kernel worker, long after it was submitted.
         ASSERT_EQ(this->run(io::request::write(0, this->pattern(256 * block, 3))), 0);
         tracked_op durable;
         this->submit(durable, io::request::flush());
@@ -496,7 +499,7 @@ TYPED_TEST_P(backend_conformance, progress) {
 TYPED_TEST_P(backend_conformance, unordered) {
     using tracked_op = tracked<typename TypeParam::backend>;
     constexpr std::size_t count = 64;
-    // Whatever the order: each block gets what was written there, each read what stood there.
+    // In any order: each block gets what was written to it, each read gets what was there.
     const auto old_content = this->pattern(count * block, 1);
     const auto new_content = this->pattern(count * block, 77);
     const auto in = this->memory(count * block);
@@ -553,7 +556,7 @@ TYPED_TEST_P(backend_conformance, refused) {
     EXPECT_EQ(this->run(io::request::flush()), 0);
 
     if constexpr (TypeParam::is_host) {
-        // A device with nothing to give back.
+        // A device that cannot return blocks.
         auto device = this->io_->open("/dev/null", {.write = true});
         ASSERT_TRUE(device);
         this->file_ = std::make_unique<typename TestFixture::file>(*std::move(device));
@@ -563,8 +566,8 @@ TYPED_TEST_P(backend_conformance, refused) {
     }
 }
 
-/// Nothing can be tested of callers that break this line. What the backend owes to those that keep
-/// it: a thread may take over what another one submitted.
+/// Callers that break this line cannot be tested. For callers that keep it the backend guarantees
+/// this: a thread may take over operations that another thread submitted.
 TYPED_TEST_P(backend_conformance, one_thread) {
     if (!TypeParam::any_thread) { GTEST_SKIP() << "this one is bound to the thread that made it"; }
     using tracked_op = tracked<typename TypeParam::backend>;
@@ -594,7 +597,7 @@ TYPED_TEST_P(backend_conformance, drained) {
         return gaur::io::request::read(0, data.subspan(i * block, block));
     };
     const auto end_one = [&] {
-        if (--left == 0) { this->file_.reset(); } // as an engine's files go with its last I/O
+        if (--left == 0) { this->file_.reset(); } // as an engine closes its files with its last I/O
     };
     const auto begin = [&](std::size_t i) {
         const auto status = io.submit(*this->file_, ops[i], read_to(i));
@@ -642,7 +645,8 @@ TYPED_TEST_P(backend_conformance, locked) {
         EXPECT_EQ(why(open(lock)), errc::held_for_writing);
     }
     EXPECT_TRUE(open(file_lock::forced_reader()) && open({}));
-    // As long as the file is open, wherever it has moved; then at once, whatever was in flight.
+    // The lock holds as long as the file is open, also after a move. It is gone at once after the
+    // close, whatever was in flight.
     this->file_ = std::make_unique<typename TestFixture::file>(*std::move(writer));
     writer = error::from_errno(EBADF);
     const auto data = this->memory(20 * block);
@@ -737,7 +741,7 @@ TYPED_TEST_P(backend_conformance, holes) {
         const io::file_run data = this->file_->run_at(66 * block + 1);
         EXPECT_FALSE(data.is_hole);
         EXPECT_EQ(data.size, 6 * block - 1);
-        // What has ended is seen.
+        // The result of an operation that has ended is visible.
         ASSERT_EQ(this->run(io::request::write(0, this->pattern(block, 2))), 0);
         EXPECT_FALSE(this->file_->run_at(0).is_hole);
         EXPECT_TRUE(this->file_->run_at(32 * block).is_hole);

@@ -34,14 +34,14 @@ struct backend_names {
     }
 };
 
-/// Where containers forbid io_uring, that is no fault of what is tested.
+/// Containers may forbid io_uring. That is not a fault of the code under test.
 inline bool is_forbidden(error why) {
     return why.host_errno() == EPERM || why.host_errno() == ENOSYS;
 }
 
 } // namespace gaur::test
 
-/// Makes a backend, std::unique_ptr<B> `io`; skips the test, visibly, where the host forbids it.
+/// Makes a backend, std::unique_ptr<B> `io`. Skips the test if the host forbids the backend.
 #define GAUR_NEEDS_BACKEND(B, io)                                                                  \
     auto io##_made = B::make();                                                                    \
     if (!io##_made && gaur::test::is_forbidden(io##_made.error())) {                               \

@@ -8,18 +8,19 @@
 #include <malloc.h>
 #include <new>
 
-/// Counts every call of operator new in a program that includes this anywhere, and the bytes that
-/// it holds, and refuses memory where a test wants that. The replacements are weak, so that several
-/// sources of one program may.
+/// Counts each call of operator new in a program that includes this header, and the bytes that are
+/// allocated. Refuses memory if a test asks for that. The replacements are weak, so that several
+/// sources of one program may include the header.
+///
 ///
 ///     const allocations_in_scope news;
 ///     …
 ///     EXPECT_EQ(news.count(), 0U);
 namespace gaur::test {
 
-inline std::atomic<std::uint64_t> allocation_count = 0; ///< by all threads, so far
+inline std::atomic<std::uint64_t> allocation_count = 0; ///< by all threads, since the program began
 
-/// How many allocations there have been since this was made.
+/// Number of allocations since this object was made.
 class allocations_in_scope {
   public:
     std::uint64_t count() const noexcept {
@@ -33,7 +34,7 @@ class allocations_in_scope {
 inline std::atomic<std::size_t> allocated_bytes = 0; ///< now, as malloc counts them
 inline std::atomic<std::size_t> most_allocated = 0;  ///< since the last `peak_in_scope` was made
 
-/// The most memory that there has been at one time since this was made, beyond what there was.
+/// The peak of allocated memory since this object was made, less what was allocated then.
 class peak_in_scope {
   public:
     peak_in_scope() noexcept { most_allocated = before_; }
@@ -45,7 +46,7 @@ class peak_in_scope {
 
 inline std::atomic<bool> allocations_refused = false;
 
-/// While it lives, there is no memory for anybody.
+/// While it lives, every allocation fails.
 class no_memory_in_scope {
   public:
     no_memory_in_scope() noexcept { allocations_refused.store(true, std::memory_order_relaxed); }
@@ -56,7 +57,7 @@ class no_memory_in_scope {
 
 inline std::atomic<std::uint64_t> refused_allocation = 0; ///< a value of allocation_count; 0: none
 
-/// While it lives, there is no memory for the `nth` allocation from its making on, from 1.
+/// While it lives, the `nth` allocation since its construction fails; the first is 1.
 class nth_allocation_refused {
   public:
     explicit nth_allocation_refused(std::uint64_t nth) noexcept
@@ -79,7 +80,7 @@ inline void* counted_allocation(std::size_t size, std::size_t alignment) noexcep
     const std::uint64_t number = allocation_count.fetch_add(1, std::memory_order_relaxed) + 1;
     if (allocations_refused.load(std::memory_order_relaxed)) { return nullptr; }
     if (number == refused_allocation.load(std::memory_order_relaxed)) { return nullptr; }
-    // aligned_alloc wants whole multiples.
+    // aligned_alloc requires a multiple of the alignment.
     void* const memory =
         alignment <= alignof(std::max_align_t)
             ? std::malloc(size == 0 ? 1 : size)
@@ -103,7 +104,7 @@ inline void* counted_allocation_or_throw(std::size_t size, std::size_t alignment
 
 } // namespace gaur::test
 
-// All of them: a `new` of ours with a `delete` of a sanitizer's would be a mismatch.
+// All of them: our `new` with a sanitizer's `delete` would be a mismatch.
 [[gnu::weak]] void* operator new(std::size_t size) {
     return gaur::test::counted_allocation_or_throw(size, 1);
 }

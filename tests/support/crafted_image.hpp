@@ -22,8 +22,8 @@
 
 namespace gaur::test {
 
-/// What a crafted image is like. Not every combination has everything: version 2 knows neither zero
-/// clusters nor bitmaps, and refcounts of one bit count no snapshot.
+/// Properties of a crafted image. Some combinations lack some parts: version 2 has neither zero
+/// clusters nor bitmaps, and a refcount of one bit cannot count a snapshot.
 struct craft {
     std::uint32_t version = 3;
     std::uint32_t cluster_bits = 12;
@@ -32,11 +32,11 @@ struct craft {
     std::string backing_format = {};
 };
 
-/// A small sound image with something of everything, made without an engine, and where each thing
-/// lies in it: to be damaged.
+/// A small sound image with an instance of each structure, made without an engine. Records where
+/// each structure lies, so that tests can damage it.
 class crafted_image {
   public:
-    /// What the first guest clusters are. In the second L1 entry's reach there is one more of data.
+    /// The kinds of the first guest clusters. The second L1 entry maps one more data cluster.
     enum guest : std::uint64_t {
         data, data_too, zero, zero_kept, packed, packed_too, hole, shared
     };
@@ -92,7 +92,7 @@ class crafted_image {
     std::uint64_t cluster() const noexcept { return std::uint64_t{1} << how_.cluster_bits; }
     std::uint64_t end() const noexcept { return bytes.size(); }
     std::uint64_t size() const noexcept { return head_.size; }
-    /// Where the L2 entry of one of the first guest clusters lies.
+    /// The file offset of the L2 entry of one of the first guest clusters.
     std::uint64_t entry(std::uint64_t guest_cluster) const noexcept {
         return l2 + guest_cluster * 8;
     }
@@ -111,7 +111,7 @@ class crafted_image {
         const auto index = static_cast<std::size_t>(cluster_index);
         head_.refcounts().set(&bytes[refcount_block], index, value);
     }
-    /// So many clusters of zeroes, at the end of the file, with a refcount of 1.
+    /// Appends `count` clusters of zeroes to the file, each with a refcount of 1.
     std::uint64_t take(std::uint64_t count) {
         const std::uint64_t at = bytes.size();
         bytes.resize(at + count * cluster());
@@ -124,7 +124,7 @@ class crafted_image {
         return at;
     }
 
-    /// Changes the header by what `change` does to it.
+    /// Applies `change` to the header.
     template <class F>
     void change_header(F change) {
         change(head_);
@@ -137,7 +137,7 @@ class crafted_image {
             h.extensions.push_back({magic, {content.begin(), content.end()}});
         });
     }
-    /// Where the extension with this magic begins in the file.
+    /// The file offset of the extension with this magic.
     std::uint64_t extension_at(std::uint32_t magic) const {
         std::uint64_t at = head_.version == 2 ? 72 : 112 + head_.unknown_fields.size();
         while (get<std::uint32_t>(at) != magic) {
@@ -145,7 +145,7 @@ class crafted_image {
         }
         return at;
     }
-    /// Where the extension area's end marker lies.
+    /// The file offset of the end marker of the extension area.
     std::uint64_t end_marker() const { return extension_at(0); }
 
     /// Deflate of `content` with a window of 4 KiB.
@@ -162,7 +162,7 @@ class crafted_image {
         deflateEnd(&stream);
         return out;
     }
-    /// The L2 entry of `size` bytes of deflate at `at`.
+    /// The L2 entry of a compressed cluster with `size` bytes of deflate at `at`.
     std::uint64_t packed_entry(std::uint64_t at, std::uint64_t size) const {
         return qcow2::layout::l2_entry::compressed({at}, size, how_.cluster_bits).raw;
     }
@@ -225,7 +225,8 @@ class crafted_image {
         head_.snapshots_offset = snapshots;
     }
 
-    /// One bitmap of 64 KiB a bit, or what covers the disk in a cluster of bits.
+    /// One bitmap with a granularity of 64 KiB, or one that covers the disk with one cluster of
+    /// bits.
     void add_bitmap() {
         bitmap_directory = take(1);
         bitmap_table = take(1);

@@ -15,7 +15,7 @@
 
 namespace gaur::test {
 
-/// An image's bytes, to be damaged: 64-bit entries by their place.
+/// The bytes of an image, to be damaged. Reads and writes 64-bit entries by file offset.
 class damaged {
   public:
     explicit damaged(const std::string& image)
@@ -31,9 +31,9 @@ class damaged {
     std::uint64_t cluster() const { return head.tables().cluster_size(); }
     static std::uint64_t offset(std::uint64_t entry) { return entry & 0x00ff'ffff'ffff'fe00; }
     std::uint64_t l1() const { return head.l1_table_offset; }
-    /// Of the n-th L2 entry of the first table.
+    /// The file offset of the n-th L2 entry of the first table.
     std::uint64_t l2(std::uint64_t n = 0) const { return offset(get(l1())) + n * 8; }
-    /// Where the first L2 entry lies for which `wanted`.
+    /// The file offset of the first L2 entry for which `wanted` is true.
     std::uint64_t find_l2(const std::function<bool(std::uint64_t)>& wanted) const {
         for (std::uint64_t i = 0; i < head.l1_size; ++i) {
             const std::uint64_t table = offset(get(l1() + i * 8));
@@ -53,7 +53,7 @@ class damaged {
 };
 
 /// Made by QEMU: data, holes, zero clusters of both kinds, compressed clusters, the snapshots "one"
-/// and "two" and, where the version has them, a bitmap.
+/// and "two" and, if the version supports it, a bitmap.
 inline void make_many_kinds(const std::string& image, const std::string& options,
                             bool with_bitmap = true) {
     const scratch_folder folder;

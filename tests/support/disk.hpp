@@ -24,20 +24,21 @@
 
 namespace gaur::test {
 
-/// One write, or a flush where it has no bytes.
+/// One write, or a flush if it has no bytes.
 struct piece {
     std::uint64_t at = 0;
     std::size_t size = 0;
 };
 
-/// Writes of many sizes and alignments that may be in flight together. Those that overlap write the
-/// same bytes, those of `round` at their place, so the outcome does not depend on who ended last.
+/// Writes of many sizes and alignments that may be in flight together. Writes that overlap write
+/// the same bytes: those of `round` at their offset. So the outcome does not depend on the order in
+/// which they end.
 struct load {
     std::uint32_t round = 0;
     std::vector<piece> pieces;
 
-    /// `count` pieces of at most `most` bytes on a disk of `disk_size`; every 50th is a flush. Half
-    /// of them meet in one sixteenth of the disk.
+    /// `count` pieces of at most `most` bytes on a disk of `disk_size` bytes. Every 50th is a
+    /// flush. Half of the writes fall into one sixteenth of the disk.
     static load random(std::uint64_t seed, std::uint64_t disk_size, unsigned count,
                        std::size_t most) {
         io::seeded random(seed);
@@ -45,7 +46,7 @@ struct load {
         const std::uint64_t hot = random.below(disk_size);
         for (unsigned i = 0; i < count; ++i) {
             if (i % 50 == 49) { made.pieces.push_back({}); }
-            // As many small as large ones: 2^k, and something more or less.
+            // As many small ones as large ones: 2^k plus a random remainder.
             std::size_t size = std::size_t{1} << random.below(std::bit_width(most));
             size += random.below(size);
             std::uint64_t at = random.below(disk_size);
@@ -60,7 +61,7 @@ struct load {
         }
         return made;
     }
-    /// All of the disk, in order.
+    /// The whole disk, in order.
     static load whole(std::uint32_t round, std::uint64_t disk_size, std::size_t step) {
         load made{round, {}};
         for (std::uint64_t at = 0; at < disk_size; at += step) {
@@ -70,7 +71,7 @@ struct load {
         return made;
     }
 
-    /// What a disk that held `disk` holds after it.
+    /// Applies the writes to `disk`, the content before them.
     void apply(std::vector<std::byte>& disk) const {
         for (const piece& p : pieces) {
             fill_tagged(std::span(disk).subspan(p.at, p.size), p.at, round);
@@ -78,8 +79,8 @@ struct load {
     }
 };
 
-/// A backend, and the loop that drives it in this thread. Works on images from outside, one call
-/// after another; inside each, requests are in flight together.
+/// A backend and the loop that drives it in this thread. Operates on images from outside, one call
+/// after another. Within each call, requests are in flight together.
 template <class B>
 class driver {
   public:
@@ -99,7 +100,7 @@ class driver {
     result<void> create(const std::string& path, const qcow2::create_options& how) {
         return wait(qcow2::create(io_, get_executor(), path, how));
     }
-    /// Follows backing files, inflates with zlib.
+    /// Follows backing files; inflates with zlib.
     result<image> open(const std::string& path, qcow2::open_options how) {
         how.references = qcow2::references::follow;
         how.inflate = &qcow2::zlib_inflate;
@@ -131,7 +132,7 @@ class driver {
         return read(*disk, depth);
     }
     result<std::vector<std::byte>> read(image& disk, unsigned depth) {
-        // Not zero, so that bytes that nobody fills are seen.
+        // Not zero, so that bytes that were not filled are detected.
         std::vector<std::byte> all(disk.size(), std::byte{0xa5});
         std::uint64_t next = 0;
         const result<void> r = run(depth, [&] { return read_some(disk, all, next); });
@@ -171,7 +172,7 @@ class driver {
         co_return {};
     }
 
-    /// In steps that are no multiple of anything, so that they cut clusters.
+    /// The step is no multiple of a cluster, so that reads cut clusters.
     static async::task<void> read_some(image& disk, std::span<std::byte> all, std::uint64_t& next) {
         constexpr std::uint64_t step = 100'001;
         while (next < all.size()) {

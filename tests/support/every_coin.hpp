@@ -7,7 +7,7 @@
 
 namespace gaur::test {
 
-/// Counts through all the coins that it is asked for, a run at a time:
+/// Enumerates all outcomes of the coins that a run asks for, one outcome for each run:
 ///
 ///     every_coin all;
 ///     do {
@@ -24,7 +24,7 @@ class every_coin {
         asked_ = 0;
         return {this};
     }
-    /// False where the run that has ended was the last.
+    /// False if the run that has ended was the last.
     bool next() {
         tosses_.resize(asked_);
         while (!tosses_.empty() && tosses_.back()) { tosses_.pop_back(); }

@@ -16,8 +16,9 @@
 #include <utility>
 #include <vector>
 
-/// One test for each line of the contract in gaur/exec/executor.hpp, under that line's name. An
-/// executor joins with a few lines:
+/// One test for each line of the contract in gaur/exec/executor.hpp, named after that line. An
+/// executor is added with a few lines:
+///
 ///
 ///     struct inline_traits {
 ///         std::optional<exec::inline_loop> loop{std::in_place};
@@ -28,9 +29,9 @@
 ///     };
 ///     INSTANTIATE_TYPED_TEST_SUITE_P(inline_loop, executor_conformance, inline_traits);
 ///
-/// `settle()` returns when all work that was posted before, and what that posted, has run. `end()`
-/// destroys the loop; without it *drained* is skipped.
-/// `any_thread`: threads other than the executor's own may post.
+/// `settle()` returns when all work posted before it has run, and all work that this work posted.
+/// `end()` destroys the loop; without it *drained* is skipped. `any_thread`: threads other than the
+/// executor's own may post.
 namespace gaur::test {
 
 template <class Traits>
@@ -81,7 +82,7 @@ TYPED_TEST_P(executor_conformance, borrowed) {
 }
 
 TYPED_TEST_P(executor_conformance, serial) {
-    // From three threads where that is allowed; plain variables, for TSan to watch.
+    // From three threads if that is allowed. Plain variables, so that TSan detects a race.
     int inside = 0;
     std::uint64_t sum = 0;
     std::deque<job> jobs;
@@ -93,7 +94,7 @@ TYPED_TEST_P(executor_conformance, serial) {
         });
     }
     const auto post = [&](std::size_t first) {
-        const auto equal = this->target; // a copy: equal executors are one
+        const auto equal = this->target; // a copy: equal executors are interchangeable
         EXPECT_TRUE(equal == this->target);
         for (std::size_t i = first; i < jobs.size(); i += 3) { equal.post(jobs[i]); }
     };
@@ -124,7 +125,7 @@ TYPED_TEST_P(executor_conformance, fifo) {
     EXPECT_TRUE(std::ranges::is_sorted(order));
 
     if constexpr (TypeParam::any_thread) {
-        // Each thread's own posts stay in order, whatever the other one's do.
+        // The posts of each thread stay in order, independently of the other thread.
         std::vector<std::vector<int>> seen(2);
         std::deque<job> many[2];
         const auto post = [&](std::size_t who) {
@@ -146,7 +147,7 @@ TYPED_TEST_P(executor_conformance, fifo) {
 }
 
 TYPED_TEST_P(executor_conformance, flat) {
-    // Work that posts work: never one inside the other.
+    // Work that posts work: never nested.
     int depth = 0;
     int deepest = 0;
     int left = 10'000;
@@ -162,7 +163,7 @@ TYPED_TEST_P(executor_conformance, flat) {
     EXPECT_EQ(deepest, 1);
 }
 
-/// A teardown that waits for I/O some times over, and each time has work to run.
+/// A teardown that waits for I/O several times, and has work to run each time.
 template <class Executor>
 class counted_teardown : public exec::teardown, public exec::work {
   public:

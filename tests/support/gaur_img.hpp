@@ -18,7 +18,7 @@
 
 namespace gaur::test {
 
-/// What a program said, and its exit code.
+/// The output of a program, and its exit code.
 struct said {
     int exit_code = -1;
     std::string text; // standard output and error
@@ -28,7 +28,7 @@ struct said {
     }
 };
 
-/// In no order: JSON objects have none.
+/// With sorted lines: JSON objects have no order.
 inline said sorted(said s) {
     std::vector<std::string> lines;
     std::istringstream from(s.text);
@@ -63,7 +63,7 @@ class gaur_img : public ::testing::Test {
     }
     const std::string& program() const { return program_; }
     said ours(const std::string& arguments) const { return shell(program_ + " " + arguments); }
-    /// Under our name, so that what both say can be compared.
+    /// With our program name in its output, so that both outputs can be compared.
     said qemu(const std::string& arguments) const {
         said s = shell("qemu-img " + arguments);
         for (std::size_t at = 0; (at = s.text.find("qemu-img:", at)) != std::string::npos;) {
@@ -75,7 +75,7 @@ class gaur_img : public ::testing::Test {
         const said s = shell(command);
         ASSERT_EQ(s.exit_code, 0) << command << '\n' << s.text;
     }
-    /// Data, a large hole, zeroes that are no hole, and half a cluster at the end.
+    /// Data, a large hole, zeroes that are stored as data, and half a cluster at the end.
     void make_raw(const std::string& name) const {
         prepare("head -c 3333333 /dev/urandom > " + name + " && truncate -s 40M " + name +
                 " && head -c 1M /dev/zero >> " + name + " && head -c 98304 /dev/urandom >> " +

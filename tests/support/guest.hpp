@@ -25,18 +25,18 @@ namespace gaur::test {
 
 struct request_kind;
 
-/// One request of a guest, as it was drawn. It says all of itself, so that a run can be repeated
-/// with some of its steps left out.
+/// One request of a guest, as it was drawn. It is self-contained, so that a run can be repeated
+/// without some of its steps.
 struct step {
     const request_kind* kind = nullptr;
     std::uint64_t at = 0;
     std::uint64_t size = 0;
-    unsigned number = 0;      ///< session * 1000 + place: the same in each repetition
-    unsigned pauses = 0;      ///< of the guest before it begins: the device goes on
-    bool from_inside = false; ///< it begins where another one ends
+    unsigned number = 0;      ///< session * 1000 + index: the same in each repetition
+    unsigned pauses = 0;      ///< turns of the device before the step begins
+    bool from_inside = false; ///< it begins in the completion of another step
 };
 
-/// A request in flight, and what the model has to know of it.
+/// A request in flight, and what the model needs to know about it.
 struct begun_step {
     step what;
     std::vector<std::byte> data;
@@ -44,7 +44,7 @@ struct begun_step {
     model_disk::read_begun reading;
 };
 
-/// Draws where the steps of one session go.
+/// Draws the offsets and sizes of the steps of one session.
 class places {
   public:
     places(const scenario& s, std::uint64_t disk_size, io::seeded& random)
@@ -70,7 +70,7 @@ class places {
         case 0: break;
         case 1: align(s, 512); break;
         case 2: align(s, cluster); break;
-        case 3: // begins where the last one ended
+        case 3: // begins where the previous step ended
             s.at = next_ < size_ ? next_ : 0;
             if (random_.coin()) { align(s, 512); }
             break;
@@ -95,15 +95,15 @@ class places {
     std::uint64_t next_ = 0;
 };
 
-/// What a guest can ask for. Another kind of request is another entry of the table below.
+/// A kind of request that a guest can make. Each kind is one entry of the table below.
 struct request_kind {
     const char* name;
     device::verb verb;
-    bool changes; ///< where writes must not overlap it waits for no other that does
+    bool changes; ///< changes data: replaced if it would overlap and must not
     unsigned (*weight)(const scenario&);
     void (*place)(places&, step&);
     void (*begin)(model_disk&, begun_step&);
-    /// What is wrong with how it ended; empty: nothing.
+    /// What is wrong with the outcome; empty if it is right.
     std::string (*end)(model_disk&, begun_step&, bool well);
 };
 
@@ -169,7 +169,7 @@ inline std::vector<step> draw_steps(const scenario& s, std::uint64_t disk_size, 
     return all;
 }
 
-/// A guest with many requests in flight on one open image, beside the model of its disk.
+/// A guest with many requests in flight on one open image, with a model of its disk.
 template <class Backend, class Image>
 class guest {
   public:
@@ -194,15 +194,15 @@ class guest {
     guest& operator=(const guest&) = delete;
     ~guest() { io_.dog().on_hang({}); }
 
-    /// Errors are expected, and no reason to stop.
+    /// Errors are expected and do not stop the run.
     void allow_errors() noexcept { errors_allowed_ = true; }
-    /// Asked before each request: no further ones where it answers true.
+    /// `f` is asked before each request. If it returns true, no further request begins.
     template <class F>
     void stop_when(F f) {
         stop_ = f;
     }
 
-    /// Begins all steps and waits until they have ended. False where something is wrong.
+    /// Begins all steps and waits until they have ended. False if something is wrong.
     bool run() {
         while (next_ < steps_.size() || idle_.size() < slots_.size()) {
             if (!wrong_.empty() || (stop_ && stop_())) { next_ = steps_.size(); }
@@ -214,7 +214,7 @@ class guest {
             const bool alone = idle_.size() == slots_.size();
             if (s.pauses > 0 || (s.from_inside && !alone)) {
                 s.pauses -= s.pauses > 0 ? 1 : 0;
-                // Now and then nothing is ready, and time goes on by itself.
+                // Sometimes nothing is ready and only time advances.
                 if ((s.number + s.pauses) % 4 == 3) {
                     io_.poll();
                 } else {
@@ -243,13 +243,13 @@ class guest {
         if (wrong_.empty()) { wrong_ = std::move(what); }
     }
 
-    /// The device ends something, if it has something to do.
+    /// The device ends a request, if it has one.
     void turn() {
         const bool alone = idle_.size() == slots_.size();
         if (io_.in_flight() != 0 || !alone) { io_.wait(); }
     }
 
-    /// Who waits for whom.
+    /// Which request waits for which.
     std::string state_of_the_run() {
         std::string text = scenario_.describe() + "\nin flight:";
         for (const slot& s : slots_) {
@@ -294,7 +294,8 @@ class guest {
         if (scenario_.part != nullptr && scenario_.part->tell) {
             std::fprintf(stderr, "    %s\n", describe(s.what).c_str());
         }
-        // What the engine takes without filling it shows in the file. Large ones: now and then.
+        // Reveals buffers that the engine takes but does not fill, once they reach the file. Large
+        // clusters: only sometimes.
         if (scenario_.top.cluster_bits <= 16 || s.what.number % 16 == 0) {
             poison_free_buffers(disk_.engine().shard().buffers(),
                                 std::size_t{1} << scenario_.top.cluster_bits);

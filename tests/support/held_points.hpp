@@ -24,22 +24,22 @@
 
 namespace gaur::test {
 
-/// Hooks by which a test stops the engine where it likes: work that comes to a point that is shut
-/// stays there until it is let go; a point may fail, and every visit is counted.
+/// Hooks with which a test stops the engine at named points. Work that reaches a shut point stays
+/// there until it is released. A point can be made to fail. Every visit is counted.
 class held_points {
   public:
     static constexpr bool enabled = true;
 
-    exec::inline_loop* loop = nullptr; ///< where held work goes on
+    exec::inline_loop* loop = nullptr; ///< on which held work continues
 
-    /// The next `count` visits stay.
+    /// Holds the next `count` visits.
     void shut(async::point at, unsigned count = ~0U) noexcept { state(at).to_hold = count; }
-    /// All that stay there go on, in the order in which they came; the point is open again.
+    /// Releases all held work, in order of arrival. The point is open again.
     void open(async::point at) noexcept {
         state(at).to_hold = 0;
         release(at, ~0U);
     }
-    /// The first `count` go on; the point stays shut.
+    /// Releases the first `count`. The point stays shut.
     void release(async::point at, unsigned count = 1) noexcept {
         exec::work_queue& held = state(at).held;
         for (; count > 0 && !held.empty(); --count) {
@@ -100,7 +100,7 @@ class held_points {
 static_assert(async::Hooks<held_points>);
 
 /// One image over a device in memory, the points of its engine, and requests that are begun and
-/// looked at one by one.
+/// inspected one by one.
 template <track::Ordering Order = track::serialize, class Hooks = held_points>
 class stage {
   public:
@@ -157,7 +157,7 @@ class stage {
         drain();
         return closed;
     }
-    /// Changes the file at rest.
+    /// Changes the file while the image is closed.
     template <class F>
     void rewrite(F change) {
         reference_image file(io.inner().content("top").bytes());
@@ -165,14 +165,14 @@ class stage {
         io.inner().set_content("top", io::sparse_bytes(file.bytes()));
     }
 
-    /// A request begun, and how it ended.
+    /// A request that was begun, and how it ended.
     struct pending {
         std::vector<std::byte> data;
         std::optional<request> asked;
         bool ended = false;
         result<void> status;
-        std::uint64_t order = 0; ///< in which they ended, from 1
-        std::uintptr_t stack = 0; ///< how deep it was then
+        std::uint64_t order = 0; ///< position in the order of completion, from 1
+        std::uintptr_t stack = 0; ///< stack address in the completion callback
         stage* owner = nullptr;
     };
     pending& begin(device::verb what, std::uint64_t at, std::vector<std::byte> data) {
@@ -192,12 +192,12 @@ class stage {
     }
     pending& flush() { return begin(device::verb::flush, 0, {}); }
 
-    /// Until nothing moves any more.
+    /// Runs until nothing is in flight.
     void drain() {
         while (io.in_flight() != 0) { io.wait(); }
     }
 
-    /// What `[at, at + size)` holds, read through the engine: every byte the same, or -1.
+    /// The value of all bytes of `[at, at + size)`, read through the engine; -1 if they differ.
     int value(std::uint64_t at, std::uint64_t size) {
         pending& p = read(at, size);
         drain();
@@ -211,7 +211,7 @@ class stage {
     reference_image::verdict check() {
         return reference_image(io.inner().content("top").bytes()).check();
     }
-    /// Closes and has the file whole, without leaks.
+    /// Closes the image and expects a sound file without leaks.
     void expect_clean_close() {
         EXPECT_TRUE(disk->engine().allocations().empty());
         const result<void> closed = close();
@@ -235,7 +235,7 @@ class stage {
         p.status = status;
         p.ended = true;
         p.order = ++p.owner->ended;
-        // Not the place of a local: the address sanitizer may keep those away from the stack.
+        // Not the address of a local: the address sanitizer may place locals outside the stack.
         p.stack = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
     }
 };

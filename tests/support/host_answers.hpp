@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
-/// Rare answers of the host: a program that links host_answers/wrapped_calls.cpp, with the linker's
-/// --wrap for each of its calls (tests/CMakeLists.txt), lets a test say what the host answers.
-/// Without a `host_answers` in scope each call goes to the host as it is.
+/// Rare answers of the host. A program that links host_answers/wrapped_calls.cpp, with the linker's
+/// --wrap for each of its calls (tests/CMakeLists.txt), lets a test set what the host answers.
+/// Without a `host_answers` in scope each call goes to the host unchanged.
 namespace gaur::test {
 
 enum class host_call : std::uint8_t {
@@ -35,13 +35,13 @@ enum class host_call : std::uint8_t {
 };
 inline constexpr std::size_t host_calls = static_cast<std::size_t>(host_call::count_);
 
-/// What the host does in the place of what it was asked for.
+/// The answer that replaces the host's.
 struct host_answer {
     int host_errno = 0; ///< the call, or the operation, fails
     std::size_t most = std::numeric_limits<std::size_t>::max(); ///< bytes of a transfer
 };
 
-/// While it lives, its rules answer. Calls may come from any thread.
+/// While it lives, its rules apply. Calls may come from any thread.
 class host_answers {
   public:
     host_answers() {
@@ -55,17 +55,18 @@ class host_answers {
         now_ = outer_;
     }
 
-    /// Every second call of this kind, from the first on, is answered so; `times` at most.
+    /// Applies `answer` to every second call of this kind, from the first on; at most `times`
+    /// times.
     void every_other(host_call call, host_answer answer, std::uint64_t times = 100) {
         const std::lock_guard lock(guard_);
         rules_.push_back({call, answer, times, 0});
     }
-    /// Runs at each such call, before it goes to the host.
+    /// Runs `run` at each such call, before the call goes to the host.
     void before(host_call call, std::function<void()> run) {
         const std::lock_guard lock(guard_);
         before_[static_cast<std::size_t>(call)] = std::move(run);
     }
-    /// How many calls of this kind there were, and how many the rules have answered.
+    /// Number of calls of this kind, and number of calls that the rules have answered.
     std::uint64_t seen(host_call call) const {
         const std::lock_guard lock(guard_);
         return seen_[static_cast<std::size_t>(call)];

@@ -20,46 +20,46 @@
 #include <variant>
 #include <vector>
 
-/// The 62 inputs that an image's reader must take in its stride, by number, each in its variants;
-/// and what gaur does with them, step by step. Where that is not what the table of the issue asks
+/// The 62 hostile inputs that an image's reader must handle, by number, each in its variants, and
+/// what gaur does with them, step by step. If that differs from what the table of the issue asks
 /// for, the row says why.
 namespace gaur::test::hostile {
 
-/// Why a step fails; nothing: it does not.
+/// Why a step fails; empty if it succeeds.
 using refusal = std::optional<errc>;
 
 enum class verdict : std::uint8_t {
     clean,
-    leaks,   ///< and nothing else
-    corrupt, ///< perhaps leaks, perhaps tables that could not be looked at
-    unread,  ///< tables that could not be looked at, and nothing corrupt
+    leaks,   ///< leaks only
+    corrupt, ///< corruptions; perhaps leaks, perhaps tables that could not be read
+    unread,  ///< tables that could not be read, and no corruption
 };
 
 using repaired = qcow2::repair_outcome;
 
 struct outcome {
-    refusal reading = {}; ///< opening
-    refusal writing = {}; ///< opening
-    refusal read = {};    ///< of the whole disk
-    refusal write = {};   ///< of a sector at `variant::at`
-    refusal next = {};    ///< writing the first sector of a cluster that has no place yet
-    /// The writer left the image marked as corrupt.
+    refusal reading = {}; ///< of opening for reading
+    refusal writing = {}; ///< of opening for writing
+    refusal read = {};    ///< of reading the whole disk
+    refusal write = {};   ///< of writing a sector at `variant::at`
+    refusal next = {};    ///< of writing the first sector of an unmapped cluster
+    /// The writer has marked the image as corrupt.
     bool marked = false;
     std::variant<verdict, errc> check = verdict::clean;
     std::variant<repaired, errc> repair = repaired::sound;
 };
 
-/// Nothing is done with it at all.
+/// Every operation is refused.
 constexpr outcome refused(errc why) {
     return {.reading = why, .writing = why, .check = why, .repair = why};
 }
-/// It can be read all the same, without its snapshots.
+/// It can be read nevertheless, without its snapshots.
 constexpr outcome readable_without(std::variant<verdict, errc> check) {
     const auto* const why = std::get_if<errc>(&check);
     return {.writing = errc::snapshots_left_out, .check = check,
             .repair = why != nullptr ? std::variant<repaired, errc>(*why) : repaired::refused};
 }
-/// It is sound, and it needs what gaur does not have. The check may know how to look at it.
+/// It is sound, but needs a feature that gaur lacks. The check may be able to inspect it.
 constexpr outcome lacking(errc why) { return {.reading = why, .writing = why}; }
 
 /// Files beside the image, by name.
@@ -71,7 +71,7 @@ struct variant {
     void (*damage)(crafted_image& image, files& beside);
     outcome expected = {};
     craft made_of = {};
-    std::uint64_t at = 0; ///< guest offset that is written
+    std::uint64_t at = 0; ///< guest offset of the write
     qcow2::references policy = qcow2::references::refuse;
     bool without_snapshots = false;
 };
@@ -106,7 +106,7 @@ using guest = crafted_image;
 
 constexpr std::uint64_t far = std::uint64_t{1} << 40;
 constexpr std::uint64_t cluster = 4096;
-constexpr std::uint64_t reach = cluster * cluster / 8; // of an L1 entry
+constexpr std::uint64_t reach = cluster * cluster / 8; // bytes that one L1 entry maps
 
 inline std::vector<std::byte> filled(std::size_t size) {
     return std::vector<std::byte>(size, std::byte{9});
@@ -118,7 +118,7 @@ void put(crafted_image& i, std::size_t at, T value) {
 inline void feature(crafted_image& i, std::uint64_t bits) {
     i.set(field::incompatible_features, bits);
 }
-/// An encryption extension that names `size` bytes at `at`, of `length` bytes itself.
+/// An encryption extension of `length` bytes that names `size` bytes at `at`.
 inline void add_crypto(crafted_image& i, std::uint64_t at, std::uint64_t size,
                        std::size_t length = 16) {
     std::vector<std::byte> data(length);
@@ -126,7 +126,7 @@ inline void add_crypto(crafted_image& i, std::uint64_t at, std::uint64_t size,
     if (length == 16) { store_be<std::uint64_t>(data.data() + 8, size); }
     i.change_header([&](header& h) { h.set_extension({magic::crypto, data}); });
 }
-/// Puts these bytes in the place of the first compressed cluster's stream.
+/// Replaces the stream of the first compressed cluster by these bytes.
 inline void pack(crafted_image& i, std::span<const std::byte> stream) {
     const std::uint64_t at = i.take(1);
     std::ranges::copy(stream, i.bytes.begin() + static_cast<std::ptrdiff_t>(at));
@@ -204,13 +204,13 @@ inline const std::vector<variant>& variants() {
          refused(errc::unknown_features)},
         {7, "named_with_control_characters",
          [](image& i, files&) {
-             // Kind, bit, and a name of all 46 bytes, which nothing ends.
+             // Kind, bit, and a name that fills all 46 bytes without a terminator.
              i.add_extension(magic::feature_names, std::string("\0\x28", 2) +
                                                        std::string(46, '\x1b'));
              feature(i, std::uint64_t{1} << 40);
          },
          refused(errc::unknown_features)},
-        // What the fields behind mean is the unknown feature's affair.
+        // The unknown feature may define what the fields behind mean.
         {7, "with_broken_fields",
          [](image& i, files&) {
              feature(i, std::uint64_t{1} << 63);
@@ -235,7 +235,7 @@ inline const std::vector<variant>& variants() {
         {12, "all_ones",
          [](image& i, files&) { put<std::uint32_t>(i, field::refcount_order, ~0U); },
          refused(errc::refcount_order)},
-        // The header of version 2 ends before the field, so there the order is 4 whatever lies
+        // The header of version 2 ends before the field. So the order is 4, whatever the file holds
         // there.
         {12, "version_2_with_6",
          [](image& i, files&) { put<std::uint32_t>(i, field::refcount_order, 6); }, {},
@@ -249,7 +249,7 @@ inline const std::vector<variant>& variants() {
         {13, "type_without_bit",
          [](image& i, files&) { put<std::uint8_t>(i, field::compression_type, 1); },
          refused(errc::compression_bit)},
-        // Sound, but gaur knows deflate alone.
+        // Sound, but gaur supports only deflate.
         {13, "zstd",
          [](image& i, files&) {
              put<std::uint8_t>(i, field::compression_type, 1);
@@ -283,7 +283,7 @@ inline const std::vector<variant>& variants() {
              put<std::uint32_t>(i, field::crypt_method, 2);
          },
          refused(errc::extension_malformed)},
-        // Sound, but gaur encrypts nothing yet.
+        // Sound, but gaur does not support encryption yet.
         {14, "luks",
          [](image& i, files&) {
              add_crypto(i, i.take(1), cluster);
@@ -422,13 +422,13 @@ inline const std::vector<variant>& variants() {
          {.backing_file = "a\n\x1b[31m", .backing_format = "raw"}, 0, references::follow},
         {24, "not_utf8", [](image&, files& f) { f["\xff\xfe"] = filled(4096); }, {},
          {.backing_file = "\xff\xfe", .backing_format = "raw"}, 0, references::follow},
-        // The name ends at the NUL, so the file that is opened is the one that was asked about.
+        // The name ends at the NUL, so the policy and the open see the same name.
         {24, "nul", [](image&, files& f) { f["a"] = filled(4096); }, {},
          {.backing_file = std::string("a\0b", 3), .backing_format = "raw"}, 0,
          references::follow},
         {24, "file_protocol", [](image&, files& f) { f["a"] = filled(4096); }, {},
          {.backing_file = "file:a", .backing_format = "raw"}, 0, references::follow},
-        // Even where there is a file of that name.
+        // Even if there is a file of that name.
         {24, "other_protocol", [](image&, files& f) { f["nbd:a"] = filled(4096); },
          lacking(errc::protocol_not_supported),
          {.backing_file = "nbd:a", .backing_format = "raw"}, 0, references::follow},
@@ -465,8 +465,8 @@ inline const std::vector<variant>& variants() {
          lacking(errc::backing_format_unknown), {.backing_file = "b", .backing_format = "vmdk"}, 0,
          references::follow},
 
-        // gaur has no external data files yet: all that needs one is refused by name, before it is
-        // looked for.
+        // gaur does not support external data files yet. An image that needs one is refused with
+        // that error before the file is looked for.
         {28, "refused", [](image& i, files&) { feature(i, 4); },
          refused(errc::external_data_file)},
         {29, "with_the_bit",
@@ -482,7 +482,7 @@ inline const std::vector<variant>& variants() {
              feature(i, 4);
          },
          refused(errc::external_data_file)},
-        // Without the bit it is an extension like any other, and kept.
+        // Without the bit it is an extension like any other, and is kept.
         {29, "without_the_bit", [](image& i, files&) { i.add_extension(magic::data_file, "d"); }},
         {30, "without_data_file",
          [](image& i, files&) { put<std::uint64_t>(i, field::autoclear_features, 3); },
@@ -538,7 +538,7 @@ inline const std::vector<variant>& variants() {
              put<std::uint32_t>(i, at + 4, ~0U);
          },
          refused(errc::extension_too_large)},
-        // Up to the end of the cluster, without a marker.
+        // The extension reaches the end of the cluster, without an end marker.
         {34, "no_end_marker",
          [](image& i, files&) {
              const std::uint64_t at = i.end_marker();
@@ -581,7 +581,7 @@ inline const std::vector<variant>& variants() {
         {38, "unaligned",
          [](image& i, files&) { put<std::uint64_t>(i, field::snapshots_offset, 512); },
          refused(errc::snapshot_table_offset)},
-        // The check says what is wrong.
+        // The check reports what is wrong.
         {38, "extra_data_of_1025_bytes",
          [](image& i, files&) { put<std::uint32_t>(i, i.snapshots + 36, 1025); },
          {.reading = errc::snapshot_malformed, .writing = errc::snapshot_malformed,
@@ -603,7 +603,7 @@ inline const std::vector<variant>& variants() {
          },
          {.reading = errc::snapshot_table_too_large, .writing = errc::snapshot_table_too_large,
           .check = unread, .repair = repaired::refused}},
-        // Asked for without its snapshots it can be read.
+        // If it is opened without its snapshots, it can be read.
         {38, "without_too_many",
          [](image& i, files&) { put<std::uint32_t>(i, field::nb_snapshots, 65537); },
          readable_without(errc::snapshot_table_too_large), {}, 0, references::refuse, true},
@@ -618,7 +618,7 @@ inline const std::vector<variant>& variants() {
          readable_without(unread), {}, 0, references::refuse, true},
         {38, "without_a_sound_one", [](image&, files&) {},
          {.writing = errc::snapshots_left_out}, {}, 0, references::refuse, true},
-        // As many as there may be: sound but for what they leave out.
+        // The maximum number of snapshots. The image is sound except for what the entries omit.
         {38, "65536_empty_ones",
          [](image& i, files&) {
              const std::uint64_t at = i.take(65536 * 40 / cluster);
@@ -627,8 +627,8 @@ inline const std::vector<variant>& variants() {
          },
          {.check = corrupt, .repair = repaired::refused}},
 
-        // Nothing that gaur does with an open image uses a snapshot's tables, so it may be written;
-        // the check tells.
+        // No operation of gaur on an open image uses a snapshot's tables, so the image may be
+        // written. The check reports the fault.
         {39, "too_large",
          [](image& i, files&) { put<std::uint32_t>(i, i.snapshots + 8, ~0U); },
          {.check = corrupt, .repair = repaired::refused}},
@@ -647,7 +647,7 @@ inline const std::vector<variant>& variants() {
         {40, "id_and_name",
          [](image& i, files&) {
              const std::uint64_t own_l1 = i.take(1);
-             const std::size_t size = 72; // of the entry that is there
+             const std::size_t size = 72; // of the existing entry
              std::copy_n(i.bytes.begin() + static_cast<std::ptrdiff_t>(i.snapshots), size,
                          i.bytes.begin() + static_cast<std::ptrdiff_t>(i.snapshots + size));
              put<std::uint64_t>(i, i.snapshots + size, own_l1);
@@ -684,8 +684,8 @@ inline const std::vector<variant>& variants() {
         {42, "copied_without_a_cluster",
          [](image& i, files&) { i.set(i.entry(guest::data), image::copied); },
          damaged_entry(errc::l2_entry, corrupt, repaired::mended)},
-        // To read a table as data does no harm; to write it would. A repair lets the data have the
-        // cluster, and moves the table.
+        // Reading a table as data does no harm, but writing it would. A repair leaves the cluster
+        // to the data and moves the table.
         {42, "is_the_l1_table",
          [](image& i, files&) { i.set(i.entry(guest::data), i.l1 | image::copied); },
          {.write = errc::metadata_overlap, .next = errc::read_only, .marked = true,
@@ -706,8 +706,8 @@ inline const std::vector<variant>& variants() {
         {44, "without", [](image& i, files&) { i.set(i.entry(guest::data), 1); },
          damaged_entry(errc::zero_flag_in_v2), {.version = 2}},
 
-        // In place as COPIED says: to ask the refcount as well would be a load for every write,
-        // and a wrong one changes what the guest reads, but no table. QEMU does the same.
+        // Written in place, because COPIED says so. To check the refcount too would cost a load for
+        // every write. A wrong flag changes what the guest reads, but no table. QEMU does the same.
         {45, "both_copied",
          [](image& i, files&) {
              i.set(i.entry(guest::data_too), i.get(i.entry(guest::data)));
@@ -719,7 +719,7 @@ inline const std::vector<variant>& variants() {
          },
          {.check = corrupt, .repair = repaired::mended}, {}, guest::shared * cluster},
 
-        // gaur has no subclusters yet.
+        // gaur does not support subclusters yet.
         {46, "refused",
          [](image& i, files&) {
              put<std::uint64_t>(i, field::size, 1 << 20);
@@ -742,7 +742,7 @@ inline const std::vector<variant>& variants() {
              i.bytes.resize(i.bytes.size() - cluster + stream.size() / 2);
          },
          {.read = errc::compressed_data, .write = errc::compressed_data}, {}, packed},
-        // In the cluster that the file's end would be in, as QEMU's check sees it.
+        // In the cluster in which the end of the file would lie, as QEMU's check sees it.
         {47, "begins_past_the_end",
          [](image& i, files&) {
              i.set(i.entry(guest::packed), i.packed_entry(i.end(), 100));
@@ -750,8 +750,8 @@ inline const std::vector<variant>& variants() {
          },
          damaged_entry(errc::l2_past_end, corrupt, repaired::mended), {}, packed},
 
-        // As much as a cluster holds is taken of it, as by QEMU; nobody knows where a stream ends
-        // that others follow. Nothing is written behind the buffer.
+        // At most one cluster is inflated, as in QEMU. Where a stream ends is not known if further
+        // streams follow. Nothing is written past the buffer.
         {48, "inflates_to_more",
          [](image& i, files&) { pack(i, image::deflated(filled(1 << 20))); },
          {}, {}, packed},
@@ -774,7 +774,7 @@ inline const std::vector<variant>& variants() {
          },
          damaged_entry(errc::l2_entry, corrupt, repaired::mended), {}, packed},
 
-        // Refcounts are needed for a cluster that has no place yet, and only then.
+        // Refcounts are needed only for an unmapped cluster.
         {50, "unaligned", [](image& i, files&) { i.set(i.refcount_table, i.refcount_block | 512); },
          {.write = errc::refcount_entry, .next = errc::read_only, .marked = true,
           .check = corrupt, .repair = repaired::mended}, {}, hole},
@@ -801,8 +801,8 @@ inline const std::vector<variant>& variants() {
          {.write = errc::metadata_overlap, .next = errc::read_only, .marked = true,
           .check = corrupt, .repair = repaired::mended}, {}, hole},
 
-        // gaur raises no refcount above 1 yet, so none can overflow. One that would go below 0
-        // stays: the image is no worse than it was.
+        // gaur does not raise a refcount above 1 yet, so none can overflow. A refcount that would
+        // go below 0 stays: the image is no worse than before.
         {51, "as_large_as_can_be",
          [](image& i, files&) {
              i.set_refcount(i.get(i.entry(guest::shared)) / cluster, 0xffff);
@@ -812,12 +812,13 @@ inline const std::vector<variant>& variants() {
          [](image& i, files&) { i.set_refcount(i.get(i.entry(guest::shared)) / cluster, 0); },
          {.check = corrupt, .repair = repaired::mended}, {}, guest::shared * cluster},
 
-        // That no cluster from 2^56 on is taken, tests/qcow2/refcounts.cpp holds.
+        // tests/qcow2/refcounts.cpp tests that no cluster from 2^56 on is taken.
         {52, "cluster_0", [](image& i, files&) { i.set_refcount(0, 0); },
          {.write = errc::metadata_overlap, .next = errc::read_only, .marked = true,
           .check = corrupt, .repair = repaired::mended}, {}, hole},
 
-        // The write itself succeeds, in a new cluster; what the entry named is not given back.
+        // The write itself succeeds, in a new cluster. The cluster that the entry named is not
+        // freed.
         {53, "l2_table", [](image& i, files&) { i.set(i.entry(guest::data), i.l2_too); },
          {.next = errc::read_only, .marked = true, .check = corrupt,
           .repair = repaired::mended}},
@@ -835,8 +836,9 @@ inline const std::vector<variant>& variants() {
          {.next = errc::read_only, .marked = true, .check = corrupt,
           .repair = repaired::mended}, {}, packed},
 
-        // No bitmap is used: a writer takes away the bit that vouches for them, as the
-        // specification asks of who does not keep them up. So only the check looks into them.
+        // No bitmap is used. A writer clears the bit that declares them consistent, as the
+        // specification requires of software that does not maintain them. So only the check reads
+        // them.
         {54, "count_0",
          [](image& i, files&) { put<std::uint32_t>(i, i.extension_at(magic::bitmaps) + 8, 0); },
          refused(errc::extension_malformed)},
@@ -888,7 +890,7 @@ inline const std::vector<variant>& variants() {
          [](image& i, files&) { i.set(i.bitmap_table, i.get(i.bitmap_table) | 512); },
          bitmap_broken()},
 
-        // These are about what is done with an image, and have tests of their own beside this one.
+        // These rows concern operations on an image, which have tests of their own beside this one.
         {56, "sound", [](image&, files&) {}},
         {57, "claims_a_tebibyte",
          [](image& i, files&) {
@@ -897,8 +899,8 @@ inline const std::vector<variant>& variants() {
              put<std::uint32_t>(i, field::l1_size, 524'288);
          },
          {.check = leaks, .repair = repaired::mended}},
-        // gaur changes no image's size yet. One that ends within a cluster is read and written to
-        // its end and no further, whatever lies behind.
+        // gaur does not resize images yet. A disk that ends within a cluster is read and written up
+        // to its end, whatever the file holds behind it.
         {58, "ends_within_a_cluster",
          [](image& i, files&) { put<std::uint64_t>(i, field::size, reach + 512); }, {}, {}, reach},
         {59, "all_that_is_unknown",

@@ -16,7 +16,7 @@
 
 namespace gaur::test {
 
-/// A check's verdict and figures are those of `qemu-img check`.
+/// The verdict and figures of a check equal those of `qemu-img check`.
 inline void expect_same_verdict(const qcow2::check_report& ours, const qemu_verdict& qemu) {
     EXPECT_EQ(ours.corruptions, qemu.corruptions) << qemu.said;
     EXPECT_EQ(ours.leaks, qemu.leaks) << qemu.said;
@@ -31,7 +31,7 @@ inline void expect_same_verdict(const qcow2::check_report& ours, const qemu_verd
     }
 }
 
-/// One backend at work in a folder of its own, with QEMU as the judge.
+/// One backend in a folder of its own, with QEMU as the oracle.
 template <class B>
 class bench {
   public:
@@ -42,7 +42,7 @@ class bench {
     driver<B> disks;
     std::string path(const std::string& name) const { return folder_.file(name); }
 
-    /// Checks clean for QEMU and for us alike, and reads as `content` for both.
+    /// Both QEMU and gaur check it clean, and read `content` from it.
     void expect_holds(const std::string& image, const std::vector<std::byte>& content) {
         const qemu_verdict v = qemu_check(image);
         EXPECT_EQ(v.exit_code, 0) << image << '\n' << v.said;
@@ -65,7 +65,7 @@ class bench {
         EXPECT_TRUE(differ.in1 == read->end())
             << image << " differs first at " << differ.in1 - read->begin();
     }
-    /// Writes to image and twin alike.
+    /// Applies the same writes to image and twin.
     void write(const std::string& image, std::vector<std::byte>& twin, const load& what,
                qcow2::open_options how = {}) {
         const result<void> r = disks.write(image, what, 24, how);

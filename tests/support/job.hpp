@@ -8,14 +8,14 @@
 
 namespace gaur::test {
 
-/// Stands where an executor's backend would and has no I/O: a loop over it only runs work.
+/// Takes the place of an executor's backend and has no I/O: a loop over it only runs work.
 struct no_io {
     unsigned poll() noexcept { return 0; }
     unsigned wait() noexcept { return 0; }
     unsigned in_flight() const noexcept { return 0; }
 };
 
-/// Work from a lambda, for tests.
+/// Work made from a lambda, for tests.
 class job : public exec::work {
   public:
     explicit job(std::function<void(job&)> f) : exec::work(&on_run), run_(std::move(f)) {}
@@ -23,7 +23,7 @@ class job : public exec::work {
   private:
     static void on_run(exec::work& w) noexcept {
         auto& self = static_cast<job&>(w);
-        // The job may be destroyed by what it runs.
+        // `f` may destroy the job.
         const std::function<void(job&)> f = self.run_;
         f(self);
     }

@@ -16,8 +16,8 @@
 
 namespace gaur::test {
 
-/// What qemu-img says against the image "top" of a disk after a power cut, which should read as
-/// `content`; or where our check and its do not agree. Empty: nothing.
+/// What qemu-img reports against the image "top" of a disk after a power cut, which should read as
+/// `content`; or a disagreement between our check and qemu-img's. Empty if neither.
 inline std::string judged_by_qemu(const memory_disk& files, std::span<const std::byte> content) {
     const scratch_folder folder;
     for (const auto& [name, file] : files) { write_file(folder.file(name), file.bytes()); }
@@ -33,7 +33,7 @@ inline std::string judged_by_qemu(const memory_disk& files, std::span<const std:
         return "we find " + std::to_string(ours->corruptions) + " corruptions, " +
                std::to_string(ours->leaks) + " leaks, qemu-img: " + theirs.said;
     }
-    // Stale refcounts are not sound before they have been counted anew.
+    // Stale refcounts must be rebuilt before the image can be sound.
     if (reference_image(files.at("top").bytes()).is_dirty()) {
         theirs = qemu_check(top, "-r all");
         if (theirs.exit_code != 0) { return "qemu-img check -r all: " + theirs.said; }

@@ -25,8 +25,8 @@
 
 namespace gaur::test {
 
-/// Images in memory, and what their parts need to be looked at one by one. Requests end at once,
-/// and may be made to fail.
+/// Images in memory, and what their parts need for inspection one by one. Requests end at once and
+/// can be made to fail.
 class memory_images {
   public:
     using backend = io::fault::backend<io::memory::backend>;
@@ -69,7 +69,7 @@ class memory_images {
         const std::vector<std::byte> all = bytes(name);
         return *qcow2::layout::parse(all, all.size());
     }
-    /// The big-endian entry at a place of a file.
+    /// The big-endian entry at a file offset.
     std::uint64_t get(const std::string& name, std::uint64_t at) {
         std::byte raw[8];
         inner_.content(name).read(at, raw, sizeof raw);
@@ -87,7 +87,7 @@ class memory_images {
     const io::memory::counters& counters() const noexcept { return inner_.counters(); }
     void reset_counters() noexcept { inner_.reset_counters(); }
 
-    /// Gives what a format's answers ask for first, until they ask no more.
+    /// Resolves what a format's answer reports as missing and asks again, until nothing is missing.
     template <class Ask>
     auto resolved(format_type& f, Ask ask) {
         auto answer = ask();

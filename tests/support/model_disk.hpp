@@ -14,8 +14,8 @@
 
 namespace gaur::test {
 
-/// What a word of test data says of itself: who wrote it, and where. The two are mixed, so that no
-/// two words are alike by chance, and the mixing can be undone: each foreign byte names its owner.
+/// What a word of test data encodes: its writer and its address. Both are mixed, so that no two
+/// words are equal by chance, and the mixing is reversible: each wrong byte identifies its writer.
 struct data_tag {
     std::uint32_t owner = 0;
     std::uint32_t word = 0; ///< address / 8
@@ -37,7 +37,7 @@ struct data_tag {
     }
 };
 
-/// Fills `to` with what `owner` writes at `address`; a word that it holds in part is cut.
+/// Fills `to` with the data of `owner` for `address`. A word that is only partly inside is cut.
 inline void fill_tagged(std::span<std::byte> to, std::uint64_t address, std::uint32_t owner) {
     for (std::size_t done = 0; done < to.size();) {
         const std::uint64_t at = address + done;
@@ -51,21 +51,22 @@ inline void fill_tagged(std::span<std::byte> to, std::uint64_t address, std::uin
 
 /// The disk as a guest may see it: for every byte, which of the writes so far it may hold.
 ///
-/// A read may see, byte by byte, any write that began before the read ended and that no other write
-/// replaced: one that began when this one had ended, and ended well before the read began. After a
-/// power cut the same holds with "had ended before the last flush that succeeded began" in place of
-/// "before the read began". A write that failed may have happened or not.
+/// A read may see, byte by byte, any write that began before the read ended, unless another write
+/// replaced it: one that began after the first had ended, and that ended without error before the
+/// read began. After a power cut the same holds with "had ended before the last successful flush
+/// began" in place of "before the read began". A write that failed may have happened or not.
 class model_disk {
   public:
     static constexpr std::uint32_t never = std::numeric_limits<std::uint32_t>::max();
 
-    /// What the disk holds at the start, durably.
+    /// The durable content of the disk at the start.
     explicit model_disk(std::vector<std::byte> content) { restart(std::move(content)); }
 
     std::uint64_t size() const noexcept { return base_.size(); }
     const std::vector<std::byte>& base() const noexcept { return base_; }
 
-    /// Fills `data` with bytes of its own (`zeroes`: with zeroes), to be written at `at`.
+    /// Fills `data` with bytes that identify this write (`zeroes`: with zeroes), to be written at
+    /// `at`.
     std::uint32_t begin_write(std::uint64_t at, std::span<std::byte> data, bool zeroes) {
         const std::uint32_t id = first_id_ + static_cast<std::uint32_t>(writes_.size());
         if (zeroes) {
@@ -99,7 +100,7 @@ class model_disk {
         if (succeeded) { flushed_ = std::max(flushed_, began); }
     }
 
-    /// What a read has to know of the time when it began.
+    /// The state that a read records when it begins.
     struct read_begun {
         std::uint64_t at = 0;
         std::vector<std::uint32_t> settled;
@@ -110,20 +111,21 @@ class model_disk {
         const auto from = settled_.begin() + static_cast<std::ptrdiff_t>(at);
         r.settled.assign(from, from + static_cast<std::ptrdiff_t>(size));
     }
-    /// Empty, or what is wrong with the bytes read.
+    /// What is wrong with the bytes read; empty if nothing is.
     std::string end_read(const read_begun& r, std::span<const std::byte> got) {
         ++clock_;
         return compare(r.at, got, r.settled);
     }
 
-    /// All is quiet: what the whole disk may hold now. It is the start of a new history then.
+    /// Nothing is in flight: compares the whole disk with what it may hold now. A new history
+    /// begins with that content.
     std::string settle(std::span<const std::byte> got) {
         std::string wrong = compare(0, got, settled_);
         if (wrong.empty()) { restart({got.begin(), got.end()}); }
         return wrong;
     }
 
-    /// Whether `got` may be what a power cut at this time left.
+    /// What is wrong with `got` as the content after a power cut now; empty if a cut may leave it.
     std::string after_power_cut(std::span<const std::byte> got) const {
         if (durable_at_ != clock_ || durable_.size() != base_.size()) {
             durable_.assign(base_.size(), 0);
@@ -193,7 +195,8 @@ class model_disk {
         return {};
     }
 
-    /// Of the bytes from `i` on, `n` of a sector; `i + n` where all are allowed.
+    /// The first byte from `i` on, of the `n` bytes of a sector, that is not allowed; `i + n` if
+    /// all are.
     std::size_t first_forbidden(std::uint64_t at, std::span<const std::byte> got, std::size_t i,
                                 std::size_t n, std::span<const std::uint32_t> settled,
                                 const std::vector<std::uint32_t>& near) const noexcept {
@@ -209,7 +212,7 @@ class model_disk {
                 return may_be_of(id, b, got[i], settled[i]);
             });
             if (found == near.end()) { return i; }
-            // What follows is mostly of the same one.
+            // The bytes that follow mostly come from the same write.
             const write& w = writes_[*found - first_id_];
             const std::size_t reach = std::min<std::size_t>(end - i, w.end - b);
             const std::span<std::byte> run(theirs, reach);
@@ -225,7 +228,7 @@ class model_disk {
         return end;
     }
 
-    /// As at the start, and nothing forbids that.
+    /// The bytes are as at the start, and no write forbids that.
     bool is_untouched(std::uint64_t at, std::span<const std::byte> got,
                       std::span<const std::uint32_t> settled) const noexcept {
         std::uint32_t any = 0;
@@ -260,14 +263,14 @@ class model_disk {
 
     std::vector<std::byte> base_;
     std::vector<write> writes_;           ///< since the history began
-    std::vector<std::byte> newest_;       ///< per byte: of the write that ended last
+    std::vector<std::byte> newest_;       ///< per byte: data of the write that ended last
     std::vector<std::uint32_t> latest_;   ///< per byte: the write that ended last; 0: none
     std::vector<std::uint32_t> settled_;  ///< per byte: when the youngest ended write began
     mutable std::vector<std::uint32_t> durable_; ///< per byte, as settled_, of what was flushed
     mutable std::uint32_t durable_at_ = 0;       ///< by the clock
     std::uint32_t first_id_ = 1;
     std::uint32_t clock_ = 0;
-    std::uint32_t flushed_ = 0;           ///< when the last good flush began
+    std::uint32_t flushed_ = 0;           ///< when the last successful flush began
 };
 
 } // namespace gaur::test

@@ -14,14 +14,14 @@
 
 namespace gaur::test {
 
-/// One image whose requests a model follows, over a device that records what a power cut may leave:
-/// after each step a test asks for the structure and the bytes of all that may be on the disk then.
+/// One image whose requests a model follows, over a device that records what a power cut may leave.
+/// After each step a test checks structure and content of the disks that a cut may leave then.
 template <track::Ordering Order>
 class modelled_stage {
   public:
     using stage_type = stage<Order, async::no_hooks>;
 
-    /// What of the disks that a guest sees lies below "top": changes `seen`, which is zeroes.
+    /// What the guest sees of the files below "top". Modifies `seen`, which holds zeroes.
     using fill_below = void (*)(const io::memory::disk& files, std::vector<std::byte>& seen);
 
     modelled_stage(const io::memory::disk& files, std::vector<std::byte> content,
@@ -36,7 +36,7 @@ class modelled_stage {
         const std::uint32_t id = model.begin_write(at, data, false);
         todo_.emplace_back(&s.begin(device::verb::write, at, std::move(data)), id);
     }
-    /// Until all writes have ended; gives how many of them failed.
+    /// Runs until all writes have ended. Returns how many of them failed.
     unsigned wait() {
         s.drain();
         unsigned failed = 0;
@@ -51,7 +51,7 @@ class modelled_stage {
     result<void> flush() {
         return flush([] {});
     }
-    /// `look()` runs each time that the device has ended something.
+    /// `look()` runs each time the device has ended a request.
     template <class F>
     result<void> flush(F look) {
         const std::uint32_t began = model.begin_flush();
@@ -69,7 +69,7 @@ class modelled_stage {
         return closed;
     }
 
-    /// What the guest reads now is allowed, and is what it has from here on.
+    /// Checks that the content read now is allowed, and takes it as the content from here on.
     void read_all() {
         const auto& all = s.read(0, model.size());
         s.drain();
@@ -78,13 +78,13 @@ class modelled_stage {
         EXPECT_EQ(model.settle(all.data), "");
     }
 
-    /// Some of the disks that a power cut would leave now.
+    /// Checks some of the disks that a power cut now may leave.
     void check_cuts(const std::string& when, std::uint64_t seeds) const {
         for (std::uint64_t seed = 0; seed < seeds; ++seed) {
             check_at_rest(s.io.survivors(seed), when);
         }
     }
-    /// The files as a process that is killed leaves them.
+    /// Checks the files as a killed process leaves them.
     void check_killed(const std::string& when) {
         check_at_rest(s.io.inner().snapshot(), when);
     }
@@ -94,7 +94,7 @@ class modelled_stage {
         EXPECT_EQ(v.corruptions, 0U) << when << ": " << v.first;
         EXPECT_EQ(model.after_power_cut(content(files)), "") << when;
     }
-    /// What the guest sees of files at rest.
+    /// What the guest sees of the files at rest.
     std::vector<std::byte> content(const io::memory::disk& files) const {
         std::vector<std::byte> seen(model.size());
         if (below_ != nullptr) { below_(files, seen); }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// The placement that readers copy, without the program round it.
+// The placement of the example that readers copy, without the program around it.
 #define main inline main_of_custom_placement
 #include "../../examples/custom_placement.cpp"
 #undef main
@@ -12,13 +12,13 @@
 
 namespace gaur::test {
 
-/// The default policies, but for the placement.
+/// The default policies with another placement.
 template <class P>
 struct placed : qcow2::default_policies {
     using placement = P;
 };
 
-/// An ordering for simulations, whose images have the placement `P`.
+/// An ordering for simulations whose images have the placement `P`.
 template <class Order, class P>
 struct order_with : Order {
     static constexpr std::string_view name = P::name;

@@ -11,23 +11,23 @@
 #include <span>
 #include <string>
 
-/// Memory that nobody has filled holds a byte that no test writes, so that it is recognised where
-/// it reaches a file.
+/// Memory that was not filled holds a byte that no test writes, so that it is recognised if it
+/// reaches a file.
 namespace gaur::test {
 
 inline constexpr unsigned char poison = 0xd7;
 inline constexpr unsigned char freed_poison = poison ^ 0xff;
 
-/// From now on the allocator fills what it gives out and what it takes back. (glibc's; not that of
-/// the sanitizers.)
+/// From now on the allocator fills memory that it returns and that it frees. (glibc only; the
+/// sanitizers' allocators do not.)
 inline void poison_heap() noexcept {
 #if defined(__GLIBC__)
     ::mallopt(M_PERTURB, freed_poison);
 #endif
 }
 
-/// Fills what the pool has free in each of its sizes up to `largest`, as far as the next few
-/// requests will take it.
+/// Fills two buffers of each size up to `largest` that the pool has free, so that the next requests
+/// get poisoned memory.
 inline void poison_free_buffers(buffer_pool& pool, std::size_t largest) noexcept {
     for (std::size_t size = 512; size <= largest; size *= 2) {
         std::array<buffer, 2> taken;
@@ -38,7 +38,7 @@ inline void poison_free_buffers(buffer_pool& pool, std::size_t largest) noexcept
     }
 }
 
-/// Where 16 bytes of poison lie in a row, or `bytes.size()`.
+/// Index of the first 16 bytes of poison in a row, or `bytes.size()`.
 inline std::size_t find_poison(std::span<const std::byte> bytes) noexcept {
     constexpr std::uint64_t ones = 0x0101'0101'0101'0101;
     std::size_t in_a_row = 0;

@@ -16,7 +16,7 @@
 
 namespace gaur::test {
 
-/// A folder of one test's own, gone with it.
+/// A folder for one test, removed in the destructor.
 class scratch_folder {
   public:
     explicit scratch_folder(
@@ -51,7 +51,7 @@ inline void write_file(const std::string& path, std::span<const std::byte> bytes
               static_cast<std::streamsize>(bytes.size()));
 }
 
-/// Runs a command line; what it prints, standard error too, lands in `output`.
+/// Runs a command line. `output` receives what it prints, including standard error.
 inline int run(const std::string& command, std::string* output = nullptr) {
     const scratch_folder folder;
     const std::string log = folder.file("log");
@@ -68,16 +68,16 @@ inline bool has_qemu_img() {
     return found;
 }
 
-/// Runs a command line that is to succeed.
+/// Runs a command line and expects it to succeed.
 inline void expect_runs(const std::string& command) {
     std::string said;
     const int status = run(command, &said);
     EXPECT_EQ(status, 0) << command << "\n" << said;
 }
 
-/// What `qemu-img check` says of an image.
+/// The result of `qemu-img check` for an image.
 struct qemu_verdict {
-    int exit_code = -1; ///< 0: fine, 2: corruptions, 3: leaks
+    int exit_code = -1; ///< 0: no error, 2: corruptions, 3: leaks
     std::uint64_t corruptions = 0;
     std::uint64_t leaks = 0;
     std::uint64_t check_errors = 0;
@@ -96,7 +96,7 @@ inline qemu_verdict qemu_check(const std::string& path, const std::string& how =
     qemu_verdict v;
     const int status = run("qemu-img check -f qcow2 --output=json " + how + ' ' + path, &v.said);
     v.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    // What is zero it leaves out.
+    // qemu-img omits figures that are zero.
     const auto number = [&v](const std::string& key) -> std::uint64_t {
         const std::size_t at = v.said.find('"' + key + "\": ");
         return at == std::string::npos ? 0 : std::stoull(v.said.substr(at + key.size() + 4));
@@ -114,13 +114,13 @@ inline qemu_verdict qemu_check(const std::string& path, const std::string& how =
     return v;
 }
 
-/// Neither a corruption nor a leak.
+/// Expects neither a corruption nor a leak.
 inline void expect_qemu_finds_nothing(const std::string& path) {
     const qemu_verdict v = qemu_check(path);
     EXPECT_EQ(v.exit_code, 0) << path << "\n" << v.said;
 }
 
-/// The guest of `image` reads the bytes of the file `raw`.
+/// Expects the guest of `image` to read the bytes of the file `raw`.
 inline void expect_qemu_reads(const std::string& image, const std::string& raw,
                               const std::string& format = "qcow2") {
     expect_runs("qemu-img compare -f " + format + " -F raw " + image + ' ' + raw);
@@ -128,7 +128,7 @@ inline void expect_qemu_reads(const std::string& image, const std::string& raw,
 
 } // namespace gaur::test
 
-/// For the tests whose oracle is QEMU: without it they are skipped, and say so.
+/// For tests whose oracle is QEMU: skips them, with a message, if QEMU is missing.
 #define GAUR_NEEDS_QEMU_IMG()                                                                      \
     if (!gaur::test::has_qemu_img()) {                                                             \
         GTEST_SKIP() << "qemu-img is not installed";                                               \

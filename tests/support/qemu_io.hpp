@@ -16,15 +16,15 @@
 
 namespace gaur::test {
 
-/// A qemu-io that keeps an image open until it goes.
+/// A qemu-io process that keeps an image open until it ends.
 class qemu_io {
   public:
-    /// `arguments` as on its command line: "-r -f qcow2 path". Returns when it has the image open,
-    /// or has failed to open it.
+    /// `arguments` as on its command line: "-r -f qcow2 path". Returns when qemu-io has opened the
+    /// image, or has failed to.
     explicit qemu_io(const std::string& arguments) {
         int in[2];
         int out[2];
-        // Not inherited by anybody else, who would keep them open.
+        // Not inherited by other child processes, which would keep them open.
         if (::pipe2(in, O_CLOEXEC) != 0 || ::pipe2(out, O_CLOEXEC) != 0) { std::abort(); }
         posix_spawn_file_actions_t actions;
         posix_spawn_file_actions_init(&actions);
@@ -41,7 +41,7 @@ class qemu_io {
         if (failed != 0) { std::abort(); }
         commands_ = in[1];
         answers_ = out[0];
-        // It answers a command only once the image is open; where it is not, the pipe breaks.
+        // It answers a command only once the image is open. If the open fails, the pipe breaks.
         is_open_ = ask("length").find("iB\n") != std::string::npos;
     }
     qemu_io(const qemu_io&) = delete;
@@ -49,10 +49,10 @@ class qemu_io {
     ~qemu_io() { close(); }
 
     bool is_open() const noexcept { return is_open_; }
-    /// Everything it has said.
+    /// All of its output so far.
     const std::string& said() const noexcept { return said_; }
 
-    /// One command; what it says to it, to the end of the line.
+    /// Sends one command. Returns its answer, to the end of the line.
     std::string ask(const std::string& command) {
         const std::string line = command + '\n';
         auto* const before = std::signal(SIGPIPE, SIG_IGN);
@@ -65,7 +65,7 @@ class qemu_io {
         return sent ? answer : "";
     }
 
-    /// Lets it close the image and end.
+    /// Makes it close the image and end.
     void close() {
         if (pid_ < 0) { return; }
         ::close(commands_);
@@ -84,7 +84,7 @@ class qemu_io {
     std::string said_;
 };
 
-/// Why QEMU does not open an image in this way; empty where it does.
+/// Why QEMU refuses to open an image with these arguments; empty if it opens it.
 inline std::string qemu_refusal(const std::string& arguments) {
     const qemu_io it(arguments);
     return it.is_open() ? "" : it.said();

@@ -14,8 +14,8 @@
 
 namespace gaur::test {
 
-/// A qcow2 file at rest, read by the specification alone: nothing of gaur is used here, so that a
-/// mistake in gaur's own layout code cannot hide itself.
+/// A qcow2 file at rest, read by the specification alone. It uses no code of gaur, so that it does
+/// not share a mistake of gaur's layout code.
 class reference_image {
   public:
     explicit reference_image(std::vector<std::byte> bytes) : bytes_(std::move(bytes)) { parse(); }
@@ -26,12 +26,12 @@ class reference_image {
 
     struct verdict {
         std::uint64_t corruptions = 0;
-        std::uint64_t leaks = 0; ///< clusters that the file does not have among them
-        std::string first; ///< of the corruptions
+        std::uint64_t leaks = 0; ///< includes clusters past the end of the file
+        std::string first; ///< the first corruption
     };
 
-    /// References against refcounts, COPIED flags, bounds. `stale_refcounts`: what must hold even
-    /// if the dirty bit says that the refcounts mean nothing, by the references alone.
+    /// Checks references against refcounts, COPIED flags, bounds. `stale_refcounts`: the dirty bit
+    /// says that the refcounts are invalid; checks what must hold by the references alone.
     verdict check(bool stale_refcounts = false) {
         verdict_ = {};
         count_references();
@@ -42,7 +42,7 @@ class reference_image {
         const std::uint64_t blocks = std::max(
             table_clusters_ * cluster_ / 8, (references_.size() + per_block() - 1) / per_block());
         for (std::uint64_t b = 0; b < blocks; ++b) {
-            // A block that is not there counts nothing, and so what lies past all references.
+            // A missing block counts nothing, and neither does one past all references.
             if (block_of(b) == 0 && b * per_block() >= references_.size()) { continue; }
             for (std::uint64_t c = b * per_block(); c < (b + 1) * per_block(); ++c) {
                 const std::uint64_t wanted = c < references_.size() ? references_[c] : 0;
@@ -57,15 +57,15 @@ class reference_image {
         return verdict_;
     }
 
-    /// Behind the last cluster of the file whose refcount is above 0, in bytes.
+    /// End of the last cluster whose refcount is above 0, in bytes.
     std::uint64_t counted_end() const {
         std::uint64_t c = clusters();
         while (c > 0 && refcount(c - 1) == 0) { --c; }
         return c * cluster_;
     }
 
-    /// What the guest reads, from the active tables; `below` fills what this image does not hold.
-    /// Of compressed clusters only those that compress() made.
+    /// What the guest reads from the active tables. `below` fills what this image does not map. Of
+    /// compressed clusters only those that compress() made are supported.
     void read_over(std::span<std::byte> below) const { read_over(below, l1_, l1_size_); }
     void read_snapshot_over(std::size_t index, std::span<std::byte> below) const {
         const snapshot_place s = snapshots()[index];
@@ -73,8 +73,8 @@ class reference_image {
     }
     std::size_t snapshot_count() const { return snapshots().size(); }
 
-    /// The first byte of the file that lies behind the virtual disk's end, in the host cluster of
-    /// the disk's last one, and is not zero; 0: there is none.
+    /// File offset of the first nonzero byte behind the end of the virtual disk, in the host
+    /// cluster of the disk's last cluster; 0 if there is none.
     std::uint64_t first_byte_past_disk() const {
         const std::uint64_t held = size_ % cluster_;
         if (held == 0) { return 0; }
@@ -91,8 +91,8 @@ class reference_image {
         return 0;
     }
 
-    /// Adds an internal snapshot of the disk as it is, and writes all refcounts and COPIED flags
-    /// anew, at the end of the file. False where the refcounts are too narrow for it.
+    /// Adds an internal snapshot of the current disk. Writes all refcounts and COPIED flags anew,
+    /// at the end of the file. False if the refcounts are too narrow for it.
     bool add_snapshot() {
         std::vector<snapshot_place> all = snapshots();
         if (all.size() + 2 > max_refcount()) { return false; }
@@ -106,8 +106,8 @@ class reference_image {
         return true;
     }
 
-    /// Turns the clusters for which `chosen()` says so, of those that nothing shares, into
-    /// compressed ones, packed one behind the other: host clusters hold parts of several.
+    /// Compresses the clusters that are not shared and for which `chosen()` returns true. Packs
+    /// them one behind the other, so that a host cluster holds parts of several.
     template <class F>
     void compress(F chosen) {
         count_references();
@@ -130,7 +130,7 @@ class reference_image {
         write_refcounts();
     }
 
-    /// Makes every cluster that has a host cluster read as zeroes; that one is kept, or let go.
+    /// Makes every cluster that has a host cluster read as zeroes. Keeps or frees the host cluster.
     void zero_all(bool keep) {
         for (std::uint64_t i = 0; i < l1_size_; ++i) {
             const std::uint64_t table = get64(l1_ + i * 8) & offset_bits;
@@ -204,7 +204,7 @@ class reference_image {
 
     unsigned split() const { return 62 - (bits_ - 8); }
 
-    /// The entry of the cluster at `host`, stored from `end` on.
+    /// The entry for the cluster at `host`, stored from `end` on.
     std::uint64_t pack(std::uint64_t host, std::uint64_t& end) {
         std::vector<std::byte> packed;
         for (std::uint64_t done = 0; done < cluster_;) {
@@ -218,9 +218,9 @@ class reference_image {
             }
             done += n;
         }
-        // Narrow refcounts cannot count several to a cluster, nor those again for a snapshot.
+        // Narrow refcounts cannot count several references to a cluster, nor those of a snapshot.
         if (order_ <= 2) { end = (end + cluster_ - 1) / cluster_ * cluster_; }
-        // An entry counts as many further sectors as a cluster has, and no more.
+        // The sector count of an entry covers at most one cluster of further sectors.
         if (end % 512 + packed.size() > cluster_ + 512) { end = (end + 511) / 512 * 512; }
         const std::uint64_t sectors = (end % 512 + packed.size() - 1) / 512;
         if (bytes_.size() < end + packed.size()) { bytes_.resize(end + packed.size()); }
@@ -260,7 +260,7 @@ class reference_image {
         verdict_.first = text;
     }
 
-    /// A table or a cluster lies there.
+    /// Notes a reference to a table or a cluster.
     void refer(std::uint64_t at, std::uint64_t size) {
         if (at % cluster_ != 0) { fault("unaligned", at, 0, 0); }
         refer_bytes(at, size);
@@ -310,7 +310,7 @@ class reference_image {
         }
     }
 
-    /// Tables have their clusters for themselves, and a COPIED flag is on the only reference.
+    /// Checks that tables do not share clusters, and that a COPIED flag marks the only reference.
     void check_owners() {
         const auto must_be_alone = [this](const char* what, std::uint64_t at, std::uint64_t bytes) {
             for (std::uint64_t c = at / cluster_; c * cluster_ < at + bytes; ++c) {
@@ -333,7 +333,7 @@ class reference_image {
         });
     }
 
-    /// Entries of the active tables that have a host cluster, L1 entries among them.
+    /// Visits the entries of the active tables that have a host cluster, including L1 entries.
     template <class F>
     void for_each_active_entry(F use) const {
         for (std::uint64_t i = 0; i < l1_size_; ++i) {
@@ -386,7 +386,7 @@ class reference_image {
         return all;
     }
 
-    /// Where a guest cluster's data lies as it is, or 0.
+    /// The host offset of a guest cluster's uncompressed data, or 0.
     std::uint64_t host_of(std::uint64_t c, std::uint64_t l1, std::uint64_t l1_size) const {
         const std::uint64_t i = c / (cluster_ / 8);
         const std::uint64_t table = i < l1_size ? get64(l1 + i * 8) & offset_bits : 0;
@@ -418,7 +418,7 @@ class reference_image {
         }
     }
 
-    /// `size` bytes in clusters of their own.
+    /// Appends `size` bytes, in clusters of their own.
     std::uint64_t append(std::uint64_t size) {
         const std::uint64_t at = clusters() * cluster_;
         bytes_.resize(at + (size + cluster_ - 1) / cluster_ * cluster_);
@@ -441,8 +441,8 @@ class reference_image {
         put64(64, at);
     }
 
-    /// Everything counted anew, in a table and blocks at the end of the file, which count
-    /// themselves; what held the counts before is free.
+    /// Counts all references anew, in a table and blocks at the end of the file, which count
+    /// themselves. The clusters of the old table and blocks are free.
     void write_refcounts() {
         std::uint64_t blocks = 1;
         std::uint64_t table = 1;

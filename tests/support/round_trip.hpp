@@ -32,8 +32,8 @@
 #endif
 #endif
 
-/// Every backend with every executor: an image made, written with some requests in flight, flushed,
-/// read, closed, checked.
+/// Every backend with every executor: an image is created, written with some requests in flight,
+/// flushed, read, closed and checked.
 namespace gaur::test {
 
 /// What is paired with an executor.
@@ -43,8 +43,8 @@ struct pair {
     using ordering = Order;
 };
 
-/// All backends. Each is paired with both orderings, though not with each executor: an engine costs
-/// the compiler ten seconds.
+/// All backends. Each is paired with both orderings, but not with each executor: an engine takes
+/// ten seconds to compile.
 template <track::Ordering One, track::Ordering Other>
 using pairs = ::testing::Types<
 #if __has_include(<liburing.h>)
@@ -74,8 +74,8 @@ result<std::unique_ptr<B>> make_backend(bool single_thread) {
         return B::make({.single_thread = single_thread});
 #ifdef __SANITIZE_THREAD__
     } else if constexpr (std::is_same_v<B, io::posix_aio::backend>) {
-        // With several, glibc's threads start further ones, from where the thread sanitizer's
-        // calloc crashes: it does not know them.
+        // With several threads, glibc's threads start further threads, in which the thread
+        // sanitizer's calloc crashes: it does not know them.
         return B::make({.descriptors = 1});
 #endif
     } else {
@@ -83,8 +83,8 @@ result<std::unique_ptr<B>> make_backend(bool single_thread) {
     }
 }
 
-/// Writes or reads every `workers`-th piece of the disk, from the `first` on. Pieces are no
-/// clusters: neighbours that are in flight together meet in one.
+/// Writes or reads every `workers`-th piece of the disk, from the `first` on. Pieces are not
+/// aligned to clusters, so neighbours that are in flight together share a cluster.
 template <class Image>
 async::task<void> work_on(Image& disk, std::span<std::byte> content, std::size_t first,
                           std::size_t workers, bool writes) {
@@ -99,7 +99,7 @@ async::task<void> work_on(Image& disk, std::span<std::byte> content, std::size_t
     co_return {};
 }
 
-/// Some workers at once; or, to flush, one more beside them.
+/// Some workers at once. A flush follows if they write.
 template <class Image>
 async::task<void> work_together(Image& disk, std::span<std::byte> content, bool writes) {
     constexpr std::size_t workers = 6;

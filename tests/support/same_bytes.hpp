@@ -7,7 +7,7 @@
 
 namespace gaur::test {
 
-/// As ==, which compares bytes one by one, under a fuzzer each with a call.
+/// As ==, which under a fuzzer compares byte by byte, with a call for each.
 inline bool same(const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }

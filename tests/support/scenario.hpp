@@ -25,8 +25,8 @@
 
 namespace gaur::test {
 
-/// One kind of device for all simulations: each further one is an engine more to compile. It ends
-/// the process where the run hangs.
+/// The single device type of all simulations: each further type is another engine to compile. It
+/// ends the process if the run hangs.
 class simulated_device : public io::fault::backend<io::memory::backend> {
     using base = io::fault::backend<io::memory::backend>;
 
@@ -41,7 +41,7 @@ class simulated_device : public io::fault::backend<io::memory::backend> {
         dog_.step();
         return base::poll();
     }
-    /// Not with nothing in flight: nothing would ever end the wait.
+    /// Must not be called with nothing in flight: nothing would end the wait.
     unsigned wait() noexcept {
         dog_.step();
         if (in_flight() == 0) { dog_.hangs("nothing is in flight that could end"); }
@@ -55,7 +55,7 @@ class simulated_device : public io::fault::backend<io::memory::backend> {
 };
 using memory_disk = io::memory::disk;
 
-/// One of the numbers, each as likely as its place in the list says: repeat to weigh.
+/// One of the values, drawn uniformly from the list: repeat a value to weight it.
 template <class T, std::size_t N>
 T one_of(io::seeded& random, const T (&values)[N]) {
     return values[random.below(N)];
@@ -66,21 +66,21 @@ inline std::uint64_t from_environment(const char* name, std::uint64_t otherwise)
     return text != nullptr ? std::strtoull(text, nullptr, 0) : otherwise;
 }
 
-/// What is left of a run when it is repeated in smaller: see shrink.hpp.
+/// The reduced part of a run that is repeated: see shrink.hpp.
 struct part_of_run {
     std::vector<unsigned> steps; ///< of the guests, by number, in order
-    std::uint64_t mishap_at = 1000; ///< cuts and faults come so early; 1000: as the seed has it
-    bool tell = false;           ///< each step as it begins, on standard error
+    std::uint64_t mishap_at = 1000; ///< time of cuts and faults, per mille of the seed's
+    bool tell = false;           ///< print each step as it begins, on standard error
 
     bool has(unsigned number) const {
         return std::binary_search(steps.begin(), steps.end(), number);
     }
 };
 
-/// What one seed decides of an image and of the load on it.
+/// What one seed decides about an image and its load.
 struct scenario {
     std::uint64_t seed = 0;
-    const part_of_run* part = nullptr; ///< none: all of it
+    const part_of_run* part = nullptr; ///< null: the whole run
     qcow2::create_options top;
     std::vector<std::uint64_t> lower_sizes; ///< backing files, the nearest first
     std::vector<bool> lower_is_raw;
@@ -95,13 +95,13 @@ struct scenario {
     unsigned snapshots = 0;      ///< between sessions
     unsigned compressed = 0;     ///< of 4 clusters, between sessions
     bool overlaps = false;       ///< writes in flight may overlap each other
-    bool stream = false;         ///< most requests are small and begin where the last one ended
+    bool stream = false;         ///< most requests are small and begin where the previous one ended
     std::uint64_t hot_bytes = 0; ///< most requests go here
     std::uint64_t border = 0;    ///< half of the requests go to multiples of it; 0: none
     std::uint64_t most_bytes = 0; ///< of one request
     unsigned flush_weight = 0;
 
-    /// When a mishap comes that the seed has at the n-th request.
+    /// The request at which a mishap comes that the seed has at the n-th request.
     std::uint64_t early(std::uint64_t n) const noexcept {
         return part == nullptr ? n : std::max<std::uint64_t>(1, n * part->mishap_at / 1000);
     }
@@ -128,7 +128,7 @@ struct scenario {
     }
 };
 
-/// Decides the scenario of a seed; `cluster_bits` 0: any, mostly small ones.
+/// Decides the scenario of a seed. `cluster_bits` 0: any, mostly small ones.
 inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
     io::seeded random(seed);
     scenario s;
@@ -138,7 +138,7 @@ inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
     s.top.refcount_bits = s.top.version == 2 ? 16 : 1U << random.below(7);
     s.top.lazy_refcounts = s.top.version == 3 && random.below(5) < 2;
     const std::uint64_t cluster = std::uint64_t{1} << cluster_bits;
-    // Some tables' worth of clusters, and a last cluster that the disk holds in part.
+    // Clusters for a few tables, and a last cluster that is only partly inside the disk.
     s.top.size = 512 * (1 + random.below(cluster / 512 * (cluster_bits < 12 ? 400 : 24)));
     s.hot_bytes = cluster * (1 + random.below(one_of<std::uint64_t>(random, {2, 10, 40})));
     s.hot_bytes = std::min(s.top.size, s.hot_bytes);
@@ -192,7 +192,7 @@ inline scenario decide(std::uint64_t seed, unsigned cluster_bits) {
         s.border = 512 / 8 * cluster;
         s.most_bytes = 10 * cluster;
     }
-    // One at work, a few, all.
+    // One request at work, a few, all.
     s.request_bytes = one_of<std::uint64_t>(random, {0, 1 << 19, 1 << 30, 1 << 30});
     return s;
 }
@@ -222,7 +222,7 @@ inline void must(result<void> r) {
 
 } // namespace simulation
 
-/// Makes the image of a scenario and what lies below it, whole.
+/// Makes the image of a scenario and its backing files, sound.
 inline prepared_disk prepare(const scenario& s) {
     io::seeded random(s.seed ^ 0x1234);
     simulated_device io(std::make_unique<io::memory::backend>());

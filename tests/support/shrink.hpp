@@ -16,11 +16,11 @@
 
 namespace gaur::test {
 
-/// One seed's run, or the part of it that is asked for: says what is wrong, or nothing.
+/// Runs one seed, or a part of its run. Returns what is wrong, or an empty string.
 using seed_run = std::function<std::string(std::uint64_t seed, const part_of_run* part)>;
 
-/// Whether that part of the run fails. In a process of its own, since a failure may be an
-/// assertion, or have no end.
+/// Whether that part of the run fails. Runs in a process of its own, since the failure may be an
+/// assertion or an endless loop.
 inline bool fails(const seed_run& run, std::uint64_t seed, const part_of_run& part) {
     std::fflush(nullptr);
     const pid_t child = ::fork();
@@ -40,7 +40,7 @@ inline bool fails(const seed_run& run, std::uint64_t seed, const part_of_run& pa
     return status != 0;
 }
 
-/// All steps that a run may have: more than that do not hurt.
+/// All steps that a run can have. Numbers that do not occur do no harm.
 inline part_of_run everything() {
     constexpr unsigned sessions = 4;
     constexpr unsigned steps_in_session = 200;
@@ -53,9 +53,9 @@ inline part_of_run everything() {
     return all;
 }
 
-/// A part of the run, as small as it was found, that fails: steps are left out by halves, quarters,
-/// …, one by one, as long as it still does, and what cuts or fails them comes earlier where that is
-/// needed. No steps: the run did not fail at all.
+/// The smallest failing part of the run that was found. Leaves out halves, quarters, …, single
+/// steps, as long as the run still fails, and moves its cuts and faults earlier if necessary. No
+/// steps: the run did not fail.
 inline part_of_run shrink(const seed_run& run, std::uint64_t seed, unsigned most_runs = 1500) {
     part_of_run best = everything();
     if (!fails(run, seed, best)) { return {}; }
@@ -93,7 +93,7 @@ inline part_of_run shrink(const seed_run& run, std::uint64_t seed, unsigned most
     return best;
 }
 
-/// Shrinks the run and prints what is left of it. False where it did not fail.
+/// Shrinks the run and prints the rest. False if it did not fail.
 inline bool print_shrunk(const seed_run& run, std::uint64_t seed) {
     part_of_run small = shrink(run, seed);
     if (small.steps.empty()) { return false; }

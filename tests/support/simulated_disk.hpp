@@ -38,7 +38,7 @@
 
 namespace gaur::test {
 
-/// An image that is gone may have I/O in flight, which must end before the backend does.
+/// A destroyed image may have I/O in flight, which must end before the backend is destroyed.
 template <class Backend>
 struct drained_at_end {
     Backend& io;
@@ -47,8 +47,8 @@ struct drained_at_end {
     }
 };
 
-/// Whether the runs of the disk follow each other, and those that read as zeroes do: `content` is
-/// what was read. EILSEQ where not.
+/// Checks that the runs of the disk follow each other, and that runs of zeroes read as zeroes.
+/// `content` is what was read. EILSEQ if not.
 template <class Backend, class Image>
 result<void> check_block_status(Backend& io, Image& disk, std::span<const std::byte> content) {
     device::block_walk walk(disk, {0}, content.size());
@@ -86,8 +86,8 @@ result<std::vector<std::byte>> read_whole(Backend& io, Image& disk) {
     return all;
 }
 
-/// In which order requests reach the device and so end: mostly in its own, else one that lets some
-/// wait for as long as it can.
+/// The order in which requests reach the device and end: mostly the device's own, otherwise one
+/// that delays some requests as long as possible.
 inline io::fault::options order_of(std::uint64_t seed, bool record = false) {
     using io::fault::order;
     io::seeded random(seed);
@@ -112,7 +112,7 @@ auto open_top(Backend& io, exec::inline_loop& loop, const scenario& s, bool writ
                           .inflate = &reference_image::inflate_stored}));
 }
 
-/// Guests write words that say of themselves whose they are, or zeroes; no table looks like that.
+/// Guests write words that identify their writer, or zeroes. No table looks like that.
 inline bool is_guest_data(const io::power_log::change& c) {
     for (std::size_t at = (8 - c.offset % 8) % 8; at + 8 <= c.data.size(); at += 8) {
         std::uint64_t word = 0;
@@ -124,7 +124,7 @@ inline bool is_guest_data(const io::power_log::change& c) {
     return c.code == io::opcode::write;
 }
 
-/// What a cut leaves that spares the guest's data and nothing else, or all but that.
+/// The disk after a cut that keeps the guest's data and nothing else, or everything else.
 inline memory_disk survivors_of_a_kind(simulated_device& io, std::uint64_t seed, bool data) {
     using fate = io::power_log::fate;
     const auto kept = [data](std::size_t, const io::power_log::change& c) {
@@ -148,7 +148,7 @@ class simulated_image {
     }
 
     const memory_disk& files() const noexcept { return files_; }
-    /// Bytes of space, of all files.
+    /// Bytes of space used, of all files.
     std::uint64_t used_space() const noexcept {
         std::uint64_t used = 0;
         for (const auto& [name, content] : files_) { used += content.allocated(); }
@@ -195,7 +195,7 @@ class simulated_image {
         count(disk.tracker_figures());
     }
 
-    /// One without mishap before those that have some, where there are to be several.
+    /// A session without mishap before those with mishaps, if there are several.
     template <track::Ordering Order>
     void first_session() {
         if (scenario_.sessions == 1) { return; }
@@ -203,18 +203,18 @@ class simulated_image {
         if (good()) { between_sessions(0); }
     }
 
-    /// By the specification alone: what the file says of itself.
+    /// Checks the file by the specification alone.
     void check_structure(bool leaks_allowed) {
         check_raw_bytes();
-        // Of stale refcounts nothing can be said; of the references all the same as ever.
+        // Stale refcounts cannot be checked, but the references can.
         const reference_image::verdict v = top().check(is_dirty());
         if (v.corruptions != 0) { return note("corruption: " + v.first); }
         if (v.leaks != 0 && !leaks_allowed) {
             note(std::to_string(v.leaks) + " clusters leak");
         }
     }
-    /// Bytes that no guest can ask for: nothing of the process's memory is in the file, and behind
-    /// the disk's end there are zeroes.
+    /// Checks bytes that no guest can read: the file holds nothing of the process's memory, and
+    /// only zeroes behind the end of the disk.
     void check_raw_bytes() {
         const std::size_t poisoned = find_poison(top().bytes());
         if (poisoned != top().bytes().size()) {
@@ -276,8 +276,8 @@ class simulated_image {
 
     scenario scenario_;
     memory_disk files_;
-    std::optional<reference_image> top_; ///< of `files_`, once somebody has looked
-    std::vector<std::byte> below_; ///< what the top layer lies on
+    std::optional<reference_image> top_; ///< of `files_`; made on first use
+    std::vector<std::byte> below_; ///< what the guest sees below the top layer
     std::optional<model_disk> model_;
     std::vector<std::vector<std::byte>> kept_; ///< in snapshots
     track::figures met_;
@@ -290,14 +290,14 @@ class simulated_image {
 #endif
 #endif
 #if defined(GAUR_TEST_HAS_ASAN) || defined(__SANITIZE_ADDRESS__)
-/// A run takes ten times as long, and looks for other faults: fewer of them will do.
+/// A run takes ten times as long under asan, and looks for other faults: fewer runs are enough.
 inline constexpr std::uint64_t fewer_seeds = 4;
 #else
 inline constexpr std::uint64_t fewer_seeds = 1;
 #endif
 
-/// Each run makes and drops disks of some 100 KiB; not each time with new pages of the host's. What
-/// the heap gives out can be recognised where it reaches a file.
+/// Each run makes and drops disks of some 100 KiB: keeps their pages instead of asking the host for
+/// new ones each time. Heap memory is poisoned, so that it is recognised if it reaches a file.
 inline void keep_memory() {
     poison_heap();
 #if defined(__GLIBC__)
@@ -306,15 +306,15 @@ inline void keep_memory() {
 #endif
 }
 
-/// What the process has had of a core: figures that do not depend on who else is busy.
+/// Processor time of the process in seconds: does not depend on other load of the host.
 inline double core_seconds() {
     return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
 }
 
-/// Runs `one(seed, nullptr)`, or `one(seed)`, for as many seeds as the environment says, else
-/// `otherwise`, and prints how fast that was. `one` gives what is wrong, or nothing. A run that
-/// fails is shrunk, where it can be; GAUR_SHRINK=1: before anything else, since some failures end
-/// the process.
+/// Runs `one(seed, nullptr)`, or `one(seed)`, for as many seeds as the environment says, otherwise
+/// for `otherwise` seeds, and prints the rate. `one` returns what is wrong, or an empty string. A
+/// run that fails is shrunk if possible. GAUR_SHRINK=1 shrinks before anything else, since some
+/// failures end the process.
 template <class F>
 void for_each_seed(std::uint64_t otherwise, F one) {
     constexpr bool in_parts = std::is_invocable_v<F, std::uint64_t, const part_of_run*>;

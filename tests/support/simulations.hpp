@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-/// One seed, one run: over a device that ends requests in any order, one whose power goes, and one
-/// that fails. Each says what is wrong, or nothing.
+/// One run for each seed: over a device that ends requests in any order, one whose power is cut,
+/// and one that fails requests. Each run returns what is wrong, or an empty string.
 namespace gaur::test {
 
 /// Sessions one after another, over a device without faults.
@@ -42,7 +42,7 @@ class power_cut_run {
 
     std::string run() {
         image_.first_session<Order>();
-        // The survivor of one cut is what the next session begins with.
+        // The next session begins with the survivor of a cut.
         for (unsigned session = 1; session <= 3 && image_.good(); ++session) {
             cut_session(session);
             if (image_.good() && image_.is_dirty()) { mend(); }
@@ -51,12 +51,12 @@ class power_cut_run {
         }
         return image_.wrong();
     }
-    /// Disks after a cut that were looked at.
+    /// Number of disks after a cut that were checked.
     std::uint64_t states() const noexcept { return states_; }
 
-    /// Says what is wrong with a disk that should read so.
+    /// Says what is wrong with a disk that should read as the given bytes.
     using judge = std::string (*)(const memory_disk&, std::span<const std::byte>);
-    /// Asks somebody else as well, of one in `every` disks. 0: of none.
+    /// Also asks another judge, for one in `every` disks. 0: for none.
     void ask(judge other, std::uint64_t every) noexcept {
         other_ = other;
         every_ = every;
@@ -70,7 +70,7 @@ class power_cut_run {
         io::seeded random(s.seed * 77 + number);
         io::seeded faults(s.seed * 55 + number);
         io::memory::options device = s.device;
-        // Before the power goes the space may run out, or requests fail.
+        // Before the power cut the space may run out, or requests may fail.
         if (faults.below(6) == 0) {
             device.capacity = image_.used_space() + 4096 * s.early(1 + faults.below(64));
         }
@@ -84,7 +84,7 @@ class power_cut_run {
                      .host_errno = one_of(faults, {EIO, ENOSPC}),
                      .from_then_on = faults.below(8) == 0});
         }
-        // A flush that failed promises nothing, and neither do those after it.
+        // A flush that failed guarantees nothing, and neither do later flushes.
         if (random.below(4) == 0) {
             io.fail({.nth = s.early(1 + random.below(12)), .code = io::opcode::flush});
         }
@@ -107,17 +107,17 @@ class power_cut_run {
         }
         while (io.in_flight() != 0) { io.wait(); }
         for (unsigned i = 0; i < states_of_a_cut && image_.good(); ++i) {
-            // The metadata alone, the data alone, and others at random.
+            // The metadata alone, the data alone, then random choices.
             image_.set_files(i < 2 ? survivors_of_a_kind(io, random.next(), i == 1)
                                    : io.survivors(random.next()));
             check_at_rest();
-            // The last one goes on.
+            // The last disk is reopened.
             if (image_.good() && i + 1 == states_of_a_cut) { check_reopened(); }
             ++states_;
         }
     }
 
-    /// Stale refcounts are counted anew, and the guest sees what it saw.
+    /// Stale refcounts are rebuilt, and the guest's content does not change.
     void mend() {
         const std::vector<std::byte> before = image_.content_at_rest();
         simulated_device io(*io::memory::backend::make({}, image_.files()));
@@ -150,7 +150,7 @@ class power_cut_run {
     void check_reopened() {
         simulated_device io(*io::memory::backend::make({}, image_.files()));
         exec::inline_loop loop;
-        // Refcounts that are marked as stale have to be rebuilt before anybody writes.
+        // Refcounts that are marked as stale must be rebuilt before a write.
         auto opened = open_top<Order>(io, loop, image_.decided(), !image_.is_dirty());
         if (!opened) { return image_.note("open: " + opened.error().message()); }
         auto disk = *std::move(opened);
@@ -186,7 +186,7 @@ class faulty_run {
     }
 
   private:
-    /// `writes_only`: what is taken for a write that fails is given back, and can be.
+    /// `writes_only`: only writes fail, so what a failed write took can be given back.
     void arm(simulated_device& io, io::seeded& random, bool writes_only) {
         for (std::uint64_t rules = 1 + random.below(5); rules > 0; --rules) {
             io::fault::rule r;
@@ -204,8 +204,8 @@ class faulty_run {
         }
     }
 
-    /// What a process leaves that is killed after a flush. Only the host's flush that has failed is
-    /// not to be made good.
+    /// The state that a process leaves if it is killed after a flush. Only a failed flush of the
+    /// host cannot be made good.
     template <class Image>
     void flush_and_kill(simulated_device& io, Image& disk) {
         const std::uint32_t began = image_.model().begin_flush();
@@ -244,7 +244,7 @@ class faulty_run {
             return image_.note("a request failed, and nothing was wrong");
         }
         io.forget_rules();
-        // Now nothing fails any more, and there is space.
+        // From here on nothing fails, and there is space.
         io.inner().set_capacity(~std::uint64_t{0});
         if (!disk.engine().allocations().empty()) {
             return image_.note("the tracker is not empty");
@@ -262,7 +262,7 @@ class faulty_run {
             return image_.note("close: " + closed.error().message());
         }
         image_.set_files(io.inner().snapshot());
-        // The second session may find what the first one left behind.
+        // The second session may find what the first one left.
         image_.check_structure(!closed || !writes_only || number > 1);
         if (!image_.good()) { return; }
         std::vector<std::byte> left = image_.content_at_rest();

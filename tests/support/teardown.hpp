@@ -17,8 +17,8 @@
 #include <vector>
 
 /// Image, loop and backend leave their scope in this order, after each number of steps of each
-/// operation: everything that was begun is given its end, nothing leaks (address sanitizer), and
-/// the file is as after a power cut.
+/// operation. Every operation that was begun completes, nothing leaks (address sanitizer), and the
+/// file is as after a power cut.
 namespace gaur::test {
 
 enum class leaving { open, read, write, flush, close, damage };
@@ -26,7 +26,7 @@ inline constexpr std::array all_leavings{leaving::open,  leaving::read,  leaving
                                          leaving::flush, leaving::close, leaving::damage};
 inline constexpr std::array leaving_names{"open", "read", "write", "flush", "close", "damage"};
 
-/// The file that all begin with: clusters of 4 KiB, the first 10 in use. For `damage` the entry of
+/// The file with which all begin: clusters of 4 KiB, the first 10 in use. For `damage` the entry of
 /// the 6th is malformed.
 inline std::vector<std::byte> disk_to_leave(leaving what) {
     io::memory::backend io;
@@ -63,9 +63,9 @@ void put_disk(B& io, const std::string& path, const std::vector<std::byte>& byte
     }
 }
 
-/// One departure. A `Loop` is made of a backend; it has get_executor(), `arm(steps)`, called as
-/// work of the executor, which then says `begun`, and `reach(begun)`, which returns when the loop
-/// has gone so many steps from there, and stands.
+/// One departure. A `Loop` is made of a backend. It has get_executor(), `arm(steps)`, which is
+/// called as work of the executor and then sets `begun`, and `reach(begun)`, which returns when the
+/// loop has run `steps` steps from there and has stopped.
 template <class B, track::Ordering Order, class Loop>
 class departure {
     using executor = decltype(std::declval<Loop&>().get_executor());
@@ -76,7 +76,7 @@ class departure {
   public:
     departure(leaving what, std::string path) : what_(what), path_(std::move(path)) {}
 
-    /// True if all had ended when the image went.
+    /// True if everything had ended when the image was destroyed.
     bool after(unsigned steps, const std::vector<std::byte>& disk) {
         auto made = make_backend<B>(true);
         EXPECT_TRUE(made);
@@ -152,7 +152,7 @@ class departure {
     static void on_closed(void* self) noexcept { ++static_cast<departure*>(self)->ended_; }
     static void on_opened(void* context) noexcept {
         auto& self = *static_cast<departure*>(context);
-        EXPECT_TRUE(self.opening_.take()); // and the image goes, inside the loop
+        EXPECT_TRUE(self.opening_.take()); // and the image is destroyed, inside the loop
         ++self.ended_;
     }
 
@@ -182,7 +182,7 @@ void leave_at_each_step() {
         SCOPED_TRACE(leaving_names[static_cast<std::size_t>(what)]);
         const std::vector<std::byte> disk = disk_to_leave(what);
         bool all = false;
-        // Each of the first, then every fifth: few take so long.
+        // Each of the first, then every fifth: few operations take so long.
         for (unsigned steps = 0; !all && steps < 60; steps += steps < 12 ? 1 : 5) {
             SCOPED_TRACE(steps);
             {

@@ -17,12 +17,12 @@ namespace gaur::test {
 
 /// Ends the process as soon as a simulated run hangs, and prints which request waits for what.
 ///
-/// It counts steps: each request to the device, and each time that the device is waited for. A run
-/// that makes no progress in `most_steps` of them never will. Work that goes round without the
-/// device is found by processor time: none of it may take `most_seconds` between two steps.
+/// It counts steps: each request to the device, and each wait for the device. A run without
+/// progress in `most_steps` steps will not make any. An endless loop that does not use the device
+/// is found by processor time: at most `most_seconds` may pass between two steps.
 class watchdog {
   public:
-    /// No run needs a hundredth of this between two ends of requests.
+    /// No run needs a hundredth of this between two completions.
     static constexpr std::uint64_t most_steps = 300'000;
     static constexpr unsigned most_seconds = 20;
 
@@ -37,7 +37,7 @@ class watchdog {
     watchdog& operator=(const watchdog&) = delete;
     ~watchdog() { current_ = outer_; }
 
-    /// Asked for the state of the run when it hangs.
+    /// `who` gives the state of the run when it hangs.
     void on_hang(report who) { report_ = std::move(who); }
 
     /// A request has ended, or another part of the run begins.
@@ -59,12 +59,12 @@ class watchdog {
   private:
     static void on_second(int) {
         if (current_ == nullptr || ++seconds_ < current_->most_seconds_) { return; }
-        ::alarm(5); // the report may need what the stopped work holds
+        ::alarm(5); // the report may need a lock that the stopped work holds
         current_->hangs("it works without asking the device for anything");
     }
     static void watch_processor_time() noexcept {
         seconds_ = 0;
-        if (std::exchange(timer_of_, ::getpid()) == ::getpid()) { return; } // fork keeps no timer
+        if (std::exchange(timer_of_, ::getpid()) == ::getpid()) { return; } // fork drops timers
         struct sigaction action {};
         action.sa_handler = &on_second;
         action.sa_flags = SA_RESTART;

@@ -8,7 +8,7 @@
 namespace gaur::test {
 namespace {
 
-// What an ordering that only waits pays for: no state for joining.
+// An ordering that only waits does not pay for the state of joining.
 static_assert(sizeof(track::allocation) < sizeof(track::joinable_allocation));
 
 TEST(allocation, is_complete_before_it_is_tracked) {

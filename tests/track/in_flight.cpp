@@ -24,7 +24,7 @@ using track::waiter;
 
 guest_range clusters(std::uint64_t first, std::uint64_t count) { return {{first}, {count}}; }
 
-/// A waiter that writes down when it was woken.
+/// A waiter that records when it was woken.
 struct sleeper : waiter {
     sleeper(std::vector<int>& list, int n) : waiter(&on_wake), woken(list), number(n) {}
     static void on_wake(waiter& w) noexcept {
@@ -41,7 +41,7 @@ template <class Tracker>
 struct tracker : ::testing::Test {
     using tracked = track::tracked<Tracker>;
 
-    /// How many clusters of `asked` are clear while clusters 10 to 19 are in allocation.
+    /// How many clusters of `asked` are clear while clusters 10 to 19 are being allocated.
     std::uint64_t clear_beside(guest_range asked) {
         tracked other(in_flight, clusters(10, 10), {100});
         const auto v = in_flight.find_conflict(asked);
@@ -139,7 +139,7 @@ TYPED_TEST(tracker, wakes_in_the_order_of_arrival) {
 
 // T4
 TYPED_TEST(tracker, a_chain_of_waiters) {
-    // Each becomes the owner in its turn, and the others queue behind it again.
+    // Each becomes the owner in its turn, and the others wait for it again.
     std::deque<sleeper> waiting;
     std::deque<int> queue;
     auto owner = std::make_unique<typename TestFixture::tracked>(this->in_flight, clusters(0, 1),

@@ -21,7 +21,7 @@ using indices =
     ::testing::Types<track::ordered_index<allocation>, track::list_index<allocation>>;
 TYPED_TEST_SUITE(index, indices);
 
-// *lowest*, against a walk over a plain vector of ranges, while nodes come and go.
+// *lowest*, against a walk over a plain vector of ranges, while nodes are added and removed.
 TYPED_TEST(index, finds_the_lowest_overlap) {
     std::mt19937_64 random(7);
     std::deque<allocation> nodes;

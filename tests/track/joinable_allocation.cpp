@@ -17,7 +17,7 @@ using track::joiner;
 
 static_assert(joinable_allocation::is_joinable && !track::allocation::is_joinable);
 
-/// Writes down the outcome that it is told: its number if linked, else its negative.
+/// Records its outcome: its number if linked, otherwise the negative number.
 struct recorder : joiner {
     recorder(std::vector<int>& list, int n)
         : joiner(&on_retired, {0}, {}), told(list), number(n) {}
@@ -29,7 +29,7 @@ struct recorder : joiner {
     int number;
 };
 
-/// Writes down its number when it is woken.
+/// Records its number when it is woken.
 struct sleeper : track::waiter {
     sleeper(std::vector<int>& list, int n) : waiter(&on_wake), woken(list), number(n) {}
     static void on_wake(waiter& w) noexcept {
@@ -104,7 +104,7 @@ TYPED_TEST(joining, the_owner_learns_when_direct_writes_have_ended) {
         this->in_flight.join(mine.node(), late);
         mine.set_linked();
     }
-    // This write ends after the allocation has retired: no owner is there to be told.
+    // This write ends after the allocation has retired: there is no owner to notify.
     joinable_allocation::direct_write_ended(late);
     EXPECT_EQ(ended, 1);
     EXPECT_EQ(this->told, (std::vector<int>{1, 2, 3}));

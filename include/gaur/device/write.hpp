@@ -45,7 +45,7 @@ template <class Engine>
 class joining : public track::joiner, public async::resumption {
   public:
     joining(Engine& engine, track::joinable_allocation& with, guest_offset at,
-          std::span<const std::byte> data) noexcept
+            std::span<const std::byte> data) noexcept
         : track::joiner(&on_retired, at, data), engine_(engine) {
         engine.allocations().join(with, *this);
     }
@@ -136,8 +136,8 @@ async::task<written> write_through(Engine& engine, std::optional<host_offset> ho
 /// Writes the part of `data` that lies in the clusters of `with` by joining it, and the rest into
 /// clusters taken here, at the same time.
 template <class Engine>
-async::task<written> write_joined(Engine& engine, track::joinable_allocation& with, guest_offset at,
-                                 std::span<const std::byte> data) {
+async::task<written> write_joined(Engine& engine, track::joinable_allocation& with,
+                                  guest_offset at, std::span<const std::byte> data) {
     const cluster_geometry geometry = engine.top().geometry();
     const guest_offset border = geometry.offset_of(with.guest().end());
     const std::size_t shared =

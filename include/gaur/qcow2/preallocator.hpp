@@ -23,7 +23,7 @@ class preallocator : Shard::file::operation, exec::work {
   public:
     /// Keeps at most `step` bytes ahead, and grows by at least half of that at a time; 0: never.
     preallocator(Shard& shard, typename Shard::file& file, std::uint64_t file_size,
-               std::uint64_t step) noexcept
+                 std::uint64_t step) noexcept
         : operation(&on_complete), exec::work(&on_run), shard_(shard), file_(file),
           end_(file_size), step_(step) {}
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// An awaiter that is an aggregate with a member that is not trivial.
+// An awaiter that is an aggregate with a nontrivial member.
 #include "../probe.hpp"
 
 struct awaiter {

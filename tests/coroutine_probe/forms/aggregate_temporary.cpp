@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// An aggregate temporary with a member that is not trivial, as an argument.
+// An aggregate temporary with a nontrivial member, as an argument.
 #include "../probe.hpp"
 
 task<int> sum(aggregate a) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A co_await of what a call, a subscript, a cast or an overloaded `*` refers to: g++ 12 awaits a
-// copy of it, silently where there is a copy constructor. A plain name or a member is no danger.
+// A co_await of the result of a call, a subscript, a cast or an overloaded `*` that is a reference.
+// g++ 12 awaits a copy, without a diagnostic if there is a copy constructor. A plain name or a
+// member is safe.
 #include "../probe.hpp"
 
 struct awaiter {

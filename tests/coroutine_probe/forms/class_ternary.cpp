@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A `?:` of a class type round co_await.
+// A `?:` of a class type around co_await.
 #include "../probe.hpp"
 
 volatile bool choice = true;

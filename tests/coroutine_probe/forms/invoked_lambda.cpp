@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A capturing lambda coroutine that is invoked where it stands.
+// A capturing lambda coroutine that is invoked at its definition.
 #include "../probe.hpp"
 
 task<int> probe() {

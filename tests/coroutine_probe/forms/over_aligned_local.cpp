@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A local that asks for more alignment than operator new gives a frame.
+// A local that requires more alignment than operator new gives a frame.
 #include "../probe.hpp"
 
 #include <cstdint>
@@ -9,7 +9,7 @@ struct alignas(256) block {
     int number = 42;
 };
 
-// Not inlined, for the compiler may take the alignment for granted.
+// Not inlined: the compiler may assume the alignment.
 [[gnu::noinline]] bool aligned(const volatile void* address) {
     return reinterpret_cast<std::uintptr_t>(address) % 256 == 0;
 }
@@ -22,7 +22,7 @@ task<int> probe() {
     co_return aligned(owned.get()) ? owned->number : 0;
 #else
     bool right = true;
-    for (int size = 1; size < 64; ++size) { // move on in the heap, so that no luck can help
+    for (int size = 1; size < 64; ++size) { // move on in the heap, to exclude chance
         auto keep = std::make_unique<char[]>(static_cast<unsigned>(size) * 16);
         auto nested = []() -> task<int> {
             block local;

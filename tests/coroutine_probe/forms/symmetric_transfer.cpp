@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// await_suspend that hands back a handle: the compiler must turn the hand-over into a jump, and one
-// that makes a call of it lets the stack grow with every await.
+// await_suspend that returns a handle. The compiler must turn the transfer into a jump. If it makes
+// a call, the stack grows with every await.
 #include "../probe.hpp"
 
 class child {
@@ -37,7 +37,7 @@ class child {
 
     bool await_ready() const noexcept { return false; }
 #ifdef GAUR_DISCIPLINED
-    // The child runs to its end here, and false says: go on at once.
+    // The child runs to its end here. False: resume at once.
     bool await_suspend(std::coroutine_handle<>) const {
         frame_.resume();
         return false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A form that no compiler takes: the probe must see it.
+// A form that no compiler accepts: the probe must detect it.
 #include "../probe.hpp"
 
 task<int> probe() { co_return nothing_of_that_name; }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A form whose every version leaks: the probe must see it.
+// A form whose every version leaks: the probe must detect it.
 #include "../probe.hpp"
 
 task<int> probe() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A form whose every version gives the wrong value: the probe must see it.
+// A form whose every version returns a wrong value: the probe must detect it.
 #include "../probe.hpp"
 
 task<int> probe() {

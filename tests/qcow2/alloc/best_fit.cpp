@@ -24,7 +24,7 @@ namespace {
 
 class best_fit_test : public ::testing::Test {
   protected:
-    /// Clusters that are free below 64; everything from there on is.
+    /// Sets the free clusters below 64. Everything from there on is free.
     void set_holes(std::initializer_list<std::pair<std::uint64_t, std::uint64_t>> holes) {
         std::uint64_t at = 0;
         for (const auto& [from, to] : holes) {
@@ -42,7 +42,8 @@ class best_fit_test : public ::testing::Test {
         EXPECT_NE(g, nullptr);
         return g != nullptr ? *g : grant{};
     }
-    /// `count` clusters one at a time, each behind the one before if there is room: how many runs.
+    /// Takes `count` clusters one at a time, each behind the previous one if possible. Returns the
+    /// number of runs.
     template <class P>
     static std::uint64_t runs_of_a_stream(P placement, memory_refcounts on, std::uint64_t count) {
         std::uint64_t runs = 0;
@@ -162,7 +163,7 @@ TEST_F(best_fit_test, comes_back_to_what_was_freed) {
     counts.free({4});
     placement.freed({4});
     EXPECT_EQ(take(1).first.value, 4U);
-    // Freed behind the cursor's place: nothing to come back to.
+    // Freed behind the cursor's position: the cursor does not go back.
     placement.freed({60});
     EXPECT_EQ(take(1).first.value, 10U);
 }

@@ -22,13 +22,13 @@ INSTANTIATE_TYPED_TEST_SUITE_P(stream_windows, placement_conformance, windows);
 namespace gaur::qcow2::alloc {
 namespace {
 
-/// Windows of 1 + 100 clusters over an empty file: which window a write took from is seen by the
-/// place of its clusters.
+/// Windows of 1 + 100 clusters over an empty file: the host offset of a write shows from which
+/// window it took clusters.
 class stream_windows_test : public ::testing::Test {
   protected:
     static constexpr std::uint64_t far = 1 << 20;
 
-    /// A write of `count` clusters at `at`: where the host clusters are.
+    /// A write of `count` clusters at `at`. Returns its host cluster.
     std::uint64_t write(std::uint64_t at, std::uint64_t count = 1) {
         return take(guest_cluster{at}, count);
     }
@@ -96,7 +96,7 @@ TEST_F(stream_windows_test, a_request_that_is_repeated_keeps_its_stream) {
     const auto host = [&t](std::uint64_t at) { return std::get<grant>(t.ask(1, at)).first.value; };
     EXPECT_EQ(host(0), 0U);
     EXPECT_EQ(host(far), 1U);
-    // The first stream gets a window of its own, for which a slice is not there yet.
+    // The first stream needs a window of its own, for which a slice is not in memory yet.
     EXPECT_TRUE(std::holds_alternative<missing_block>(t.ask(1, 1)));
     EXPECT_TRUE(std::holds_alternative<missing_block>(t.ask(1, 1)));
     t.counts.set_state(1, state::in_memory);

@@ -78,7 +78,7 @@ TEST(bitmap, directory_must_fit_exactly) {
     directory.resize(directory.size() - 8);
     EXPECT_FALSE(parse_bitmaps(directory, 1));
     EXPECT_FALSE(parse_bitmaps(std::span(directory).first(10), 1));
-    // A length that wraps round must not.
+    // A length must not wrap around.
     append(directory, sound());
     store_be<std::uint32_t>(directory.data() + 20, 0xffff'ffff);
     EXPECT_FALSE(parse_bitmaps(directory, 1));

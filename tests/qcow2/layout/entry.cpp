@@ -148,7 +148,7 @@ TEST(l2_entry, plain_is_what_is_normal_and_right_in_every_bit) {
     EXPECT_TRUE(l2_entry::normal({0x30000}, true).is_plain(16));
     EXPECT_TRUE(l2_entry::normal({0x30000}, false).is_plain(16));
     EXPECT_TRUE(l2_entry::normal({0x30200}, false).is_plain(9));
-    EXPECT_FALSE(l2_entry{0x30200}.is_plain(16)); // not at a cluster's start
+    EXPECT_FALSE(l2_entry{0x30200}.is_plain(16)); // not at the start of a cluster
     EXPECT_FALSE(l2_entry{}.is_plain(16));
     EXPECT_FALSE(l2_entry::zero({0x30000}, true).is_plain(16));
     EXPECT_FALSE(l2_entry::compressed({0x30001}, 5, 16).is_plain(16));

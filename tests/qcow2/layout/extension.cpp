@@ -47,7 +47,7 @@ TEST(extension, begins_where_it_is_said) {
 
 TEST(extension, nothing_is_read_behind_the_end_marker) {
     EXPECT_TRUE(parsed(end + raw_format)->empty());
-    // The marker's length means nothing.
+    // The marker's length is ignored.
     EXPECT_TRUE(parsed("\0\0\0\0\xff\xff\xff\xff"s + raw_format)->empty());
 }
 

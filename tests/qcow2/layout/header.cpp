@@ -35,7 +35,8 @@ header sound() {
     return h;
 }
 
-/// What comes back after writing and parsing, with the two fields that `write` computes.
+/// Writes and parses the header. Expects the same header, with the two fields that `write`
+/// computes.
 void expect_round_trip(header h) {
     const auto bytes = write(h);
     ASSERT_TRUE(bytes.has_value()) << bytes.error().message();

@@ -20,7 +20,7 @@ namespace {
 using namespace gaur;
 using namespace gaur::qcow2::layout;
 
-/// The image as one file's bytes. A byte that two pieces claim is a fault.
+/// The image as the bytes of one file. A byte that two pieces claim is an error.
 std::vector<std::byte> assembled(const new_image& image) {
     std::vector<std::byte> file(image.file_size());
     std::vector<bool> taken(image.clusters.value);
@@ -111,7 +111,7 @@ TEST(new_image, size_ends_where_32_mib_of_l1_end) {
     ASSERT_TRUE(image.has_value());
     EXPECT_EQ(image->head.l1_size, 4194304U);
     expect_refused({.size = largest + 1, .cluster_bits = 9}, errc::size_too_large, largest + 1);
-    // 2 MiB clusters map more than a file can be.
+    // 2 MiB clusters map more than a file can hold.
     EXPECT_TRUE(plan({.size = std::uint64_t{1} << 60, .cluster_bits = 21}).has_value());
     expect_refused({.size = ~std::uint64_t{0}, .cluster_bits = 21}, errc::size_too_large,
                    0xffff'ffff'ffff);
@@ -143,18 +143,19 @@ TEST(new_image, the_header_comes_last_and_parses_to_the_plan) {
     EXPECT_TRUE(check_supported(*h, true).has_value());
     EXPECT_TRUE(h->lazy_refcounts());
     EXPECT_EQ(h->extensions.back(), known_feature_names());
-    h->backing_file_offset = 0; // found by write()
+    h->backing_file_offset = 0; // computed by write()
     EXPECT_EQ(*h, image->head);
 }
 
 TEST(new_image, refcounts_cover_the_refcount_blocks_themselves) {
-    // An L1 from none to one that needs many blocks, over the borders where a block is added.
+    // From no L1 table to one that needs many refcount blocks, across the sizes at which a block is
+    // added.
     for (std::uint64_t l1_clusters = 0; l1_clusters < 200; ++l1_clusters) {
         const std::uint64_t size = l1_clusters * 64 * (64 * 512);
         const auto image = plan({.size = size, .cluster_bits = 9, .refcount_bits = 64});
         ASSERT_TRUE(image.has_value());
         expect_exact_refcounts(*image);
-        // No block more than it takes: one less would not cover what would be left.
+        // No more blocks than needed: one fewer would not cover the rest.
         EXPECT_GT(image->clusters.value - 1, (image->refcount_blocks.count.value - 1) * 64);
     }
     const auto most =
@@ -163,7 +164,7 @@ TEST(new_image, refcounts_cover_the_refcount_blocks_themselves) {
     expect_exact_refcounts(*most);
 }
 
-/// `qemu-img info --output=json` holds `"key": value`.
+/// Whether the output of `qemu-img info --output=json` holds `"key": value`.
 bool says(const std::string& json, const std::string& key, const std::string& value) {
     return json.find("\"" + key + "\": " + value) != std::string::npos;
 }
@@ -242,7 +243,7 @@ TEST(new_image, can_be_written_by_qemu) {
     }
 }
 
-/// The first cluster that qemu-img gives the same image, with the tables where ours are.
+/// The first cluster of the same image made by qemu-img, with the tables at our offsets.
 TEST(new_image, header_is_the_one_that_qemu_would_write) {
     GAUR_NEEDS_QEMU_IMG();
     for (const std::uint32_t bits : {9U, 12U, 13U, 16U, 21U}) {

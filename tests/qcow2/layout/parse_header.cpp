@@ -22,8 +22,8 @@ using namespace gaur;
 using namespace gaur::qcow2::layout;
 using namespace std::string_literals;
 
-/// The start of an image, byte by byte: made with no help from the code under test. A valid one of
-/// 64 KiB clusters, 16 MiB, refcount table in cluster 1, L1 in cluster 3.
+/// The start of an image, made byte by byte without the code under test: valid, with 64 KiB
+/// clusters, 16 MiB, refcount table in cluster 1, L1 in cluster 3.
 struct start_of_image {
     std::vector<std::byte> bytes = std::vector<std::byte>(65536);
     std::uint64_t file_size = 10 * 65536;
@@ -52,7 +52,7 @@ struct start_of_image {
         const std::size_t at = extensions_end + 8;
         u64(8, at), u32(16, static_cast<std::uint32_t>(name.size())), text(at, name);
     }
-    /// Cuts the file off; what the reader of a shorter file sees.
+    /// Truncates the file: what the reader of a shorter file sees.
     void cut(std::size_t size) { bytes.resize(size), file_size = size; }
 
     auto parsed() const { return parse(bytes, file_size); }
@@ -329,7 +329,7 @@ TEST(parse_header, limits_themselves_are_accepted) {
     i.file_size = std::uint64_t{1} << 40;
     i.u32(56, 128), i.u64(48, 0x1000'0000);     // refcount table of 8 MiB
     i.u32(36, 4194304), i.u64(40, 0x2000'0000); // L1 of 32 MiB
-    i.u64(24, std::uint64_t{1} << 51);          // as much as it maps
+    i.u64(24, std::uint64_t{1} << 51);          // the maximum that it maps
     i.u32(60, 65536), i.u64(64, 0x4000'0000);
     i.extension(0xe2792aca, "0123456789abcde");
     i.u64(8, 65536 - 1023), i.u32(16, 1023), i.text(65536 - 1023, std::string(1023, 'x'));
@@ -448,7 +448,7 @@ TEST(parse_header, whatever_is_cut_or_flipped_gives_an_answer) {
     }
 }
 
-/// One qemu-img image a parameter: options, and what they must parse to.
+/// One image of qemu-img for each parameter: options, and what they must parse to.
 struct golden {
     std::string options;
     std::uint32_t version = 3;
@@ -483,7 +483,7 @@ void expect_parses_as(const golden& g) {
     EXPECT_EQ(h->l1_size, h->tables().size_to_l1(g.size));
     EXPECT_EQ(h->backing_file, g.backing);
     EXPECT_EQ(h->backing_format(), g.backing.empty() ? "" : "raw");
-    // QEMU lays its own header out in the order of its extensions, so ours is the same to the byte.
+    // QEMU orders its own header by its extensions, so ours is equal byte by byte.
     const auto ours = write(*h);
     ASSERT_TRUE(ours.has_value());
     EXPECT_TRUE(std::ranges::equal(*ours, std::span(bytes).first(*needed))) << g.options;

@@ -16,8 +16,8 @@ using gaur::qcow2::layout::check;
 using gaur::qcow2::layout::refcount_table_entry;
 using gaur::qcow2::layout::refcount_width;
 
-/// A refcount bit by bit: the value's bits from the lowest on lie in the block's bytes, from the
-/// last byte of a wide one back, and from bit 0 of a byte up.
+/// A refcount, read bit by bit from the lowest bit of the value on: a wide refcount from its last
+/// byte backwards, and in each byte from bit 0 upwards.
 std::uint64_t naive_get(const std::vector<std::byte>& block, unsigned bits, std::size_t index) {
     std::uint64_t value = 0;
     for (unsigned bit = 0; bit < bits; ++bit) {
@@ -64,7 +64,7 @@ TEST_P(every_refcount_width, get_and_set_agree_with_the_bit_model) {
         width.set(block.data(), at, model[at]);
         ASSERT_EQ(naive_get(block, width.bits(), at), model[at]) << at;
     }
-    // Neighbours were left alone.
+    // Neighbours are unchanged.
     for (std::size_t i = 0; i < entries(); ++i) {
         EXPECT_EQ(naive_get(block, width.bits(), i), model[i]) << i;
     }
@@ -116,7 +116,8 @@ TEST_P(every_refcount_width, searches_agree_with_a_loop) {
 }
 
 TEST_P(every_refcount_width, a_lane_of_one_beside_a_zero_is_not_taken_for_zero) {
-    // Subtraction finds zero lanes; a borrow must not make the lane above one.
+    // The search subtracts to find zero lanes. A borrow must not make the lane above look like
+    // zero.
     for (std::size_t i = 0; i < entries(); ++i) {
         width.set(block.data(), i, 1);
     }

@@ -145,7 +145,7 @@ TEST(snapshot, tables_are_bounded_in_entries_and_bytes) {
     EXPECT_EQ(max_table_bytes(0), 0U);
     EXPECT_EQ(max_table_bytes(1), 132136U);
     EXPECT_EQ(max_table_bytes(65536), 64U << 20);
-    // 1024 entries of 64 KiB fill the 64 MiB; one more is too much, though its bytes are there.
+    // 1024 entries of 64 KiB fill the 64 MiB. One more is too much, though its bytes are there.
     snapshot s;
     s.name = std::string(65536 - 48, 'n');
     std::vector<std::byte> t;
