@@ -20,7 +20,7 @@ struct bench_options {
     std::uint8_t pattern = 0;
     std::uint64_t flush_interval = 0; ///< 0: no flush
 
-    /// The number of requests in flight at most. Each has its own memory.
+    /// The maximum number of requests in flight. Each has its own memory.
     unsigned slots() const noexcept {
         const std::uint64_t asked = std::max(count, std::uint64_t{1});
         return static_cast<unsigned>(std::min<std::uint64_t>(depth, asked));
@@ -36,7 +36,7 @@ struct bench_figures {
     std::uint64_t epochs = 0;
     std::uint64_t barriers = 0;
     std::uint64_t metadata_bytes = 0;
-    std::uint64_t bytes_asked = 0;   ///< that the requests wrote
+    std::uint64_t bytes_asked = 0;   ///< of the write requests
     std::uint64_t bytes_written = 0; ///< to the host file, including tables
     gaur::qcow2::allocation_figures allocations;
 };

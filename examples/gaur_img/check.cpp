@@ -109,7 +109,7 @@ check_report look(host& on, const check_command& asked, const std::string& could
 }
 
 /// Repairs what can be repaired, and returns what is wrong afterwards. Prints the findings of the
-/// first look before.
+/// check before the repair, and of the check after it.
 check_report mend(host& on, const check_command& asked, repair_report& repaired) {
     using gaur::qcow2::repair_outcome;
     using gaur::qcow2::repair_scope;

@@ -26,7 +26,7 @@ class comparison {
     gaur::async::task<void> run() { return run_all(*this); }
 
     std::optional<std::uint64_t> differs_at() const noexcept { return differs_at_; }
-    /// With `strict`: the first offset from which on the same content is stored in another way.
+    /// With `strict`: the first offset at which the two disks are stored differently.
     std::optional<std::uint64_t> stored_otherwise_at() const noexcept { return otherwise_at_; }
 
     /// The operation that failed, for the message.

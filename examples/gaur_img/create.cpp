@@ -42,7 +42,7 @@ void print_plan(const new_image& image) {
                 o.refcount_bits);
 }
 
-/// Works even if neither file exists yet.
+/// Throws failure if the image names itself as its backing file, even if it does not exist yet.
 void refuse_itself_as_backing_file(const new_image& image) {
     if (image.options.backing_file.empty()) { return; }
     std::error_code ignored;

@@ -59,7 +59,7 @@ int map(const map_command& asked) {
     for (;;) {
         std::size_t count = 0;
         expect(on->wait(walk.next(entries, count)), "Failed to read image metadata");
-        if (count == 0 && is_first) { entries[count++].start = start; } // no range: one of size 0
+        if (count == 0 && is_first) { entries[count++].start = start; } // empty range: size 0
         if (count == 0) { break; }
         for (const map_entry& e : std::span(entries).first(count)) {
             if (json) {

@@ -22,7 +22,7 @@ struct new_image {
 };
 
 /// The image that a command line asks for. `options.size` is not set yet. Throws failure, in
-/// qemu-img's words, for an unknown option and for what the format cannot be.
+/// qemu-img's words, for an unknown option and for a value that the format does not support.
 new_image describe(const target_options& asked);
 
 /// Opens the backing file of the image to be created, with the format that the image names. The
