@@ -71,8 +71,8 @@ int main(int argc, char** argv) {
     image disk = wait(gaur::qcow2::open(*io, here.get_executor(), path, {.write = true}));
     const bool same = wait(write_and_compare(disk, data));
     const gaur::track::figures& met = disk.tracker_figures();
-    std::printf("%zu writes took new clusters %ju times, joined an allocation in flight %ju times and "
-                "waited for one %ju times\nread back: %s\n", pieces, std::uintmax_t{met.admitted},
+    std::printf("%zu writes took new clusters %ju times, joined an allocation %ju times and waited "
+                "for one %ju times\nread back: %s\n", pieces, std::uintmax_t{met.admitted},
                 std::uintmax_t{met.joined}, std::uintmax_t{met.waited}, same ? "same" : "NOT SAME");
     wait(disk.close()); // durable, and marked clean
     return same ? 0 : 1;

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSL-1.0
-# Builds gaur and runs its tests, from a fresh Debian 12 on: installs by package name what is
-# missing, then runs the stages asked for: release, asan, tsan, unless named.
+# Builds gaur and runs its tests on Debian 12, also on a fresh system: installs missing packages,
+# then runs the named stages. Default: release, asan, tsan.
 #   tests/run.sh [release] [asan] [tsan] [clang]
-# asan (with ubsan) is clang's, which takes half of g++'s time for it; the others are g++'s. clang is
-# clang's quick build without a sanitizer, for a hand to start.
-#   GAUR_JOBS=4 tests/run.sh        compilers at once; one for each processor if not set
+# asan (with ubsan) is built by clang, which takes half of g++'s time; release and tsan by g++. The
+# stage clang is a quick build by clang without a sanitizer, to be started by hand.
+#   GAUR_JOBS=4 tests/run.sh        parallel compilers; default: one for each processor
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 stages=("$@")
@@ -27,7 +27,7 @@ for stage in "${stages[@]}"; do
     esac
 done
 
-# step <stage> <name> <command>...: shows what fails, and keeps the rest in a log.
+# step <stage> <name> <command>...: shows the output of a failure, and logs the rest.
 step() {
     local stage=$1 name=$2 log=$logs/$1-$2.log
     shift 2
@@ -40,10 +40,10 @@ step() {
 }
 
 run_stage() {
-    rm -f "$logs/$1"-*.log # an old outcome must not be taken for this one
+    rm -f "$logs/$1"-*.log # an old log must not be taken for this run's
     local stage=$1 prefix=()
     if [[ $stage == tsan ]] && setarch "$(uname -m)" -R true 2>/dev/null; then
-        # Where the kernel scatters addresses widely, g++ 12's thread sanitizer cannot start.
+        # g++ 12's thread sanitizer cannot start if the kernel randomizes addresses widely.
         prefix=(setarch "$(uname -m)" -R)
     fi
     step "$stage" configure cmake --preset "$stage" -DGAUR_UNITE_TESTS=ON &&

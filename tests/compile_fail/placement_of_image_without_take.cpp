@@ -10,5 +10,5 @@ struct idle : gaur::qcow2::alloc::first_fit {
 };
 using shard = gaur::async::shard<gaur::io::sync::backend, gaur::exec::inline_loop::executor>;
 
-// The sentence comes without a check of the user's own.
+// The message appears without a check in the user's code.
 template class gaur::qcow2::refcounts<shard, idle>;

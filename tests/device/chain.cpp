@@ -140,7 +140,7 @@ TEST_F(chain, a_table_that_cannot_be_loaded) {
     images.io.fail({.nth = 1, .code = io::opcode::read, .file = "middle", .host_errno = EIO});
     std::vector<std::byte> bytes(cluster);
     EXPECT_EQ(images.wait(layers->read({4 * cluster}, bytes)).error().host_errno(), EIO);
-    expect_read(4 * cluster, cluster); // the next may try again
+    expect_read(4 * cluster, cluster); // the next read may try again
 }
 
 } // namespace

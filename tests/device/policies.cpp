@@ -25,7 +25,7 @@ struct counting_hooks {
     int points = 0;
 };
 
-/// Everything that may be chosen, chosen otherwise than by default.
+/// Every policy is chosen differently from the default.
 struct my_policies : gaur::default_policies {
     using ordering = track::serialize;
     template <class Node>
@@ -77,7 +77,7 @@ TEST_F(policies, of_the_same_bundle_open_a_raw_disk) {
     EXPECT_GT(hooks.points, 0);
 }
 
-// Hooks see requests that go straight to the backend, and change nothing about their way.
+// Hooks see requests that go straight to the backend, and do not change their path.
 TEST_F(policies, with_hooks_take_the_direct_path) {
     ASSERT_TRUE(images.wait(
         qcow2::create(images.io, images.get_executor(), "q", {.size = 1 << 20})));

@@ -197,8 +197,8 @@ TEST_F(joined_write, takes_what_it_needs_behind_in_the_order_of_arrival) {
 }
 
 TEST_F(joined_write, finds_other_clusters_where_the_first_failed) {
-    // The first one's write fails, and what it would have replaced is not known to be zero only
-    // where there is a backing file: here the second's bytes may stand without the first's.
+    // The first write fails. Only over a backing file is it unknown whether it would have replaced
+    // zeroes. Here the second write's bytes may be valid without the first's.
     s.io.fail({.nth = 1, .code = io::opcode::write, .host_errno = EIO});
     const auto& first = s.write(100, 100, 1);
     const auto& second = s.write(1000, 100, 2);

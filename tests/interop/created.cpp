@@ -83,8 +83,8 @@ TYPED_TEST(created, over_backing_files) {
     GAUR_NEEDS_QEMU_IMG();
     GAUR_NEEDS_BACKEND(TypeParam, io);
     bench<TypeParam> b(*io);
-    // top (12 KiB + 3 MiB) on middle (2 MiB) on raw (1 MiB and a bit): each shorter than the one
-    // above.
+    // top (12 KiB + 3 MiB) on middle (2 MiB) on raw (1 MiB and a bit): each backing file is shorter
+    // than the layer above it.
     const std::vector<std::byte> lowest = some_content(3, (1 << 20) + 700 * 512);
     write_file(b.path("low.raw"), lowest);
     ASSERT_TRUE(b.disks.create(

@@ -25,7 +25,8 @@ using backend = io::sync::backend;
 /// One table, moved to the end of the file.
 struct last_table {
     const char* name;
-    /// Makes a copy at `at`, makes the image refer to it, and returns the end of its nonzero bytes.
+    /// Makes a copy at `at`, makes the image refer to it, and returns its size up to the last
+    /// nonzero byte.
     std::uint64_t (*move)(crafted_image& i, std::uint64_t at);
     std::optional<errc> refused = {}; ///< of an open for reading, if the whole table is missing
 };

@@ -39,7 +39,8 @@ class hostile_files : public ::testing::Test {
         return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     }
 
-    /// `info` reports every image whose header parses, whether or not it can be opened.
+    /// `info` reports every image whose header and snapshot table parse, whether or not it can be
+    /// opened.
     static int of_info(const variant& v, const std::vector<std::byte>& bytes) {
         const bool table_read = v.expected.reading != errc::snapshot_malformed;
         return qcow2::layout::parse(bytes, bytes.size()) && table_read ? 0 : 1;

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: BSL-1.0
-# Deliberate faults, each of which the tests must find. They are real: what QEMU, cloud-hypervisor
-# and the patch of 2009 had, or what a careless change of gaur would bring. The headers know
-# nothing of them: a copy in the build folder gets them all, and a run chooses one.
+# Deliberate faults, each of which the tests must find. They are real: faults that QEMU,
+# cloud-hypervisor and the patch of 2009 had, or that a careless change of gaur would introduce. The
+# headers do not contain them: all are applied to a copy in the build folder, and each run enables
+# one.
 #
 #   mutant(<number> <name>
-#       HISTORY <where it was real>
-#       [FOR <what of reliability-performance.md A3.5 it stands for, and why not that itself>]
-#       BY simulation | <tests, as gtest filters them> …)
-#   edit(<header> <old text, which must be there once> <new text>)
+#       HISTORY <where the fault occurred>
+#       [FOR <the item of reliability-performance.md A3.5 that it replaces, and why>]
+#       BY simulation | <gtest filters> …)
+#   edit(<header> <old text, which must occur exactly once> <new text>)
 #
-# In the new text MUTANT is true in the run that has chosen this mutant. 1 to 25 are those of A3.5,
+# In the new text MUTANT is true in the run that enables this mutant. 1 to 25 are the items of A3.5,
 # in its order.
 
 mutant(1 "no tracker"

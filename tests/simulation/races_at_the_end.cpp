@@ -65,8 +65,7 @@ struct endings : ::testing::Test {
         store_be<std::uint64_t>(entry, (load_be<std::uint64_t>(entry) & ~clear) | set);
         s.io.inner().set_content("top", io::sparse_bytes(bytes));
     }
-    /// Until only the oldest `left` operations are at the backend, if the newest are executed
-    /// first.
+    /// Waits until only the oldest `left` operations are at the backend. Needs newest_first.
     static void drain_but(stage_type& s, unsigned left) {
         while (s.io.in_flight() > left) { s.io.wait(); }
     }

@@ -12,7 +12,6 @@
 /// allocated. Refuses memory if a test asks for that. The replacements are weak, so that several
 /// sources of one program may include the header.
 ///
-///
 ///     const allocations_in_scope news;
 ///     …
 ///     EXPECT_EQ(news.count(), 0U);

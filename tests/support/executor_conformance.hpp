@@ -19,7 +19,6 @@
 /// One test for each line of the contract in gaur/exec/executor.hpp, named after that line. An
 /// executor is added with a few lines:
 ///
-///
 ///     struct inline_traits {
 ///         std::optional<exec::inline_loop> loop{std::in_place};
 ///         auto get_executor() { return loop->get_executor(); }

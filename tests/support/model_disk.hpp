@@ -117,8 +117,8 @@ class model_disk {
         return compare(r.at, got, r.settled);
     }
 
-    /// Nothing is in flight: compares the whole disk with what it may hold now. A new history
-    /// begins with that content.
+    /// Nothing is in flight: compares the whole disk with what it may hold now. If it matches, a
+    /// new history begins with that content.
     std::string settle(std::span<const std::byte> got) {
         std::string wrong = compare(0, got, settled_);
         if (wrong.empty()) { restart({got.begin(), got.end()}); }
