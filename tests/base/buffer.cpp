@@ -81,7 +81,7 @@ TEST(buffer, moves) {
     buffer a = pool.take(512);
     std::byte* const where = a.data();
     buffer b = std::move(a);
-    EXPECT_FALSE(a.has_value()); // the state after a move is part of the contract
+    EXPECT_FALSE(a.has_value()); // NOLINT: the contract names the state after a move
     EXPECT_EQ(b.data(), where);
 
     buffer c = pool.take(512);

@@ -218,7 +218,7 @@ TEST_F(block_status, a_hole_that_is_written_to_is_one_no_longer) {
     image disk = open("a", true);
     const std::uint64_t host = at(disk, 0, 16 * cluster)->host.value;
     punch("a", host, 16 * cluster);
-    // The run of data was cached when it was read. A new open finds the hole.
+    // The run is cached as data, which only costs a read. A new open finds the hole.
     image again = std::move(disk);
     EXPECT_TRUE(images.wait(again.close()));
     image fresh = open("a", true);

@@ -152,7 +152,7 @@ TYPED_TEST(rare_answers, what_a_signal_interrupts_is_done_again) {
     EXPECT_GE(host.answered(), 7U);
 }
 
-/// A call in this thread may return it as its outcome: a file of the host has no reason for it.
+/// A call in this thread may return EAGAIN as its outcome: a file of the host has no reason for it.
 /// Submissions and completions of queues are retried.
 TYPED_TEST(rare_answers, what_the_host_has_no_room_for_is_done_later) {
     for (const host_call call : {host_call::aio_submit, host_call::aio_end, host_call::aio_suspend,

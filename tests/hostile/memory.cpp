@@ -139,7 +139,7 @@ TEST_F(hostile_memory, of_each_request_in_flight) {
     EXPECT_TRUE(wait(disk.close()));
 }
 
-/// For any number of requests: the rest of them wait for their turn.
+/// The bound holds for any number of requests: further ones wait for their turn.
 TEST_F(hostile_memory, of_all_requests_in_flight) {
     constexpr std::size_t count = 2000;
     constexpr std::size_t most = std::size_t{4} << 20;

@@ -304,8 +304,7 @@ TEST_F(image_test, both_orderings_write_the_same) {
     EXPECT_EQ(read(disk, 777, 39'223), bytes_of(3, 39'223));
 }
 
-/// Clusters of a block device hold old bytes, so the rest of a cluster must be written with a
-/// write.
+/// Clusters of a block device hold old bytes, so a write must also write the rest of its clusters.
 TEST(image_on_a_block_device, reads_what_was_written_and_else_zeroes) {
     constexpr std::uint64_t disk_size = 3 << 20;
     for (const std::uint32_t bits : {9U, 12U, 16U}) {

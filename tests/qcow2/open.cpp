@@ -139,8 +139,8 @@ TEST_F(open_test, malformed_snapshot_table) {
     EXPECT_EQ(refusal({}), text(errc::snapshot_malformed, end));
 }
 
-/// A malformed snapshot table, or its fields in the header, are not examined if the reader asks for
-/// that. (All of row 38: tests/hostile/rows.cpp.)
+/// A malformed snapshot table is not examined if the reader asks for that, and neither are its
+/// fields in the header. (All of row 38: tests/hostile/rows.cpp.)
 TEST_F(open_test, without_snapshots) {
     create();
     images.set<std::uint32_t>("i", field::nb_snapshots, 65537);

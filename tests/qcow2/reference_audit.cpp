@@ -13,8 +13,8 @@ namespace {
 
 constexpr cluster_geometry clusters{9};
 
-/// Of a file of ten clusters, only half of the last one present; 8-bit refcounts: one block counts
-/// 512.
+/// The audit of a file of ten clusters, only half of the last one present. With 8-bit refcounts one
+/// block counts 512.
 reference_audit ten(unsigned order = 3) {
     auto made =
         reference_audit::make(clusters, layout::refcount_width(order), 9 * 512 + 256, 64, 1 << 20);

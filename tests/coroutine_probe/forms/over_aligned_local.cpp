@@ -9,7 +9,7 @@ struct alignas(256) block {
     int number = 42;
 };
 
-// Not inlined: the compiler may assume the alignment.
+// noinline: the compiler may assume the alignment otherwise.
 [[gnu::noinline]] bool aligned(const volatile void* address) {
     return reinterpret_cast<std::uintptr_t>(address) % 256 == 0;
 }
