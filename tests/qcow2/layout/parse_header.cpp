@@ -341,7 +341,7 @@ TEST(parse_header, limits_themselves_are_accepted) {
 TEST(parse_header, a_table_may_lack_a_part_of_the_files_last_cluster) {
     start_of_image i = v3();
     // qemu-img's own images end behind the last L1 entry.
-    for (const std::uint64_t end : {0x30008, 0x30007, 0x30001}) {
+    for (const std::uint64_t end : {0x30008U, 0x30007U, 0x30001U}) {
         i.file_size = end;
         EXPECT_TRUE(i.parsed().has_value()) << end;
     }
