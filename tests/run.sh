@@ -15,7 +15,7 @@ logs=build/logs
 mkdir -p "$logs"
 
 . cmake/debian-packages.sh
-packages=("${build_packages[@]}" libgtest-dev libbenchmark-dev qemu-utils e2fsprogs spin)
+packages=("${build_packages[@]}" libgtest-dev libbenchmark-dev qemu-utils e2fsprogs spin strace)
 for stage in "${stages[@]}"; do
     case $stage in
     release | tsan) ;;

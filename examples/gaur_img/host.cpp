@@ -93,6 +93,8 @@ namespace {
 std::optional<gaur::qcow2::layout::header> read_header(host& on, const std::string& path) {
     namespace layout = gaur::qcow2::layout;
     constexpr std::size_t largest_cluster = std::size_t{1} << layout::max_cluster_bits;
+    // Only the name matters here, not whether the tables are within the file.
+    constexpr std::uint64_t longest_file = std::uint64_t{1} << 62;
     const auto start = on.read_file(path, 0, 512, true);
     if (!start) { return {}; }
     const auto needed = layout::bytes_needed(*start);
@@ -101,7 +103,7 @@ std::optional<gaur::qcow2::layout::header> read_header(host& on, const std::stri
         on.read_file(path, 0, static_cast<std::size_t>(std::min<std::uint64_t>(
                                   *needed, largest_cluster)), true);
     if (!bytes) { return {}; }
-    auto parsed = layout::parse(*bytes, ~std::uint64_t{0});
+    auto parsed = layout::parse(*bytes, longest_file);
     if (!parsed) { return {}; }
     return *std::move(parsed);
 }

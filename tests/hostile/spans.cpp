@@ -80,7 +80,8 @@ class span_of_entries {
     span_of_entries(const bad_entry& bad, std::uint64_t place, bool shared)
         : bad_(bad), place_(place), image_(bad.made_of) {
         // An offset past the end of the row's image must be past the end of this longer one.
-        const std::uint64_t moved = bad.why == errc::l2_past_end ? count * cluster() : 0;
+        const std::uint64_t moved =
+            bad.why == errc::l2_past_end ? (count + 1) * cluster() : 0;
         for (std::uint64_t n = 0; n < count; ++n) {
             const std::uint64_t at = image_.take(1);
             std::fill(image_.bytes.begin() + static_cast<std::ptrdiff_t>(at), image_.bytes.end(),
@@ -97,6 +98,8 @@ class span_of_entries {
                 image_.set_refcount(at / cluster(), 2);
             }
         }
+        // The last cluster of the file has a refcount, or the image would not open for writing.
+        static_cast<void>(image_.take(1));
         io_.set_content("image", io::sparse_bytes(image_.bytes));
     }
 

@@ -188,7 +188,8 @@ inline result<std::string> read_backing_file(const header& h, std::span<const st
 /// cluster, the rest of that cluster reads as zeroes, as in QEMU. A table that reaches beyond that
 /// cluster is damaged. Error: table_past_end.
 inline result<void> check_within_file(const header& h, std::uint64_t file_size) noexcept {
-    const std::uint64_t end = align_up(file_size, h.tables().cluster_size());
+    const std::uint64_t end =
+        align_up(std::min(file_size, std::uint64_t{1} << 63), h.tables().cluster_size());
     const auto ends_in_file = [=](std::uint64_t at, std::uint64_t bytes) {
         return bytes == 0 || (at <= end && bytes <= end - at);
     };
