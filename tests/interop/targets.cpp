@@ -208,8 +208,10 @@ TEST_F(targets, cache_modes_flush_as_they_say) {
     prepare("head -c 8M /dev/urandom > r.raw");
     const auto flushes = [&](const std::string& arguments) {
         // The message of a failing command is no number.
-        const said s = shell("ASAN_OPTIONS=detect_leaks=0 strace -f -o log -e trace=fdatasync,fsync " + program() + ' ' +
-                             arguments + " --backend sync >out 2>&1 || cat out; grep -c sync log");
+        const said s =
+            shell("ASAN_OPTIONS=detect_leaks=0 strace -f -o log -e trace=fdatasync,fsync " +
+                  program() + ' ' + arguments +
+                  " --backend sync >out 2>&1 || cat out; grep -c sync log");
         return std::stoi(s.text);
     };
     for (const std::string format : {"raw", "qcow2"}) {
