@@ -149,21 +149,22 @@ class least_format {
 };
 
 TEST(format, with_no_other_members_goes_through_the_whole_engine) {
-    using backend = io::memory::backend;
-    using executor = exec::inline_loop::executor;
-    using shard = async::shard<backend, executor>;
-    using format = least_format<shard>;
-    using engine = device::engine<backend, executor, format, format, device::default_policies>;
-    static_assert(device::check_allocating_format<format>());
+    using backend_type = io::memory::backend;
+    using executor_type = exec::inline_loop::executor;
+    using shard_type = async::shard<backend_type, executor_type>;
+    using format_type = least_format<shard_type>;
+    using engine_type = device::engine<backend_type, executor_type, format_type, format_type,
+                                       device::default_policies>;
+    static_assert(device::check_allocating_format<format_type>());
 
-    backend io;
+    backend_type io;
     exec::inline_loop loop;
     auto file = io.open("f", {.write = true, .create = true});
     ASSERT_TRUE(file);
-    auto own = std::make_unique<shard>(io, loop.get_executor());
-    auto top = std::make_unique<format>(*own, io, *std::move(file));
-    device::image<engine> disk(std::make_unique<engine>(
-        std::move(own), std::move(top), std::vector<std::unique_ptr<format>>{}));
+    auto own = std::make_unique<shard_type>(io, loop.get_executor());
+    auto top = std::make_unique<format_type>(*own, io, *std::move(file));
+    device::image<engine_type> disk(std::make_unique<engine_type>(
+        std::move(own), std::move(top), std::vector<std::unique_ptr<format_type>>{}));
     const std::vector<std::byte> data(700, std::byte{7});
     auto write = disk.write({100}, data);
     ASSERT_TRUE(sync_wait(write));
