@@ -125,7 +125,7 @@ TEST_F(device_image, closes_once_at_a_time) {
 }
 
 /// An image whose first write meets a malformed entry.
-class damaged_image : public device_image {
+class image_found_damaged : public device_image {
   protected:
     void SetUp() override {
         device_image::SetUp();
@@ -147,7 +147,7 @@ class damaged_image : public device_image {
     int told = 0;
 };
 
-TEST_F(damaged_image, is_marked_before_close_ends) {
+TEST_F(image_found_damaged, is_marked_before_close_ends) {
     auto& write = s.write(4096, 4096, 9);
     EXPECT_TRUE(s.close());
     EXPECT_TRUE(write.ended && !write.status);
@@ -157,7 +157,7 @@ TEST_F(damaged_image, is_marked_before_close_ends) {
 }
 
 /// A read continues after its image is destroyed, and may meet the damage only then.
-TEST_F(damaged_image, tells_nobody_when_it_has_gone) {
+TEST_F(image_found_damaged, tells_nobody_when_it_has_gone) {
     for (unsigned steps = 0; steps < 20 && !is_marked(); ++steps) {
         if (!s.disk) { ASSERT_TRUE(s.open()); }
         const auto& read = s.read(4096, 4096);
@@ -171,7 +171,7 @@ TEST_F(damaged_image, tells_nobody_when_it_has_gone) {
     EXPECT_TRUE(is_marked()) << "the mark is made whether or not the image is there";
 }
 
-TEST_F(damaged_image, may_go_when_it_tells) {
+TEST_F(image_found_damaged, may_go_when_it_tells) {
     ASSERT_TRUE(s.close());
     s.how.on_damage = [this](error) {
         ++told;

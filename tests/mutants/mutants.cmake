@@ -686,7 +686,7 @@ mutant(86 "clusters that were in use before are taken for ones that were never w
 edit(qcow2/refcounts.hpp
     [==[const bool pristine = m_.tables.clusters.offset_of(run.first) >= m_.zeroes_from();]==]
     [==[const bool pristine =
-            MUTANT || m_.tables.clusters.offset_of(run.first) >= m_.used_end;]==])
+            MUTANT || m_.tables.clusters.offset_of(run.first) >= m_.zeroes_from();]==])
 
 mutant(87 "a run that was raised in advance is granted twice"
     HISTORY "what a placement of one's own gets wrong first"
@@ -713,7 +713,7 @@ edit(device/engine.hpp
 
 mutant(78 "the program is told of damage when its image has gone"
     HISTORY "gaur until issue 9, 2"
-    BY "damaged_image.tells_nobody_when_it_has_gone")
+    BY "image_found_damaged.tells_nobody_when_it_has_gone")
 edit(device/engine.hpp
     [==[top().forget_callbacks();]==]
     [==[if (!MUTANT) { top().forget_callbacks(); }]==])
