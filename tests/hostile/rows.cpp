@@ -734,7 +734,7 @@ TEST_F(operations, row_56_request_out_of_range) {
     image.change_header([](auto& h) { h.autoclear_features = 0; });
     on.set("image", image.bytes);
     auto disk = open(on);
-    // Never accessed: no machine has so much memory.
+    // Never accessed: no machine has that much memory.
     const std::span<std::byte> huge(sector.data(), std::size_t{1} << 40);
     const std::uint64_t end = disk.size();
     for (const std::uint64_t at : {end - 511, end, end + 1, std::uint64_t{1} << 63,

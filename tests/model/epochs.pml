@@ -362,7 +362,7 @@ inline write_maps() {
  * is dirty again; what has reached the disk of it may be there after a cut. */
 inline put_back() {
 #ifndef FAILED_WRITES_FORGOTTEN
-    /* Why the rule: nobody else writes it, and the next flush would succeed without it. */
+    /* Why the rule: no other step writes it, and the next flush would succeed without it. */
     dirty_maps = dirty_maps | (maps & 3);
     dirty_l1 = dirty_l1 || (maps & 4);
     if

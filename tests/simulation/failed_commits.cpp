@@ -195,7 +195,7 @@ TEST_P(failed_commits, whose_barrier_failed_are_not_tried_again) {
     }
 }
 
-/// So much is dirty that writes must wait for a commit, and every commit fails. Writes that need no
+/// Enough is dirty that writes must wait for a commit, and every commit fails. Writes that need no
 /// new clusters go on, the others fail with the commit's error, and nothing hangs. Then there is
 /// space again.
 TEST(failed_commit, that_writes_have_to_wait_for) {

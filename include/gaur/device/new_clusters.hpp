@@ -112,7 +112,7 @@ class new_clusters {
     /// The second half of `run`, for a caller that has written the data itself. If `written` is
     /// success, links the entries. Otherwise, or if linking fails, gives every cluster of the grant
     /// back: also those that a joined write has filled, which takes others and writes again. So no
-    /// entry ever leads to a cluster whose data nobody has written.
+    /// entry ever leads to a cluster whose data was not written.
     static async::task<void> settle(Engine& engine, new_clusters& self, result<void> written) {
         result<void> r = written;
         if (r) {

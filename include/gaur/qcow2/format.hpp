@@ -6,10 +6,10 @@
 #include <gaur/qcow2/corrupt_mark.hpp>
 #include <gaur/qcow2/end_of_use.hpp>
 #include <gaur/qcow2/epoch.hpp>
-#include <gaur/qcow2/preallocator.hpp>
 #include <gaur/qcow2/header_sector.hpp>
-#include <gaur/qcow2/mappings.hpp>
 #include <gaur/qcow2/image_tables.hpp>
+#include <gaur/qcow2/mappings.hpp>
+#include <gaur/qcow2/preallocator.hpp>
 #include <gaur/qcow2/refcounts.hpp>
 #include <gaur/track/quarantine.hpp>
 
